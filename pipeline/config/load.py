@@ -1,0 +1,135 @@
+"""Reads the configuration: TOML file, then environment variables over it, then every check at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.schema import Config
+from pipeline.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PREFIX = "FEDPLANT_"
+SECRETS = {"FEDPLANT_KAFKA_PASSWORD"}
+_SECRET_KEYS = ("password", "secret", "token")
+
+
+def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """The checked configuration in `path`, with relative paths resolved against the file's folder.
+
+    An environment variable `FEDPLANT_<SECTION>__<KEY>` (for example `FEDPLANT_KAFKA__BOOTSTRAP`) goes over the file.
+
+    Raises:
+      ConfigError: the file cannot be read, or one or more keys are refused; one line for each.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `fedplant init` writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    _refuse_secrets(raw, path)
+    _apply_environment(raw, environment)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
+    return _resolve_paths(config, path.resolve().parent)
+
+
+def _refuse_secrets(raw: Any, path: Path, at: str = "") -> None:
+    if not isinstance(raw, dict):
+        return
+    for key, value in raw.items():
+        if str(key).lower() in _SECRET_KEYS:
+            raise ConfigError(
+                f"{path}: {at}{key}: secrets do not belong in this file; "
+                "use password_file or the environment variable FEDPLANT_KAFKA_PASSWORD"
+            )
+        _refuse_secrets(value, path, f"{at}{key}.")
+
+
+def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for name, text in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name in SECRETS or "__" not in name:
+            continue
+        section, _, key = name[len(PREFIX) :].lower().partition("__")
+        field = Config.model_fields.get(section)
+        model = field.annotation if field else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or key not in model.model_fields:
+            raise ConfigError(f"environment variable {name}: there is no key {section}.{key}")
+        raw.setdefault(section, {})
+        if isinstance(raw[section], dict):
+            raw[section][key] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    """A number, boolean or list if the text is one in TOML, else the text itself."""
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """One line for each refused key; the alternatives of a key that takes several forms are joined."""
+    messages: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path = _key_path(problem["loc"])
+        key = ".".join(path) or "configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = f"{key}: unknown key; allowed here: {', '.join(_allowed(problem['loc'][:-1]))}"
+        elif problem["type"] == "missing":
+            text = f"{key}: missing, but required"
+        elif isinstance(problem["input"], (str, int, float, bool, list)):
+            text = f"{key} = {problem['input']!r}: {message}"
+        else:
+            text = f"{key}: {message}"
+        earlier = messages.setdefault(key, [])
+        earlier.append(f"or {message}" if earlier else text)
+    return ["; ".join(parts) for parts in messages.values()]
+
+
+def _key_path(location: tuple[Any, ...]) -> list[str]:
+    """The keys of a location as the user wrote them: pydantic also names the branch of a union, which we drop."""
+    depth = 3 if location and location[0] == "sites" else 2
+    return [str(part) for part in location[:depth]]
+
+
+def _allowed(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        arguments = getattr(annotation, "__args__", None)
+        model = arguments[0] if arguments else annotation
+    return sorted(model.model_fields)
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    """The same configuration with every relative path made absolute against `folder`."""
+    sections = {}
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        if isinstance(section, BaseModel):
+            paths = {
+                key: folder / value.expanduser()
+                for key in type(section).model_fields
+                if isinstance(value := getattr(section, key), Path)
+            }
+            sections[name] = section.model_copy(update=paths)
+    return config.model_copy(update=sections)

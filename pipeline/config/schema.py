@@ -1,0 +1,290 @@
+"""Every key of the configuration, its meaning, its default and what it may be.
+
+Durations are written with their unit (`'30s'`, `'6h'`) and are seconds here. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.config.durations import Seconds
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
+NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused and values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ProjectConfig(Section):
+    """What this federation is called and where its files lie."""
+
+    name: str = Field("fleet", description="Name of the detector; a folder name in `<data_dir>/detectors/`.")
+    data_dir: Path = Field(
+        Path("fedplant-data"),
+        description="Folder for windows, data sets, checkpoints, runs and detectors; relative to this file.",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError(f"a name is {NAME_RULE}")
+        return value
+
+
+class KafkaConfig(Section):
+    """The Kafka cluster. Secrets never stand in this file."""
+
+    bootstrap: str = Field(
+        "embedded",
+        description="`host:port[,host:port]` of a cluster, or `embedded` for the broker that FedPlant starts itself.",
+    )
+    embedded_dir: Path | None = Field(
+        None, description="Data folder of the embedded broker; default under the user's cache directory."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How connections are secured."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="How this client names itself; needed with the SASL protocols, and only there."
+    )
+    username: str | None = Field(None, description="SASL user name.")
+    password_file: Path | None = Field(
+        None,
+        description="File that holds the SASL password (or set the environment variable `FEDPLANT_KAFKA_PASSWORD`).",
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the broker's certificate."
+    )
+    cert_file: Path | None = Field(
+        None, description="PEM file with this client's certificate, for mutual TLS."
+    )
+    key_file: Path | None = Field(
+        None, description="PEM file with this client's private key, for mutual TLS."
+    )
+    request_timeout: Seconds = Field(
+        30.0, ge=1, le=300, description="Bound on every single request to the broker."
+    )
+
+    @model_validator(mode="after")
+    def _combinations(self) -> KafkaConfig:
+        sasl = self.security_protocol.startswith("SASL")
+        if sasl and self.sasl_mechanism is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
+        if sasl and self.username is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs username")
+        if not sasl and self.sasl_mechanism is not None:
+            raise ValueError(
+                f"sasl_mechanism {self.sasl_mechanism} needs security_protocol SASL_SSL or SASL_PLAINTEXT, "
+                f"not {self.security_protocol}"
+            )
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        tls = self.security_protocol.endswith("SSL")
+        if not tls and (self.ca_file or self.cert_file):
+            raise ValueError(
+                f"ca_file and cert_file need security_protocol SSL or SASL_SSL, not {self.security_protocol}"
+            )
+        if self.bootstrap == "embedded" and self.security_protocol != "PLAINTEXT":
+            raise ValueError("the embedded broker speaks PLAINTEXT on this machine only")
+        return self
+
+
+class SiteConfig(Section):
+    """One plant."""
+
+    name: str = Field(description="The site's id, as in its topic and in the detector.")
+    topic: str | None = Field(None, description="Its telemetry topic; default `iiot.<name>.telemetry.v1`.")
+
+    @field_validator("name", "topic")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        if value is not None and not NAME.match(value):
+            raise ValueError(f"a site or topic name is {NAME_RULE}")
+        return value
+
+    @property
+    def telemetry_topic(self) -> str:
+        """The topic that carries the site's readings."""
+        return self.topic or f"iiot.{self.name}.telemetry.v1"
+
+
+class IngestionConfig(Section):
+    """From messages to closed windows."""
+
+    window: Seconds = Field(60.0, ge=1, le=86400, description="Length of an event-time window.")
+    out_of_orderness: Seconds = Field(
+        10.0,
+        ge=0,
+        description="How far readings of one partition may be out of order before they count as late.",
+    )
+    allowed_lateness: Seconds = Field(
+        86400.0,
+        ge=0,
+        description="Late readings up to this age are still kept, as addenda; older ones go to the late topic.",
+    )
+    max_future_skew: Seconds = Field(
+        300.0, ge=0, description="A reading dated this much ahead of its record's own time is dead-lettered."
+    )
+    idle_timeout: Seconds = Field(
+        60.0, ge=1, description="A partition silent for this long (wall clock) closes its open windows."
+    )
+    max_message_bytes: int = Field(
+        1_048_576, ge=1024, le=100_000_000, description="Larger messages are dead-lettered unread."
+    )
+    time_zone: str | None = Field(
+        None, description="IANA zone of times that carry no offset; without it such times are dead-lettered."
+    )
+    group: str = Field("fedplant-ingest", description="Kafka consumer group.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError("not an IANA time zone, such as 'Europe/Berlin'") from error
+        return value
+
+
+class DatasetConfig(Section):
+    """From windows to frames."""
+
+    step: Seconds | Literal["auto"] = Field(
+        "auto", description="Grid that readings are brought to; `auto` takes the median spacing of the data."
+    )
+    max_gap: Seconds | Literal["auto"] = Field(
+        "auto",
+        description="A value is held this long at most; a longer silence ends the run. `auto` is 5 steps.",
+    )
+    train_until: datetime | None = Field(
+        None,
+        description="Only readings before this instant are learned from (with offset or UTC); default: all.",
+    )
+    validation: float = Field(
+        0.2, gt=0, le=0.5, description="Last share of each site's time kept for validation."
+    )
+    sensors: list[str] | None = Field(None, description="Sensors to use; default: all that any site sends.")
+    exclude: list[str] = Field(default_factory=list, description="Sensors to leave out.")
+
+    @field_validator("train_until")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            value = value.replace(tzinfo=timezone.utc)
+        return value
+
+
+class ModelConfig(Section):
+    """What is learned."""
+
+    architecture: Literal["tcn", "autoencoder"] = Field(
+        "tcn",
+        description="`tcn`: causal convolutional forecaster; `autoencoder`: dense autoencoder of whole frames.",
+    )
+    steps: int = Field(64, ge=4, le=4096, description="Length of a frame, in steps of the grid.")
+    channels: int = Field(64, ge=2, le=1024, description="Width of the TCN.")
+    dilations: list[int] = Field([1, 2, 4, 8], description="Dilations of the TCN's layers.", min_length=1)
+    hidden: list[int] = Field(
+        [128, 32], description="Widths of the autoencoder's encoder; the decoder mirrors it."
+    )
+
+    @model_validator(mode="after")
+    def _receptive_field(self) -> ModelConfig:
+        if self.architecture == "tcn":
+            context = 1 + 2 * sum(self.dilations)
+            if context >= self.steps:
+                raise ValueError(
+                    f"steps {self.steps} must exceed the TCN's receptive field {context} (1 + 2 x sum of dilations)"
+                )
+        return self
+
+
+class TrainingConfig(Section):
+    """How the sites learn together."""
+
+    rounds: int = Field(20, ge=1, le=10_000, description="Most rounds of federated averaging.")
+    local_epochs: int = Field(
+        1, ge=1, le=100, description="Passes over its own frames that a site makes per round."
+    )
+    batch: int = Field(32, ge=1, le=65_536, description="Frames per optimiser step.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Most optimiser steps a site makes per round; default: all its frames."
+    )
+    stride: int | Literal["auto"] = Field(
+        "auto", description="Steps between the starts of two training frames; `auto` is half the frame."
+    )
+    client_optimizer: Literal["adam", "sgd"] = Field("adam", description="Optimiser at the sites.")
+    client_learning_rate: float = Field(1e-3, gt=0, le=10, description="Its learning rate.")
+    server_learning_rate: float = Field(
+        1.0, gt=0, le=10, description="Step along the averaged update; 1 is FedAvg."
+    )
+    patience: int = Field(
+        3, ge=1, description="Rounds without improvement of the federated validation before stopping."
+    )
+    min_improvement: float = Field(
+        0.003, ge=0, lt=1, description="Smallest relative improvement of the validation that counts."
+    )
+    seed: int = Field(1, ge=0, description="Seed of weights and shuffling.")
+    compare: bool = Field(
+        True, description="Also train local-only and centralised models, to show what federation buys."
+    )
+
+
+class DetectorConfig(Section):
+    """How residuals become alarms."""
+
+    false_alarm_rate: float = Field(
+        0.001, gt=0, lt=0.5, description="Share of normal steps that may score above the threshold."
+    )
+
+
+class ScoringConfig(Section):
+    """Live scoring and alerts."""
+
+    group: str = Field("fedplant-score", description="Kafka consumer group.")
+    hold_off: Seconds = Field(
+        600.0, ge=0, description="An alert ends after the score stayed normal for this long."
+    )
+    top_sensors: int = Field(5, ge=1, le=100, description="How many contributing sensors an alert names.")
+
+
+class Config(Section):
+    """The whole file."""
+
+    project: ProjectConfig = Field(default_factory=ProjectConfig)
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig)
+    sites: list[SiteConfig] = Field(min_length=1, description="The plants, one `[[sites]]` each.")
+    ingestion: IngestionConfig = Field(default_factory=IngestionConfig)
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    detector: DetectorConfig = Field(default_factory=DetectorConfig)
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+
+    @model_validator(mode="after")
+    def _distinct_sites(self) -> Config:
+        for what, values in (
+            ("name", [site.name for site in self.sites]),
+            ("topic", [site.telemetry_topic for site in self.sites]),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"two sites have the same {what} {twice[0]!r}")
+        return self
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """What decides the trained detector, JSON-safe; two equal values on equal data give an equal detector."""
+        return self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})

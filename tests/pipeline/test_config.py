@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.config.durations import format_duration, parse_duration
+from pipeline.config.reference import render
+from pipeline.errors import ConfigError
+
+SITE = '[[sites]]\nname = "a"\n'
+
+
+def read(tmp_path: Path, text: str, environment: dict[str, str] | None = None):
+    path = tmp_path / "fedplant.toml"
+    path.write_text(text)
+    return load_config(path, environment or {})
+
+
+def test_the_smallest_file_is_one_site_and_every_default(tmp_path):
+    config = read(tmp_path, SITE)
+    assert [site.telemetry_topic for site in config.sites] == ["iiot.a.telemetry.v1"]
+    assert config.ingestion.window == 60.0
+    assert config.project.data_dir == tmp_path / "fedplant-data"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rounds = 3\n" + SITE, "rounds: unknown key; allowed here: dataset, detector"),
+        ("", "sites: missing, but required"),
+        (SITE + "[ingestion]\nwindow = 60", "ingestion.window = 60: there is no unit; write a number"),
+        (SITE + "[ingestion]\nwindow = '60'", "ingestion.window = '60': there is no unit; write a number"),
+        (SITE + "[ingestion]\nwindow = '2 weeks'", "ingestion.window = '2 weeks': unit 'weeks' is not known"),
+        (SITE + "[ingestion]\nwindow = '-5s'", "ingestion.window = '-5s': not a duration"),
+        (
+            SITE + "[ingestion]\nwnidow = '5s'",
+            "ingestion.wnidow: unknown key; allowed here: allowed_lateness",
+        ),
+        (
+            SITE + "[ingestion]\ntime_zone = 'Mars/Olympus'",
+            "ingestion.time_zone = 'Mars/Olympus': not an IANA",
+        ),
+        (SITE + "[dataset]\nstep = 'often'", "dataset.step = 'often': not a duration"),
+        (SITE + "[training]\nrounds = 0", "training.rounds = 0: Input should be greater than or equal to 1"),
+        (SITE + "[training]\nclient_learning_rate = nan", "training.client_learning_rate = nan"),
+        (
+            SITE + "[training]\nclient_optimizer = 'lion'",
+            "training.client_optimizer = 'lion': Input should be 'adam'",
+        ),
+        (SITE + "[model]\nsteps = 20", "steps 20 must exceed the TCN's receptive field 31"),
+        (SITE + SITE, "two sites have the same name 'a'"),
+        ('[[sites]]\nname = "../a"', "sites.0.name = '../a': a site or topic name is letters"),
+        (SITE + "[kafka]\nsasl_mechanism = 'PLAIN'", "sasl_mechanism PLAIN needs security_protocol"),
+        (SITE + "[kafka]\nbootstrap = 'k:1'\nsecurity_protocol = 'SASL_SSL'", "needs sasl_mechanism"),
+        (SITE + "[kafka]\npassword = 'hunter2'", "kafka.password: secrets do not belong in this file"),
+        ("sites = [", "not TOML"),
+    ],
+)
+def test_a_refused_key_is_named_with_its_value_and_what_is_allowed(tmp_path, text, expected):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert expected in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_mistake_is_reported_at_once_one_line_each(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, SITE + "[training]\nrounds = 0\nbatch = 0\n[detector]\nfalse_alarm_rate = 2.0")
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[1].split(" = ")[0] for line in lines] == [
+        "training.rounds",
+        "training.batch",
+        "detector.false_alarm_rate",
+    ]
+
+
+def test_environment_variables_go_over_the_file(tmp_path):
+    environment = {
+        "FEDPLANT_KAFKA__BOOTSTRAP": "broker:9092",
+        "FEDPLANT_TRAINING__ROUNDS": "7",
+        "FEDPLANT_INGESTION__WINDOW": "5min",
+        "FEDPLANT_KAFKA_PASSWORD": "hunter2",
+    }
+    config = read(tmp_path, SITE + "[training]\nrounds = 3", environment)
+    assert (config.kafka.bootstrap, config.training.rounds, config.ingestion.window) == (
+        "broker:9092",
+        7,
+        300.0,
+    )
+    assert "hunter2" not in repr(config)
+
+
+def test_a_misspelt_environment_variable_is_refused_and_not_ignored(tmp_path):
+    with pytest.raises(ConfigError, match=r"FEDPLANT_KAFKA__BOOTSTRP: there is no key kafka\.bootstrp"):
+        read(tmp_path, SITE, {"FEDPLANT_KAFKA__BOOTSTRP": "x"})
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigError, match="no such file; `fedplant init`"):
+        load_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("30s", 30), ("5min", 300), ("6h", 21600), ("7d", 604800)]
+)
+def test_durations_read_back_as_written(text, seconds):
+    assert parse_duration(text) == seconds
+    assert format_duration(seconds) == text
+
+
+def test_the_reference_in_docs_is_what_the_code_says():
+    committed = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
+    assert committed == render(), "run `fedplant config reference > docs/reference/configuration.md`"
