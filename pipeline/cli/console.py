@@ -1,0 +1,70 @@
+"""What commands say: progress and remarks on standard error, results on standard output.
+
+rich is imported when the first line is printed, because `fedplant --help` shall answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+
+@lru_cache(maxsize=2)
+def console(*, stderr: bool) -> Console:
+    """The console of one of the two streams."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def say(text: str) -> None:
+    """One remark for the person watching; never part of the result."""
+    console(stderr=True).print(text, markup=False)
+
+
+def show(result: Any) -> None:
+    """The result for a person: text or anything rich can draw; text is never read as markup."""
+    console(stderr=False).print(result, markup=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """The result as one JSON object on standard output."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+class Bar:
+    """One line of progress; without a known total it only counts."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Show `done` of `total` (either may be in any unit) and a short note."""
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+
+@contextmanager
+def bar(title: str, total: float | None = None) -> Iterator[Bar]:
+    """A progress bar on standard error; on a pipe it prints only its final state."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=28),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console(stderr=True)) as progress:
+        yield Bar(progress, progress.add_task(title, total=total, note=""))

@@ -1,0 +1,86 @@
+"""Commands that move readings: `replay` sends them as plants would, `ingest` turns them into windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(replay)
+    app.command()(ingest)
+
+
+def replay(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with one Parquet or CSV file per site.")],
+    bootstrap: Bootstrap = None,
+    config: Annotated[
+        Optional[Path], typer.Option("--config", help="Take cluster, security and topics from this configuration.")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option("--speed", help="`max`, or a factor of real time: 1 is real time, 60 a minute per second.")
+    ] = "max",
+    start: Annotated[Optional[str], typer.Option("--from", help="Send readings from this time on.")] = None,
+    end: Annotated[Optional[str], typer.Option("--until", help="Send readings before this time.")] = None,
+    site: Annotated[Optional[list[str]], typer.Option("--site", help="Only this site; may be repeated.")] = None,
+    processes: Annotated[
+        str, typer.Option("--processes", help="`one` for all sites, or `per-site`: one producer process each.")
+    ] = "one",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send recorded sensor data to each site's topic, as the plants' gateways would. Labels are never sent."""
+    from pipeline.plants import replay_folder, speed_factor
+
+    factor = speed_factor(speed)
+    if processes not in ("one", "per-site"):
+        raise typer.BadParameter(f"{processes!r} is not `one` or `per-site`", param_hint="--processes")
+    with bar("sending readings") as progress:
+        report = replay_folder(
+            folder,
+            config_path=config,
+            bootstrap=bootstrap,
+            speed=factor,
+            start=instant(start, "--from"),
+            end=instant(end, "--until"),
+            sites=site,
+            processes=processes,
+            dry_run=dry_run,
+            say=say,
+            progress=progress.update,
+        )
+    if as_json:
+        print_json(report.to_dict())
+        return
+    verb = "would be sent" if dry_run else "sent"
+    for name, sent in sorted(report.sites.items()):
+        show(f"{name}: {sent.messages:,} messages {verb} to {sent.topic}")
+
+
+def ingest(
+    config: ConfigPath,
+    bootstrap: Bootstrap = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep reading until stopped, instead of what is there now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read the sites' topics into closed windows on disk, each reading exactly once."""
+    from pipeline.cluster import connect
+    from pipeline.config import load_config
+    from pipeline.intake import ingest_sites
+    from pipeline.tables import ingestion_table
+
+    settings = load_config(config)
+    with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
+        report = ingest_sites(settings, cluster, follow=follow, progress=progress.update)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        show(ingestion_table(report))

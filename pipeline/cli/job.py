@@ -1,0 +1,80 @@
+"""Commands that train: `run` for a scheduler, `demo` for a newcomer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.cli.console import print_json, say, show
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, seconds
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(demo)
+    app.command()(run)
+
+
+def run(
+    config: ConfigPath,
+    bootstrap: Bootstrap = None,
+    every: Annotated[
+        Optional[str], typer.Option("--every", metavar="DURATION", help="Repeat, for example every `6h`, until stopped.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again even if there are no new readings.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read and trained; change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Ingest what is there, train over all sites, evaluate, and export the detector."""
+    from pipeline.cli.watch import JobWatch
+    from pipeline.config import load_config
+
+    period = seconds(every, "--every")
+    settings = load_config(config)
+    if dry_run:
+        from pipeline.plan import plan
+
+        planned = plan(settings, bootstrap, say)
+        print_json(planned.to_dict()) if as_json else show(planned.text())
+        return 0
+
+    from pipeline.schedule import run_once, run_periodically
+    from pipeline.tables import summary_text
+
+    def present(summary) -> None:  # type: ignore[no-untyped-def]
+        print_json(summary.to_json()) if as_json else show(summary_text(summary))
+
+    watch = JobWatch()
+    if period is None:
+        present(run_once(settings, bootstrap=bootstrap, force=force, watch=watch))
+        return 0
+    return run_periodically(settings, period, bootstrap=bootstrap, force=force, watch=watch, on_summary=present)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Where everything the demo makes is kept.")
+    ] = Path("fedplant-demo"),
+    data: Annotated[
+        Optional[Path], typer.Option("--data", help="Site files to replay; default: examples/machines.")
+    ] = None,
+    keep_broker: Annotated[
+        bool, typer.Option("--keep-broker", help="Leave the broker running to look around; Ctrl-C ends it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Everything once, on this machine: a real Kafka, four plants, federated training, live scoring, a report."""
+    from pipeline.cli.watch import JobWatch
+    from pipeline.demo import run_demo
+
+    outcome = run_demo(folder, data, watch=JobWatch(), keep_broker=keep_broker)
+    if as_json:
+        print_json(outcome.to_dict())
+    else:
+        show(outcome.screen())
+    if keep_broker:
+        outcome.wait()

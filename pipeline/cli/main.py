@@ -1,0 +1,80 @@
+"""Entry point: assembles the commands and turns every failure into one clear line and a documented exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from pipeline.cli import broker, check, data, job, results
+
+app = typer.Typer(
+    name="fedplant",
+    help="Plants learn one anomaly detector together from Kafka sensor streams; raw data never leaves a plant.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (job, data, results, check):
+    group.register(app)
+app.add_typer(broker.app, name="broker")
+app.add_typer(check.config_app, name="config")
+
+
+def main() -> None:
+    """Run the command line and end the process with a documented exit code (docs/exit-codes.md)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; failures are one or more lines on standard error.
+
+    With `--json` a failure is also one JSON object `{"error", "exit_code"}` on standard output.
+    """
+    try:
+        outcome = app(arguments, standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130, arguments)
+    except typer.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if hasattr(error, "format_message"):
+            return _usage(error, arguments)
+        if isinstance(code, int):
+            return _fail(str(error), code, arguments)
+        if isinstance(error, OSError):
+            return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 6, arguments)
+        if os.environ.get("FEDPLANT_TRACEBACK"):
+            raise
+        hint = "set FEDPLANT_TRACEBACK=1 to see where, and please report it"
+        return _fail(f"unexpected {type(error).__name__}: {error} ({hint})", 1, arguments)
+
+
+def _usage(error: Any, arguments: list[str]) -> int:
+    """A command typed wrongly: the reason and where to look; no command at all shows the help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())
+        return 2
+    command = context.command_path.replace("-c", "fedplant", 1) if context else "fedplant"
+    return _fail(f"{error.format_message()} See `{command} --help`.", 2, arguments)
+
+
+def _fail(message: str, code: int, arguments: list[str]) -> int:
+    for line in message.splitlines() or [""]:
+        print(f"fedplant: {line}", file=sys.stderr)
+    if "--json" in arguments:
+        import json
+
+        print(json.dumps({"error": message, "exit_code": code}))
+    return code

@@ -1,0 +1,49 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML configuration file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
+Bootstrap = Annotated[
+    Optional[str],
+    typer.Option("--bootstrap", metavar="HOST:PORT", help="Use this Kafka cluster instead of the configured one."),
+]
+
+
+def instant(text: str | None, option: str) -> datetime | None:
+    """An ISO-8601 instant; without an offset it is UTC.
+
+    Raises:
+      typer.BadParameter: the text is not ISO-8601.
+    """
+    if text is None:
+        return None
+    try:
+        value = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a time; write it as 2026-03-01T12:00:00Z", param_hint=option
+        ) from None
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+def seconds(text: str | None, option: str) -> float | None:
+    """A duration with its unit, such as `6h`, in seconds.
+
+    Raises:
+      typer.BadParameter: the text is not a duration.
+    """
+    if text is None:
+        return None
+    from pipeline.config.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None

@@ -1,0 +1,88 @@
+"""Commands that judge: `score` live, `report` for people, `backtest` straight from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(score)
+    app.command()(report)
+    app.command()(backtest)
+
+
+def score(
+    config: ConfigPath,
+    bootstrap: Bootstrap = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep scoring until stopped.")] = False,
+    version: Annotated[
+        Optional[int], typer.Option("--version", help="Version of the detector; default: the newest.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the sites' live readings with the exported detector and send alerts to their alert topics."""
+    from pipeline.cluster import connect
+    from pipeline.config import load_config
+    from pipeline.live import score_sites
+    from pipeline.tables import score_table
+
+    settings = load_config(config)
+    with connect(settings, bootstrap, say) as cluster, bar("scoring") as progress:
+        outcome = score_sites(settings, cluster, version=version, follow=follow, progress=progress.update)
+    print_json(outcome.to_dict()) if as_json else show(score_table(outcome))
+
+
+def report(
+    config: ConfigPath,
+    labels: Annotated[
+        Optional[Path],
+        typer.Option("--labels", help="Site files with a `label` column: show and count true incidents."),
+    ] = None,
+    run: Annotated[Optional[str], typer.Option("--run", help="Run to report on; default: the newest.")] = None,
+    out: Annotated[Optional[Path], typer.Option("--out", help="The page; default: report.html in the run folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
+    from pipeline.config import load_config
+    from pipeline.reporting import make_report
+
+    page = make_report(load_config(config), labels=labels, run_id=run, out=out, say=say)
+    print_json({"report": str(page)}) if as_json else show(f"The report is {page}")
+
+
+def backtest(
+    data: Annotated[Path, typer.Option("--data", help="Folder with one Parquet or CSV file per site.")],
+    train_until: Annotated[
+        str, typer.Option("--train-until", metavar="TIMESTAMP", help="Learn before this time, judge from it on.")
+    ],
+    config: Annotated[
+        Optional[Path], typer.Option("--config", help="Take model, training and detector settings from this file.")
+    ] = None,
+    mode: Annotated[
+        Optional[list[str]],
+        typer.Option("--mode", help="Only this mode (federated, local, centralised, zscore, pca); may be repeated."),
+    ] = None,
+    work_dir: Annotated[
+        Optional[Path], typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded.")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option("--report", help="Also write the HTML report here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
+    from pipeline.backtest import run_backtest
+    from pipeline.cli.watch import JobWatch
+    from pipeline.tables import backtest_table
+
+    until = instant(train_until, "--train-until")
+    assert until is not None
+    outcome = run_backtest(
+        data, until, config_path=config, modes=mode, work_dir=work_dir, report=out, watch=JobWatch()
+    )
+    print_json(outcome.to_dict()) if as_json else show(backtest_table(outcome))
