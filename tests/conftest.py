@@ -1,0 +1,77 @@
+"""Fixtures for every room: one real broker for the whole session, and fresh ones for tests that kill it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion.broker import EmbeddedBroker
+
+_counter = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A real Apache Kafka shared by all tests: use unique topics and groups, never stop or kill it."""
+    with EmbeddedBroker.start(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture
+def topic() -> Callable[..., str]:
+    """`topic("orders")` gives a topic (or group, or site) name nobody else in this session uses; creates nothing."""
+    return unique_name
+
+
+def unique_name(prefix: str = "test") -> str:
+    """A name unique within the session, legal as topic, group and site."""
+    return f"{prefix}-{next(_counter)}"
+
+
+@pytest.fixture
+def make_topic(broker: EmbeddedBroker) -> Callable[..., str]:
+    """`make_topic(partitions=4, name=None, configs=None)` creates a topic on the session's broker and returns its name."""
+
+    def make(partitions: int = 1, name: str | None = None, configs: dict[str, str] | None = None) -> str:
+        chosen = name or unique_name("topic")
+        create_topic(broker.bootstrap, chosen, partitions=partitions, configs=configs)
+        return chosen
+
+    return make
+
+
+def create_topic(
+    bootstrap: str, name: str, *, partitions: int = 1, configs: dict[str, str] | None = None
+) -> None:
+    """Create a topic and return when every partition has a leader."""
+    from kafka import KafkaAdminClient
+
+    options: dict[str, Any] = {
+        "num_partitions": partitions,
+        "replication_factor": 1,
+        "configs": configs or {},
+    }
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        admin.create_topics({name: options}, timeout_ms=20_000, wait_for_metadata=True)
+    finally:
+        admin.close()
+
+
+@pytest.fixture
+def fresh_broker(tmp_path: Path) -> Iterator[Callable[..., EmbeddedBroker]]:
+    """`fresh_broker(**EmbeddedBroker.start options)` gives a broker of this test's own, to be killed at will (3-6 s: use sparingly)."""
+    started: list[EmbeddedBroker] = []
+
+    def start(data_dir: Path | None = None, **options: Any) -> EmbeddedBroker:
+        folder = data_dir or tmp_path / f"broker-{len(started)}"
+        started.append(EmbeddedBroker.start(folder, **options))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
