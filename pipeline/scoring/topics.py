@@ -1,0 +1,259 @@
+"""The scorer's side of Kafka: reading telemetry from a stored position, sending alerts in transactions.
+
+Partitions are assigned by hand; what keeps two scorers from alerting twice is the transactional id, one a site: the one
+started later fences the earlier, whose next transaction fails. Alerts and the new position are committed together.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import (
+    AuthorizationError,
+    InvalidProducerEpochError,
+    KafkaError,
+    ProducerFencedError,
+)
+from kafka.structs import OffsetAndMetadata
+
+from ingestion.errors import BrokerUnavailable
+from ingestion.records import RecordBatch
+from pipeline.scoring.alerts import AlertEvent, event_of_message
+from pipeline.scoring.settings import ScorerReplaced, ScoreSettings, ScoringFailed, alert_topic
+
+_POLL_RECORDS = 10_000
+_FALLBACK_HISTORY = 200_000
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a partition goes on: `committed` is the first undecided offset, `resume` where reading back starts."""
+
+    resume: int
+    committed: int
+
+
+class Telemetry:
+    """Consumer of the sites' telemetry topics."""
+
+    def __init__(self, settings: ScoreSettings) -> None:
+        """Connect. Raises BrokerUnavailable."""
+        self._timeout_ms = int(settings.limits.broker_timeout * 1000)
+        self._site_of = {site.topic: site.name for site in settings.sites}
+        self._bootstrap = settings.bootstrap
+        self._consumer = self._guarded(
+            lambda: KafkaConsumer(
+                bootstrap_servers=settings.bootstrap,
+                group_id=settings.group_id,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                max_poll_records=_POLL_RECORDS,
+                **settings.client,
+            )
+        )
+
+    def _guarded(self, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except AuthorizationError as error:
+            raise ScoringFailed(
+                f"{self._bootstrap}: not allowed ({error}); grant Read on the topics and the group"
+            ) from error
+        except (KafkaError, OSError) as error:
+            raise BrokerUnavailable(
+                f"{self._bootstrap}: {type(error).__name__} {error}; is the broker running and reachable?"
+            ) from error
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """Partitions of a topic, empty if there is no such topic."""
+        found = self._guarded(lambda: self._consumer.partitions_for_topic(topic))
+        return [TopicPartition(topic, number) for number in sorted(found or ())]
+
+    def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Current ends (after the last committed message)."""
+        found: dict[TopicPartition, int] = self._guarded(
+            lambda: self._consumer.end_offsets(list(partitions), timeout_ms=self._timeout_ms)
+        )
+        return found
+
+    def stored(self, partition: TopicPartition) -> Position:
+        """The group's stored position, clamped to what the log still holds."""
+        first = self._guarded(
+            lambda: self._consumer.beginning_offsets([partition], timeout_ms=self._timeout_ms)
+        )[partition]
+        found = self._guarded(
+            lambda: self._consumer.committed(partition, metadata=True, timeout_ms=self._timeout_ms)
+        )
+        if found is None:
+            return Position(first, first)
+        try:
+            resume = int(json.loads(found.metadata)["resume"])
+        except (ValueError, KeyError, TypeError):
+            resume = found.offset - _FALLBACK_HISTORY
+        committed = max(first, found.offset)
+        return Position(min(max(first, resume), committed), committed)
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions from these offsets, others not."""
+        self._consumer.assign(list(positions))
+        for partition, offset in positions.items():
+            self._consumer.seek(partition, offset)
+
+    def assigned(self) -> list[TopicPartition]:
+        """Partitions being read."""
+        return sorted(self._consumer.assignment())
+
+    def position(self, partition: TopicPartition) -> int:
+        """Offset of the next message, past control records. Raises BrokerUnavailable."""
+        found: int = self._guarded(lambda: self._consumer.position(partition, timeout_ms=self._timeout_ms))
+        return found
+
+    def poll(self, seconds: float) -> list[RecordBatch]:
+        """What has arrived, one batch a partition; empty after `seconds` without any."""
+        records = self._guarded(lambda: self._consumer.poll(timeout_ms=int(seconds * 1000)))
+        return [
+            RecordBatch(
+                site=self._site_of[tp.topic],
+                topic=tp.topic,
+                partition=tp.partition,
+                offsets=np.fromiter((r.offset for r in found), np.int64, len(found)),
+                timestamps=np.fromiter((r.timestamp for r in found), np.int64, len(found)),
+                keys=[r.key for r in found],
+                values=[r.value for r in found],
+                next_offset=self.position(tp),
+            )
+            for tp, found in records.items()
+            if found
+        ]
+
+    def close(self) -> None:
+        """Disconnect within bounds."""
+        with contextlib.suppress(KafkaError, OSError):
+            self._consumer.close(autocommit=False, timeout_ms=3000)
+
+
+class AlertSink:
+    """Transactional producer of one site's alerts."""
+
+    def __init__(self, settings: ScoreSettings, site: str) -> None:
+        """Connect and fence any earlier scorer of this site. Raises BrokerUnavailable, ScoringFailed."""
+        self._group, self.topic = settings.group_id, alert_topic(site)
+        self._bound = settings.limits.broker_timeout
+        self._name = f"{settings.group_id}.{site}"
+        self._bootstrap = settings.bootstrap
+        self._producer = self._bounded(
+            lambda: KafkaProducer(
+                bootstrap_servers=settings.bootstrap,
+                transactional_id=self._name,
+                enable_idempotence=True,
+                acks="all",
+                max_block_ms=int(self._bound * 1000),
+                transaction_timeout_ms=60_000,
+                **settings.client,
+            ),
+            "connect",
+        )
+        self._bounded(self._producer.init_transactions, "take over the site's alerts")
+
+    def commit(
+        self, alerts: Sequence[tuple[str, bytes]], offsets: Mapping[TopicPartition, tuple[int, int]]
+    ) -> None:
+        """Send `(asset, message)` and store `partition -> (next offset, resume offset)`, both or neither.
+
+        Raises:
+            ScorerReplaced: a later scorer of the same group has taken over.
+            BrokerUnavailable: no answer in time; whether it was stored is decided by the broker, start again to see.
+        """
+
+        def transaction() -> None:
+            self._producer.begin_transaction()
+            for asset, value in alerts:
+                self._producer.send(self.topic, value=value, key=asset.encode("utf-8"))
+            stored = {
+                tp: OffsetAndMetadata(offset, json.dumps({"resume": resume}), -1)
+                for tp, (offset, resume) in offsets.items()
+            }
+            self._producer.send_offsets_to_transaction(stored, self._group)
+            self._producer.commit_transaction()
+
+        self._bounded(transaction, f"store {len(alerts)} alerts and the position")
+
+    def _bounded(self, action: Callable[[], Result], what: str) -> Result:
+        """Run `action` for at most the broker time-out: several calls of the client wait without a bound of their own."""
+        outcome: list[Any] = []
+
+        def run() -> None:
+            try:
+                outcome.append((True, action()))
+            except Exception as error:
+                outcome.append((False, error))
+
+        worker = threading.Thread(target=run, daemon=True, name=f"alerts-{self._name}")
+        worker.start()
+        worker.join(self._bound + 5)
+        if not outcome:
+            raise BrokerUnavailable(
+                f"{self._bootstrap}: no answer within {self._bound:g} s to {what}; is the broker running?"
+            )
+        good, value = outcome[0]
+        if good:
+            return value  # type: ignore[no-any-return]
+        if isinstance(value, (ProducerFencedError, InvalidProducerEpochError)):
+            raise ScorerReplaced(
+                f"another scorer with group {self._group!r} has taken over {self.topic}; run one scorer a site, or name another group"
+            ) from value
+        if isinstance(value, AuthorizationError):
+            raise ScoringFailed(
+                f"{self.topic}: not allowed to {what} ({value}); grant Write on the topic and on transactional id {self._name!r}"
+            ) from value
+        if isinstance(value, (KafkaError, OSError)):
+            raise BrokerUnavailable(
+                f"{self._bootstrap}: could not {what} ({type(value).__name__} {value})"
+            ) from value
+        raise value
+
+    def close(self) -> None:
+        """Disconnect within bounds; a transaction in progress is aborted by the broker."""
+        with contextlib.suppress(BrokerUnavailable, ScoringFailed, KafkaError, OSError, AssertionError):
+            self._bounded(lambda: self._producer.close(timeout=3), "close")
+
+
+def last_alerts(settings: ScoreSettings, site: str) -> dict[str, tuple[str, AlertEvent]]:
+    """The last alert of each machine of a site as its alert topic tells: asset -> (state, event).
+
+    Messages of other writers are passed over. Raises BrokerUnavailable.
+    """
+    reader = Telemetry(settings)
+    try:
+        partitions = reader.partitions(alert_topic(site))
+        if not partitions:
+            return {}
+        ends = reader.ends(partitions)
+        reader.assign(dict.fromkeys(partitions, 0))
+        found: dict[str, tuple[str, AlertEvent]] = {}
+        reader._site_of[alert_topic(site)] = site
+        silent = 0
+        while any(reader.position(tp) < end for tp, end in ends.items()):
+            batches = reader.poll(0.5)
+            silent = 0 if batches else silent + 1
+            if silent > 2 * settings.limits.broker_timeout:
+                raise BrokerUnavailable(
+                    f"{settings.bootstrap}: {alert_topic(site)} cannot be read to its end"
+                )
+            for batch in batches:
+                for value in batch.values:
+                    with contextlib.suppress(ValueError):
+                        asset, state, event = event_of_message(value or b"")
+                        if asset not in found or event.start_ns >= found[asset][1].start_ns:
+                            found[asset] = (state, event)
+        return found
+    finally:
+        reader.close()
