@@ -1,0 +1,62 @@
+"""The configuration that `fedplant init` writes: short, commented, and accepted by the same checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config.schema import NAME, NAME_RULE
+from pipeline.errors import ConfigError
+
+
+def starter(sites: Sequence[str], bootstrap: str) -> str:
+    """TOML text for these sites and this cluster.
+
+    Raises:
+      ConfigError: a site's name cannot be used, or the cluster's address would not fit on one line.
+    """
+    for name in sites:
+        if not NAME.match(name):
+            raise ConfigError(f"site {name!r}: a name is {NAME_RULE}")
+    if any(character in bootstrap for character in '"\\\n\r'):
+        raise ConfigError(f"bootstrap {bootstrap!r}: expected host:port[,host:port]")
+    blocks = "\n".join(f'[[sites]]\nname = "{name}"\ntopic = "iiot.{name}.telemetry.v1"\n' for name in sites)
+    return f"""# FedPlant. Every key: `fedplant config reference`. Check this file: `fedplant doctor fedplant.toml`.
+
+[project]
+name = "fleet"
+data_dir = "fedplant-data"
+
+[kafka]
+bootstrap = "{bootstrap}"          # or "embedded" for a broker that FedPlant starts itself
+
+{blocks}
+[ingestion]
+window = "1min"
+out_of_orderness = "10s"           # readings may be this much out of order before they count as late
+allowed_lateness = "1d"            # late readings up to this age are kept as addenda
+
+[dataset]
+step = "auto"                      # grid of the readings; "auto" takes their median spacing
+
+[training]
+rounds = 20
+"""
+
+
+def write_starter(path: Path, sites: Sequence[str], bootstrap: str) -> None:
+    """Write the starter file.
+
+    Raises:
+      ConfigError: the file exists already or cannot be written.
+    """
+    text = starter(sites, bootstrap)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already and is left as it is; name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

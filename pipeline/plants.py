@@ -1,0 +1,98 @@
+"""`fedplant replay`: recorded site files sent to the topics their plants would use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ingestion.replay import ReplayReport
+
+
+def speed_factor(text: str) -> float | None:
+    """The factor of real time that `--speed` names; None is as fast as possible.
+
+    Raises:
+      ConfigError: neither `max` nor a positive number.
+    """
+    if text == "max":
+        return None
+    try:
+        factor = float(text.removesuffix("x"))
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise ConfigError(f"--speed {text}: write `max` or a positive factor of real time, such as 1 or 60")
+    return factor
+
+
+def replay_folder(
+    folder: Path,
+    *,
+    config_path: Path | None,
+    bootstrap: str | None,
+    speed: float | None,
+    start: datetime | None,
+    end: datetime | None,
+    sites: Sequence[str] | None,
+    processes: str,
+    dry_run: bool,
+    say: Callable[[str], None],
+    progress: Callable[..., None],
+) -> ReplayReport:
+    """Send (or with `dry_run` count) the readings of a folder of site files.
+
+    The cluster is the one named, else the configured one, else an embedded broker that runs already.
+
+    Raises:
+      InputDataError: the folder holds no usable site file.
+      ConfigError: no cluster is named and none runs.
+      BrokerUnavailable: the cluster does not answer.
+    """
+    from ingestion.replay import replay
+    from ingestion.sitefile import read_site_dir
+
+    files = read_site_dir(folder)
+    for file in files.values():
+        for note in file.notes:
+            say(f"{file.site}: {note}")
+    topics: dict[str, str] = {}
+    client: dict[str, object] = {}
+    if config_path is not None:
+        from pipeline.cluster import client_options
+        from pipeline.config import load_config
+
+        config = load_config(config_path)
+        topics = {site.name: site.telemetry_topic for site in config.sites}
+        if config.kafka.bootstrap != "embedded":
+            client = client_options(config.kafka)
+            bootstrap = bootstrap or config.kafka.bootstrap
+    return replay(
+        files,
+        bootstrap="" if dry_run else bootstrap or _running_broker(),
+        client_options=client,
+        topic_for=lambda site: topics.get(site, f"iiot.{site}.telemetry.v1"),
+        start=start,
+        end=end,
+        speed=speed,
+        sites=sites,
+        processes=processes,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
+def _running_broker() -> str:
+    from ingestion.broker import default_data_dir, status
+
+    running = status(default_data_dir())
+    if running is None:
+        raise ConfigError(
+            "no Kafka to send to: give --bootstrap HOST:PORT or --config CONFIG, or start one with `fedplant broker start`"
+        )
+    return running.bootstrap

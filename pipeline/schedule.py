@@ -1,0 +1,68 @@
+"""Runs the job once, or again and again: periodic retraining as one long-running process.
+
+Drift triggers will call `run_once` too; nothing but the reason for starting differs.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from pipeline.artefacts import RunSummary
+from pipeline.config.schema import Config
+from pipeline.errors import NothingToDo
+from pipeline.job import run_job
+from pipeline.watch import Watch
+
+
+def run_once(config: Config, *, bootstrap: str | None, force: bool, watch: Watch) -> RunSummary:
+    """One complete job on the configured (or named) cluster. Raises as `pipeline.job.run_job`."""
+    from pipeline.cluster import connect
+
+    with connect(config, bootstrap, watch.say) as cluster:
+        return run_job(config, cluster, watch=watch, force=force)
+
+
+def run_periodically(
+    config: Config,
+    period: float,
+    *,
+    bootstrap: str | None,
+    force: bool,
+    watch: Watch,
+    on_summary: Callable[[RunSummary], None],
+) -> int:
+    """Run the job every `period` seconds, counted from start to start, until SIGTERM or SIGINT; returns 0 then.
+
+    A job that fails is reported and tried again at the next turn, so that a broker's bad night does not end retraining.
+    """
+    asked = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        # The job under way is interrupted too: it can be stopped at any instruction and resumes from its checkpoint.
+        asked.set()
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while True:
+            started = time.monotonic()
+            try:
+                on_summary(run_once(config, bootstrap=bootstrap, force=force, watch=watch))
+            except NothingToDo as nothing:
+                watch.say(str(nothing))
+            except Exception as error:
+                if not isinstance(getattr(error, "exit_code", None), int):
+                    raise
+                watch.say(f"this run failed: {error}; next one in {period:g} s")
+            asked.wait(max(0.0, period - (time.monotonic() - started)))
+    except KeyboardInterrupt:
+        if not asked.is_set():
+            raise
+        return 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

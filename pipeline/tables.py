@@ -1,0 +1,147 @@
+"""Results as tables and short texts for a terminal; the same values that `--json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, Metrics, RunSummary
+
+if TYPE_CHECKING:
+    from pipeline.backtest import Backtest
+    from pipeline.doctor import Finding
+    from pipeline.scoring.settings import ScoreReport
+
+_MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for people; `-` where there is none."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _table(title: str | None, first: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def counts_table(counts: Mapping[str, IngestionCounts]) -> Table:
+    """Where every message of every site went."""
+    table = _table(None, "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows", "why dead"))
+    for site, count in counts.items():
+        why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items())) or "-"
+        figures = (count.read, count.kept, count.late, count.duplicate, count.dead_lettered, count.windows)
+        table.add_row(site, *(f"{figure:,}" for figure in figures), why)
+    return table
+
+
+def score_table(report: ScoreReport) -> Table:
+    """What live scoring did, per site."""
+    table = _table(
+        f"detector {report.detector} version {report.version}",
+        "site",
+        ("messages", "scored steps", "above threshold", "alerts", "rejected", "late", "note"),
+    )
+    for name, site in sorted(report.sites.items()):
+        figures = (site.messages, site.scored, site.flagged, site.opened, sum(site.rejected.values()), site.late)
+        table.add_row(name, *(f"{figure:,}" for figure in figures), site.note or "")
+    return table
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """What `doctor` found, and what to do about it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "check", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(_MARK[finding.status], finding.name, finding.detail, finding.advice or "")
+    return table
+
+
+def modes_table(evaluation: Evaluation, title: str) -> Table:
+    """Per site and as mean: area under precision-recall of each way of training; without labels, the share flagged."""
+    labelled = any(metrics.auc_pr is not None for metrics in evaluation.mean.values())
+    figure = "auc_pr" if labelled else "flagged_share"
+    modes = list(evaluation.mean)
+    table = _table(title, "AUC-PR by site" if labelled else "share of steps above threshold", modes)
+    for site, by_mode in evaluation.sites.items():
+        table.add_row(site, *(number(getattr(by_mode.get(mode, Metrics()), figure)) for mode in modes))
+    table.add_section()
+    table.add_row("mean", *(number(getattr(evaluation.mean[mode], figure)) for mode in modes))
+    return table
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """The mean of every figure by way of training."""
+    rows: tuple[tuple[str, str, int], ...] = (
+        ("AUC-PR", "auc_pr", 3),
+        ("AUC-ROC", "auc_roc", 3),
+        ("precision at threshold", "precision", 3),
+        ("recall at threshold", "recall", 3),
+        ("F1 at threshold", "f1", 3),
+        ("incidents found", "event_recall", 3),
+        ("false alarms per day", "false_alarms_per_day", 2),
+        ("share of steps flagged", "flagged_share", 4),
+    )
+    table = _table("mean over sites", "", list(evaluation.mean))
+    for title, name, digits in rows:
+        values = [getattr(metrics, name) for metrics in evaluation.mean.values()]
+        if any(value is not None for value in values):
+            table.add_row(title, *(number(value, digits) for value in values))
+    return table
+
+
+def backtest_table(outcome: Backtest) -> Any:
+    """The whole result of a backtest."""
+    from rich.console import Group
+
+    parts: list[Any] = [modes_table(outcome.evaluation, "Backtest"), "", metrics_table(outcome.evaluation)]
+    parts += [f"note: {note}" for note in outcome.evaluation.notes]
+    return Group(*parts)
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """One plain sentence: what federation bought, from the mean area under precision-recall."""
+    federated, local = evaluation.mean.get(FEDERATED), evaluation.mean.get(LOCAL)
+    if federated is None or federated.auc_pr is None:
+        return "Without labels nobody can say how many of the flagged steps were real incidents."
+    text = f"The federated detector reaches AUC-PR {federated.auc_pr:.3f}"
+    if local is not None and local.auc_pr is not None:
+        text += f", each site alone {local.auc_pr:.3f}"
+    central = evaluation.mean.get(CENTRALISED)
+    if central is not None and central.auc_pr is not None:
+        text += f", pooling the raw data (which no plant may do) {central.auc_pr:.3f}"
+    return text + "."
+
+
+def summary_text(summary: RunSummary) -> str:
+    """The last words of `fedplant run`."""
+    lines = []
+    if summary.status == "nothing_new":
+        lines.append(f"Nothing new since run {summary.run_id}; the detector stays version {summary.version}.")
+    else:
+        lines.append(f"Run {summary.run_id}: detector {summary.detector} version {summary.version}")
+        rounds = ", ".join(f"{mode} {count}" for mode, count in summary.rounds.items())
+        lines.append(f"  sites      {', '.join(summary.sites)}")
+        lines += [f"  left out   {site}: {why}" for site, why in summary.skipped_sites.items()]
+        lines.append(f"  rounds     {rounds}")
+    lines.append(f"  SavedModel {summary.model_path}")
+    lines.append(f"  run folder {summary.run_path}")
+    total = IngestionCounts(
+        read=sum(count.read for count in summary.ingestion.values()),
+        kept=sum(count.kept for count in summary.ingestion.values()),
+        late=sum(count.late for count in summary.ingestion.values()),
+        duplicate=sum(count.duplicate for count in summary.ingestion.values()),
+        dead_lettered=sum(count.dead_lettered for count in summary.ingestion.values()),
+    )
+    lines.append(
+        f"  messages   {total.read:,} read, {total.kept:,} readings kept, {total.late:,} late, "
+        f"{total.duplicate:,} duplicate, {total.dead_lettered:,} dead-lettered"
+    )
+    lines += [f"  note       {warning}" for warning in summary.warnings]
+    return "\n".join(lines)
