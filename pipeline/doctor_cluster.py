@@ -44,7 +44,14 @@ def look_at_cluster(cluster: Cluster) -> list[Finding]:
     if reached.status == "fail":
         return [reached]
     outcome: list[list[Finding]] = []
-    worker = threading.Thread(target=lambda: outcome.append(_ask(cluster)), daemon=True, name="doctor")
+
+    def ask() -> None:
+        try:
+            outcome.append(_ask(cluster))
+        except Exception as error:
+            outcome.append([_failed(cluster, error)])
+
+    worker = threading.Thread(target=ask, daemon=True, name="doctor")
     worker.start()
     worker.join(_NETWORK_SECONDS)
     if not outcome:
@@ -58,6 +65,15 @@ def look_at_cluster(cluster: Cluster) -> list[Finding]:
             )
         ]
     return outcome[0]
+
+
+def _failed(cluster: Cluster, error: Exception) -> Finding:
+    return Finding(
+        "broker",
+        "fail",
+        f"{cluster.bootstrap}: {type(error).__name__} {error}".strip(),
+        "Check `kafka.security_protocol`, certificates and advertised listeners, and see the broker's log.",
+    )
 
 
 def _reachable(bootstrap: str) -> Finding:
@@ -84,7 +100,7 @@ def _reachable(bootstrap: str) -> Finding:
 
 def _ask(cluster: Cluster) -> list[Finding]:
     from kafka import KafkaAdminClient
-    from kafka.errors import AuthenticationFailedError, KafkaError
+    from kafka.errors import KafkaError, SaslAuthenticationFailedError
 
     try:
         admin = KafkaAdminClient(
@@ -93,7 +109,7 @@ def _ask(cluster: Cluster) -> list[Finding]:
             **{"client_id": "fedplant-doctor", **cluster.client},
         )
     except (KafkaError, OSError, ssl.SSLError, ValueError, AssertionError) as error:
-        refused = isinstance(error, AuthenticationFailedError)
+        refused = isinstance(error, SaslAuthenticationFailedError)
         advice = (
             "Check user name and password."
             if refused
