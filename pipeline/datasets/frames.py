@@ -1,0 +1,107 @@
+"""Frames cut inside the tf.data graph from the path of one shard.
+
+Everything is TensorFlow graph code without `py_function`, so the same code runs eagerly, in TFF's native runtime and
+in the compiled plan of a remote site. A *spec* is the path of a shard, optionally followed by `?shuffle=<n>`: the number
+seeds the order of the frames, so that a training whose only input is a string still has a different, reproducible order
+every round.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_ALL_RECORDS = 1 << 31
+
+
+def shard_spec(path: str, *, seed: int, round_number: int) -> str:
+    """Gives the spec of a shard whose frame order is fixed by `seed` and `round_number` (both non-negative)."""
+    # Two numbers become one so that the string needs one number only; the multiplier keeps rounds of seeds apart.
+    return f"{path}?shuffle={seed * 1_000_003 + round_number}"
+
+
+def _split_spec(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    path = tf.strings.regex_replace(spec, r"\?shuffle=\d+$", "")
+    number = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=(\d+))?$", r"\1")
+    number = tf.where(tf.equal(number, ""), "-1", number)
+    return path, tf.strings.to_number(number, tf.int64)
+
+
+def read_runs(path: tf.Tensor, sensors: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads a shard: all runs' rows one after the other, `float32[N, sensors]`, and the rows of each run, `int64[R]`."""
+    records = tf.data.TFRecordDataset(path).map(
+        lambda record: tf.reshape(tf.io.decode_raw(record, tf.float32), [-1, sensors])
+    )
+    # A run without rows in front: `get_single_element` refuses an empty data set, a site without data must not fail.
+    nothing = tf.data.Dataset.from_tensors(tf.zeros([0, sensors], tf.float32))
+    runs = nothing.concatenate(records).ragged_batch(_ALL_RECORDS).get_single_element()
+    return tf.ensure_shape(runs.values, [None, sensors]), runs.row_lengths()
+
+
+def frame_starts(lengths: tf.Tensor, *, steps: int, stride: int) -> tf.Tensor:
+    """Gives the first row of each frame, `int64[M]`; a frame never crosses from one run into the next.
+
+    The last frame of a run ends on its last row; from there frames go back by `stride`. A run shorter than `steps`
+    gives none. `lengths` is `int64[R]`, rows per run, runs lying one after the other.
+    """
+    ends = tf.cumsum(lengths)
+    first_rows = ends - lengths
+    counts = tf.maximum(lengths - steps, -stride) // stride + 1
+    first_starts = first_rows + tf.maximum(lengths - steps, 0) % stride
+    return tf.ragged.range(first_starts, first_starts + counts * stride, stride).values
+
+
+def frames(
+    spec: tf.Tensor | str,
+    *,
+    sensors: int,
+    steps: int,
+    stride: int = 1,
+    batch: int = 64,
+    epochs: int = 1,
+    limit: int | None = None,
+) -> tf.data.Dataset:
+    """Cuts the frames of one shard.
+
+    Args:
+      spec: string scalar, path of a shard, `?shuffle=<n>` behind it to shuffle all frames with that seed; without it
+        frames come in time order.
+      sensors: F, number of sensors in the shard.
+      steps: T, rows of one frame.
+      stride: rows between the ends of neighbouring frames.
+      batch: frames in one batch; the last batch of an epoch may hold fewer.
+      epochs: passes over the shard, each in an order of its own.
+      limit: at most this many batches over all epochs.
+
+    Returns:
+      Data set of `float32[B, T, F]`, NaN kept. Without a frame it is empty.
+    """
+    path, shuffle = _split_spec(tf.convert_to_tensor(spec))
+    rows, lengths = read_runs(path, sensors)
+    starts = frame_starts(lengths, steps=steps, stride=stride)
+    number_of_frames = tf.size(starts, tf.int64)
+    batches_per_epoch = (number_of_frames + batch - 1) // batch
+    offsets = tf.range(steps, dtype=tf.int64)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.cond(
+            shuffle >= 0,
+            lambda: tf.random.experimental.stateless_shuffle(starts, seed=tf.stack([shuffle, epoch])),
+            lambda: starts,
+        )
+
+        def one_batch(number: tf.Tensor) -> tf.Tensor:
+            chosen = order[number * batch : (number + 1) * batch]
+            return tf.gather(rows, chosen[:, tf.newaxis] + offsets)
+
+        return tf.data.Dataset.range(batches_per_epoch).map(one_batch)
+
+    if epochs == 1:
+        dataset = one_epoch(tf.constant(0, tf.int64))
+    else:
+        dataset = tf.data.Dataset.range(epochs).flat_map(one_epoch)
+    return dataset if limit is None else dataset.take(limit)
+
+
+def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:
+    """Counts the frames that runs of these lengths give, as `frames` cuts them."""
+    return sum((length - steps) // stride + 1 for length in lengths if length >= steps)
