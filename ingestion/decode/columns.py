@@ -1,0 +1,169 @@
+"""Many flat JSON messages at once: joined into one buffer, parsed by Arrow outside the interpreter lock.
+
+Each message is wrapped as `{"m":<value>}` on its own line. A wrapper adds at least one row or fails to parse, so as many
+rows as messages proves that row i is message i, whatever the values hold. Anything unusual raises `NotColumnar`, and the
+caller looks at the messages one by one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name
+
+_HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
+_LONG = 2048
+_MAX_OPENERS = 256
+
+
+class NotColumnar(Exception):
+    """These messages need the literal reader."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows of a group: `parent` int64[R], index of the message of each row; `time` numbers or text with nulls, or None;
+    `sensors` by name, float64[R] with NaN still inside; `silent` bool[R], rows in which no sensor has a value; `ignored` text and nested fields beside `values`."""
+
+    parent: np.ndarray
+    time: pa.Array | None
+    asset: pa.Array | None
+    seq: pa.Array | None
+    quality: pa.Array | None
+    sensors: dict[str, pa.Array]
+    silent: np.ndarray
+    ignored: int
+
+
+def parse(values: list[bytes], hint: pa.Schema | None) -> pa.Array:
+    """The messages as one struct or list array. Raises NotColumnar."""
+    for value in values:
+        # Arrow builds nested types recursively: depth in one message must stay far from its stack's end.
+        if len(value) > _LONG and value.count(b"{") + value.count(b"[") > _MAX_OPENERS:
+            raise NotColumnar("many brackets")
+    joined = b"".join((_HEAD, _BETWEEN.join(values), _TAIL))
+    read = pj.ReadOptions(use_threads=False, block_size=len(joined) + 1)
+    try:
+        table = pj.read_json(
+            pa.BufferReader(joined), read_options=read, parse_options=pj.ParseOptions(explicit_schema=hint)
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
+        raise NotColumnar(str(error)) from None
+    if table.num_rows != len(values) or table.num_columns != 1:
+        raise NotColumnar("rows and messages differ")
+    column = table.column(0)
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def flatten(messages: pa.Array) -> Columns:
+    """Columns of parsed messages. Raises NotColumnar for every shape that needs a decision per message."""
+    if messages.null_count:
+        raise NotColumnar("null message")
+    parent = np.arange(len(messages), dtype=np.int64)
+    if pa.types.is_list(messages.type):
+        lengths = pc.list_value_length(messages).to_numpy()
+        if (lengths == 0).any():
+            raise NotColumnar("empty list")
+        parent = np.repeat(parent, lengths)
+        messages = messages.flatten()
+    if not pa.types.is_struct(messages.type) or messages.null_count:
+        raise NotColumnar("not objects")
+    fields = _children(messages)
+    time = _time(fields)
+    asset = _typed(fields.get("asset"), pa.types.is_string)
+    if asset is not None and len(asset) and (pc.max(pc.utf8_length(asset)).as_py() or 0) > 256:
+        raise NotColumnar("long asset")
+    seq, quality = (_typed(fields.get(name), pa.types.is_integer) for name in ("seq", "quality"))
+    sensors: dict[str, pa.Array] = {}
+    inner = fields.get("values")
+    if inner is not None and not pa.types.is_null(inner.type):
+        if not pa.types.is_struct(inner.type):
+            raise NotColumnar("values is not an object")
+        for name, array in _children(inner).items():
+            sensors[name] = _sensor(name, array)
+    ignored = 0
+    for name, array in fields.items():
+        if name in OWN_FIELDS:
+            continue
+        if inner is not None and inner.null_count == 0 and not _numeric(array.type):
+            ignored += len(array) - array.null_count
+            continue
+        if name in sensors:
+            raise NotColumnar("sensor beside and inside values")
+        sensors[name] = _sensor(name, array)
+    if not sensors:
+        raise NotColumnar("no sensors")
+    silent = np.ones(len(parent), dtype=bool)
+    for array in sensors.values():
+        if array.null_count == 0:
+            silent[:] = False
+            break
+        silent &= array.is_null().to_numpy(zero_copy_only=False)
+    return Columns(parent, time, asset, seq, quality, sensors, silent, ignored)
+
+
+def hint_from(messages: pa.Array) -> pa.Schema | None:
+    """A schema that spares the next group type inference and reads `5` and `5.5` alike; None if nothing was learned."""
+    struct = messages.type.value_type if pa.types.is_list(messages.type) else messages.type
+    learned = pa.struct([f for f in map(_hint_field, struct) if f is not None])
+    kind = pa.list_(learned) if pa.types.is_list(messages.type) else learned
+    return pa.schema([pa.field("m", kind)]) if learned.num_fields else None
+
+
+def _hint_field(field: pa.Field) -> pa.Field | None:
+    if field.name == "values" and pa.types.is_struct(field.type):
+        return pa.field("values", pa.struct([f for f in map(_hint_field, field.type) if f is not None]))
+    if field.name in ("seq", "quality"):
+        return pa.field(field.name, pa.int64())
+    if field.name == "asset" or (field.name in TIME_FIELDS and pa.types.is_timestamp(field.type)):
+        return pa.field(field.name, pa.string())
+    if field.name in TIME_FIELDS and not pa.types.is_null(field.type):
+        return field
+    if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+        return pa.field(field.name, pa.float64())
+    return None
+
+
+def _children(array: pa.StructArray) -> dict[str, pa.Array]:
+    return {array.type.field(i).name: child for i, child in enumerate(array.flatten())}
+
+
+def _typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
+    if array is None or pa.types.is_null(array.type):
+        return None
+    if not accepts(array.type):  # type: ignore[operator]
+        raise NotColumnar("unexpected type")
+    return array
+
+
+def _time(fields: dict[str, pa.Array]) -> pa.Array | None:
+    found = [
+        fields[name] for name in TIME_FIELDS if name in fields and not pa.types.is_null(fields[name].type)
+    ]
+    if len(found) > 1:
+        raise NotColumnar("several time fields")
+    if found and not (
+        pa.types.is_integer(found[0].type)
+        or pa.types.is_floating(found[0].type)
+        or pa.types.is_string(found[0].type)
+    ):
+        raise NotColumnar("unexpected time type")
+    return found[0] if found else None
+
+
+def _sensor(name: str, array: pa.Array) -> pa.Array:
+    if bad_sensor_name(name):
+        raise NotColumnar("bad sensor name")
+    if not _numeric(array.type):
+        raise NotColumnar("sensor is not a number")
+    return array if array.type == pa.float64() else pc.cast(array, pa.float64(), safe=False)
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    )

@@ -1,0 +1,132 @@
+"""Flat JSON telemetry: `{"t":1}`, `{"ts":..,"values":{..}}`, a list of either, with optional `asset`, `quality`, `seq`.
+
+A batch is parsed in columns. Where that fails the batch is halved until the unusual messages stand alone; those are read
+one by one, so a bad message costs itself and never its neighbours.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+
+from ingestion.decode import columns
+from ingestion.decode.columns import NotColumnar
+from ingestion.decode.readings import Piece, from_columns, from_rows
+from ingestion.decode.rows import Refused, Row, rows_of
+from ingestion.records import Decoded, RecordBatch, Reject, empty_readings
+from ingestion.settings import DecodeRules, EventTimeRules, Limits
+
+_ALONE = 8
+
+
+class FlatJson:
+    """Decoder of one partition; remembers the shape its messages had, to spare type inference."""
+
+    def __init__(self, rules: DecodeRules, times: EventTimeRules, limits: Limits) -> None:
+        self._rules = rules
+        self._times = times
+        self._limits = limits
+        self._hint: pa.Schema | None = None
+        self._sensors: set[str] = set()
+
+    def decode(self, batch: RecordBatch) -> Decoded:
+        """See `ingestion.decode.Decoder`."""
+        limit = self._limits.max_message_bytes
+        indices = np.arange(len(batch.values), dtype=np.int64)
+        usable = [bool(value) and len(value) <= limit for value in batch.values]  # type: ignore[arg-type]
+        pieces: list[Piece] = []
+        if all(usable):
+            self._group(indices, batch, pieces)
+        else:
+            mask = np.array(usable, dtype=bool)
+            pieces.append(self._one_by_one(indices[~mask], batch))
+            self._group(indices[mask], batch, pieces)
+        return _unite(pieces)
+
+    def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:
+        if len(indices) == 0:
+            return
+        whole = len(indices) == len(batch.values)
+        values: list[bytes] = batch.values if whole else [batch.values[i] for i in indices]  # type: ignore[assignment]
+        try:
+            found = self._columns(values)
+        except NotColumnar:
+            self._split(indices, values, batch, pieces)
+            return
+        if found.silent.any():
+            odd = np.unique(found.parent[found.silent])
+            pieces.append(self._one_by_one(indices[odd], batch))
+            self._group(np.delete(indices, odd), batch, pieces)
+            return
+        pieces.append(from_columns(found, indices, batch, self._times, self._rules))
+
+    def _columns(self, values: list[bytes]) -> columns.Columns:
+        try:
+            messages = columns.parse(values, self._hint)
+        except NotColumnar:
+            if self._hint is None:
+                raise
+            messages = columns.parse(values, None)
+        if self._hint is None:
+            learned = columns.hint_from(messages)
+            if learned is not None:
+                messages = columns.parse(values, learned)
+        found = columns.flatten(messages)
+        names = self._sensors | found.sensors.keys()
+        strict = self._rules.sensors and self._rules.unknown_sensors == "reject"
+        if len(names) > self._rules.max_sensors or (strict and not names <= set(self._rules.sensors)):
+            raise NotColumnar("sensors need a decision per message")
+        if self._hint is None or len(names) > len(self._sensors):
+            self._hint = columns.hint_from(messages)
+        self._sensors = names
+        return found
+
+    def _split(
+        self, indices: np.ndarray, values: list[bytes], batch: RecordBatch, pieces: list[Piece]
+    ) -> None:
+        if len(indices) <= _ALONE:
+            pieces.append(self._one_by_one(indices, batch))
+            return
+        lists = np.array([value.lstrip()[:1] == b"[" for value in values], dtype=bool)
+        if lists.any() and not lists.all():
+            parts = [indices[lists], indices[~lists]]
+        else:
+            parts = [indices[: len(indices) // 2], indices[len(indices) // 2 :]]
+        for part in parts:
+            self._group(part, batch, pieces)
+
+    def _one_by_one(self, indices: np.ndarray, batch: RecordBatch) -> Piece:
+        rows: list[Row] = []
+        parent: list[int] = []
+        rejects: list[Reject] = []
+        counts: Counter[str] = Counter()
+        for index in indices.tolist():
+            try:
+                found = rows_of(batch.values[index], self._rules, self._limits, counts)
+                names = {name for row in found for name in row.sensors}
+                if len(self._sensors | names) > self._rules.max_sensors:
+                    raise Refused(
+                        "too_many_sensors", f"would be more than max_sensors = {self._rules.max_sensors}"
+                    )
+            except Refused as refused:
+                rejects.append(Reject(index, refused.reason, str(refused)))
+                continue
+            self._sensors |= names
+            rows += found
+            parent += [index] * len(found)
+        piece = from_rows(rows, np.array(parent, dtype=np.int64), batch, self._times)
+        return Piece(piece.readings, rejects + piece.rejects, counts + piece.counts)
+
+
+def _unite(pieces: list[Piece]) -> Decoded:
+    if len(pieces) == 1:
+        only = pieces[0]
+        return Decoded(only.readings, sorted(only.rejects, key=lambda r: r.index), only.counts)
+    counts: Counter[str] = sum((piece.counts for piece in pieces), Counter())
+    rejects = sorted((r for piece in pieces for r in piece.rejects), key=lambda r: r.index)
+    tables = [piece.readings for piece in pieces if piece.readings.num_rows]
+    if not tables:
+        return Decoded(empty_readings(), rejects, counts)
+    readings = pa.concat_tables(tables, promote_options="default")
+    order = np.argsort(readings.column("offset").to_numpy(), kind="stable")
+    return Decoded(readings.take(pa.array(order)), rejects, counts)
