@@ -25,11 +25,46 @@ START = pd.Timestamp("2026-01-05T00:00:00Z")
 TRAIN_UNTIL = pd.Timestamp("2026-01-21T00:00:00Z")
 
 # The 38 metrics in the order of the columns, as published with the data set as far as is known: the raw files name none.
-SMD_SENSORS = (
-    "cpu_r load_1 load_5 load_15 mem_shmem mem_u mem_u_e total_mem disk_q disk_r disk_rb disk_svc disk_u disk_w disk_wa disk_wb "
-    "si so eth1_fi eth1_fo eth1_pi eth1_po tcp_tw tcp_use active_opens curr_estab in_errs in_segs listen_overflows out_rsts "
-    "out_segs passive_opens retransegs tcp_timeouts udp_in_dg udp_out_dg udp_rcv_buf_errs udp_snd_buf_errs"
-).split()
+SMD_SENSORS = [
+    "cpu_r",
+    "load_1",
+    "load_5",
+    "load_15",
+    "mem_shmem",
+    "mem_u",
+    "mem_u_e",
+    "total_mem",
+    "disk_q",
+    "disk_r",
+    "disk_rb",
+    "disk_svc",
+    "disk_u",
+    "disk_w",
+    "disk_wa",
+    "disk_wb",
+    "si",
+    "so",
+    "eth1_fi",
+    "eth1_fo",
+    "eth1_pi",
+    "eth1_po",
+    "tcp_tw",
+    "tcp_use",
+    "active_opens",
+    "curr_estab",
+    "in_errs",
+    "in_segs",
+    "listen_overflows",
+    "out_rsts",
+    "out_segs",
+    "passive_opens",
+    "retransegs",
+    "tcp_timeouts",
+    "udp_in_dg",
+    "udp_out_dg",
+    "udp_rcv_buf_errs",
+    "udp_snd_buf_errs",
+]
 
 
 @dataclass(frozen=True)
