@@ -121,7 +121,11 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
             lines.append("The labels hold no incident in this time, so every alert is a false one.")
         else:
             typical = (
-                f", typically {duration(totals.delay_s)} after it began" if totals.delay_s is not None else ""
+                ""
+                if totals.delay_s is None
+                else ", typically from their first reading on"
+                if totals.delay_s == 0
+                else f", typically {duration(totals.delay_s)} after they began"
             )
             lines.append(
                 f"Of {plural(totals.incidents, 'known incident')} it noticed {number(totals.found)}"

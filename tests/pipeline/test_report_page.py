@@ -1,0 +1,327 @@
+"""The page tells the truth about a run, survives whatever is missing or strange, and needs nothing but itself."""
+
+import base64
+import json
+import math
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.artefacts import (
+    Curve,
+    Curves,
+    Evaluation,
+    IngestionCounts,
+    Metrics,
+    RoundRecord,
+    RunSummary,
+    write_json,
+)
+from pipeline.errors import PipelineError
+from pipeline.report import write_report
+from pipeline.report.collect import read_site
+from pipeline.scoring.writer import ScoreWriter
+
+MINUTE = 60 * 10**9
+START = pd.Timestamp("2026-03-01", tz="UTC").value
+SENSORS = ("temp", "flow", "speed")
+HOSTILE = "<img src=x onerror=alert(1)>&\"'</script>"
+
+
+def write_scores(
+    run, site, count=3000, peaks=((500, 530), (1800, 1803)), label=None, asset=None, threshold=2.0
+):
+    """One site's scores, quiet but for loud stretches whose height is 10 times the threshold."""
+    time_ns = START + np.arange(count, dtype=np.int64) * MINUTE
+    score = np.random.default_rng(3).uniform(0.2, 1.2, count)
+    score[:30] = np.nan
+    values = np.random.default_rng(4).normal(size=(count, len(SENSORS)))
+    contribution = np.full((count, len(SENSORS)), 0.1)
+    for a, b in peaks:
+        score[a:b] = 10 * threshold
+        contribution[a:b] = (12.0, 6.0, 2.0)
+        values[a:b, 0] = 50.0
+    with ScoreWriter(run, site, SENSORS) as writer:
+        for part in np.array_split(np.arange(count), 5):
+            writer.write(
+                asset or site,
+                time_ns[part],
+                score[part],
+                threshold,
+                contribution[part],
+                values[part],
+                None if label is None else label[part],
+            )
+    return time_ns
+
+
+def full_run(run, sites=("press", "mill")):
+    label = np.zeros(3000, int)
+    label[495:520] = 1
+    label[1000:1010] = 1
+    for site in sites:
+        write_scores(run, site, label=label)
+    by_mode = {"federated": Metrics(auc_pr=0.6, anomaly_share=0.01), "local": Metrics(auc_pr=0.45)}
+    evaluation = Evaluation.of_sites(dict.fromkeys(sites, by_mode))
+    write_json(run / "evaluation.json", evaluation)
+    rounds = tuple(RoundRecord(n, 1 / n, 1.2 / n, 0.5, dict.fromkeys(sites, 1.3 / n)) for n in range(1, 6))
+    write_json(
+        run / "curves.json", Curves({"federated": Curve(rounds, 4, "converged"), "local": Curve(rounds[:3])})
+    )
+    write_json(
+        run / "summary.json",
+        RunSummary(
+            "run-7",
+            sites=tuple(sites),
+            sensors=3,
+            command="fedplant demo",
+            ingestion={s: IngestionCounts(100, 90, 4, 3, 7, {"not_json": 7}) for s in sites},
+        ),
+    )
+    write_json(run / "manifest.json", {"versions": {"python": "3.11.7"}, "seeds": {"weights": 1}})
+    return run
+
+
+class Reader(HTMLParser):
+    """Text, tags and attributes of a page; fails the test on an element that is never closed in order."""
+
+    VOID = frozenset({"meta", "br", "img", "input"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.text, self.tags, self.attributes, self.stack = [], [], [], []
+        self.feed(html)
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        if not self.stack or self.stack[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def page(run, tmp_path, **options):
+    html = write_report(run, tmp_path / "report.html", **options).read_text(encoding="utf-8")
+    return html, Reader(html)
+
+
+def charts(html):
+    return [
+        json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', html)
+    ]
+
+
+def test_the_headline_says_what_was_learned_and_how_it_did(tmp_path):
+    _, read = page(full_run(tmp_path / "run"), tmp_path)
+    assert "2 sites learned one anomaly detector together from 3 sensors." in read.words
+    assert "it raised 4 alerts" in read.words
+    assert "Of 4 known incidents it noticed 2 (50 %), typically 5 min after they began." in read.words
+    assert "2 alerts had no known incident behind them." in read.words
+    assert "better than each site learning alone (ranking quality 0.60 against 0.45" in read.words
+    assert "Look at the strongest alert first: press , where temp, flow, speed stood out." in read.words
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path):
+    html, read = page(full_run(tmp_path / "run"), tmp_path)
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & set(read.tags)
+    assert [v for k, v in read.attributes if k in ("src", "srcset", "action", "poster", "xlink:href")] == []
+    assert all(v.startswith("#") for k, v in read.attributes if k == "href")
+    outside = re.sub(r"http://www\.w3\.org/2000/svg", "", html)
+    assert not re.search(r"https?://|@import|url\((?!#)", outside)
+    assert "default-src 'none'" in html
+
+
+@pytest.mark.parametrize(
+    "missing", ["manifest.json", "curves.json", "evaluation.json", "summary.json", "scores", "signals"]
+)
+def test_a_missing_part_is_stated_and_the_rest_is_there(tmp_path, missing):
+    run = full_run(tmp_path / "run")
+    target = run / missing
+    target.rename(tmp_path / "elsewhere")
+    _, read = page(run, tmp_path)
+    stated = {
+        "manifest.json": "holds no manifest.json",
+        "curves.json": "recorded no learning curve",
+        "evaluation.json": "Nothing was compared in this run",
+        "summary.json": "holds no summary.json",
+        "scores": "This run holds no scores of the site.",
+        "signals": "The run kept no sensor values around alerts",
+    }
+    for name, words in stated.items():
+        assert (words in read.words) == (name == missing)
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "curves.json", "scores/press.parquet", "signals/press.parquet"]
+)
+def test_a_damaged_part_is_named_and_the_rest_is_there(tmp_path, name):
+    run = full_run(tmp_path / "run")
+    (run / name).write_bytes(b"{half")
+    _, read = page(run, tmp_path)
+    assert "could not be read" in read.words
+    assert "mill" in read.words
+
+
+def test_an_empty_run_folder_gives_a_page_and_a_missing_one_an_error(tmp_path):
+    (tmp_path / "run").mkdir()
+    _, read = page(tmp_path / "run", tmp_path)
+    assert "This run holds no site's data." in read.words
+    with pytest.raises(PipelineError, match="no such run folder"):
+        write_report(tmp_path / "absent", tmp_path / "x.html")
+
+
+def test_names_from_topics_can_do_no_harm(tmp_path):
+    run = tmp_path / "run"
+    site = "a&b <i>"
+    time_ns = START + np.arange(200, dtype=np.int64) * MINUTE
+    score = np.ones(200)
+    score[100:120] = 9.0
+    with ScoreWriter(run, site, (HOSTILE, "s")) as writer:
+        writer.write(HOSTILE, time_ns, score, 2.0, np.ones((200, 2)), np.ones((200, 2)))
+    metrics = {HOSTILE: Metrics(auc_pr=0.5)}
+    write_json(run / "evaluation.json", Evaluation.of_sites({HOSTILE: metrics}, (HOSTILE,)))
+    curve = Curve((RoundRecord(1, 1.0, 1.0, 1.0, {HOSTILE: 1.0}),), 1, HOSTILE)
+    write_json(run / "curves.json", Curves({"federated": curve, HOSTILE: curve}))
+    counts = {HOSTILE: IngestionCounts(5, 1, 0, 0, 4, {HOSTILE: 4})}
+    write_json(
+        run / "summary.json",
+        RunSummary(
+            HOSTILE,
+            sites=(site,),
+            command=HOSTILE,
+            ingestion=counts,
+            skipped_sites={HOSTILE: HOSTILE},
+            warnings=(HOSTILE,),
+            model_path=HOSTILE,
+        ),
+    )
+    write_json(run / "manifest.json", {HOSTILE: {HOSTILE: HOSTILE}})
+    html, read = page(run, tmp_path)
+    assert "img" not in read.tags
+    assert not [k for k, _ in read.attributes if k.startswith("on")]
+    assert html.count("<script") == html.count("</script>") == len(charts(html)) + 1
+    assert HOSTILE in " ".join(read.text)
+
+
+def test_a_single_step_peak_survives_any_reduction(tmp_path):
+    run = tmp_path / "run"
+    write_scores(run, "press", count=500_000, peaks=((123_456, 123_457), (400_000, 400_001)))
+    started = time.monotonic()
+    out = write_report(run, tmp_path / "r.html")
+    assert time.monotonic() - started < 20
+    assert out.stat().st_size < 8_000_000
+    (chart,) = charts(out.read_text())
+    pairs = np.frombuffer(base64.b64decode(chart["q"]), "<u2").reshape(-1, 2).astype(float)
+    assert len(pairs) == chart["n"] < 50_000
+    high = np.where(pairs[:, 1] == 65535, -1, pairs[:, 1])
+    assert (high > 0.9 * high.max()).sum() == 2
+    level = math.exp((high.max() / 65534 - 0.4) / 0.6 * math.log(chart["top"]))
+    assert level == pytest.approx(10.0, rel=1e-3)
+    assert len(chart["alerts"]) == 2
+
+
+def test_alerts_incidents_and_delays_are_those_of_the_data(tmp_path):
+    run = full_run(tmp_path / "run")
+    view = read_site(run / "scores" / "press.parquet", None, hold_off_ns=10 * MINUTE, spans=1000)
+    assert [(a.start_ns, a.end_ns) for a in view.alerts] == [
+        (START + 500 * MINUTE, START + 529 * MINUTE),
+        (START + 1800 * MINUTE, START + 1802 * MINUTE),
+    ]
+    assert [a.true for a in view.alerts] == [True, False]
+    assert [i.delay_s for i in view.incidents] == [300.0, None]
+    assert [c.sensor for c in view.alerts[0].sensors] == ["temp", "flow", "speed"]
+    assert view.alerts[0].ratio == pytest.approx(10.0)
+    assert [c.sensor for c in view.alerts[0].clips] == ["temp", "flow", "speed"]
+    assert np.nanmax(view.alerts[0].clips[0].values.high) == 50.0
+
+
+def test_labels_given_outweigh_those_in_the_file_and_may_be_naive_times(tmp_path):
+    run = full_run(tmp_path / "run")
+    moments = pd.date_range("2026-03-01", periods=3000, freq="1min")
+    labels = pd.DataFrame({"timestamp": moments, "label": 0})
+    labels.loc[1795:1801, "label"] = 1
+    view = read_site(run / "scores" / "press.parquet", labels, hold_off_ns=10 * MINUTE, spans=1000)
+    assert [a.true for a in view.alerts] == [False, True]
+    assert [i.delay_s for i in view.incidents] == [300.0]
+
+
+def test_without_labels_nothing_is_claimed_about_right_and_wrong(tmp_path):
+    write_scores(tmp_path / "run", "press")
+    _, read = page(tmp_path / "run", tmp_path)
+    assert "No labels were given" in read.words
+    assert "Known incident" not in read.words
+    assert "false" not in read.words.lower()
+
+
+def test_sixty_sites_fit_into_one_page(tmp_path):
+    run = tmp_path / "run"
+    for i in range(60):
+        write_scores(run, f"site-{i:02d}", count=4000)
+    out = write_report(run, tmp_path / "r.html")
+    assert out.stat().st_size < 8_000_000
+    assert len(charts(out.read_text())) == 60
+
+
+def test_a_site_with_too_little_data_or_none_says_so(tmp_path):
+    run = tmp_path / "run"
+    write_scores(run, "short", count=20, peaks=())
+    (run / "scores").mkdir(exist_ok=True)
+    table = pq.read_table(run / "scores" / "short.parquet")
+    pq.write_table(table.slice(0, 0), run / "scores" / "none.parquet")
+    pq.write_table(pa.table({"x": [1]}), run / "scores" / "strange.parquet")
+    _, read = page(run, tmp_path)
+    assert "needs a full window before the first one" in read.words
+    assert "No readings were scored for this site." in read.words
+    assert "lacks the column 'event_time'" in read.words
+
+
+def test_the_minimal_documented_columns_are_enough(tmp_path):
+    scores = tmp_path / "run" / "scores"
+    scores.mkdir(parents=True)
+    time_ns = pa.array(START + np.arange(100) * MINUTE).cast(pa.timestamp("ns", "UTC"))
+    score = np.r_[np.ones(90), np.full(10, 5.0)]
+    columns = {
+        "event_time": time_ns,
+        "asset": ["m"] * 100,
+        "score": score,
+        "threshold": np.full(100, 2.0),
+        "is_anomaly": score > 2,
+        "top_sensors": [["flow", "temp"]] * 100,
+    }
+    pq.write_table(pa.table(columns), scores / "m.parquet")
+    _, read = page(tmp_path / "run", tmp_path)
+    assert "Contributing most, without sizes: flow, temp." in read.words
+
+
+def test_messages_are_accounted_for_by_site_and_reason(tmp_path):
+    _, read = page(full_run(tmp_path / "run"), tmp_path)
+    assert "press 100 90 4 3 7 not_json: 7" in read.words
+
+
+def test_the_report_is_replaced_whole(tmp_path):
+    out = tmp_path / "r.html"
+    out.write_text("old")
+    write_report(full_run(tmp_path / "run"), out)
+    assert out.read_text().endswith("</html>\n")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
