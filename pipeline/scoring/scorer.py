@@ -15,7 +15,7 @@ from ingestion.errors import BrokerUnavailable
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
 from pipeline.scoring.site import SiteScorer, make_writer
-from pipeline.scoring.topics import AlertSink, Telemetry, last_alerts
+from pipeline.scoring.topics import AlertSink, Telemetry, ensure_alert_topics, last_alerts
 from pipeline.scoring.writer import ScoreWriter
 
 _POLL_SECONDS = 0.5
@@ -99,6 +99,7 @@ class _Session:
     def open(self) -> None:
         """Fence earlier scorers, then read positions: in this order nobody else can move them afterwards."""
         self._telemetry = Telemetry(self._settings)
+        ensure_alert_topics(self._settings)
         for site in self._settings.sites:
             self._sinks[site.name] = AlertSink(self._settings, site.name)
             logged = last_alerts(self._settings, site.name)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     InvalidProducerEpochError,
     KafkaError,
     ProducerFencedError,
+    TopicAlreadyExistsError,
 )
 from kafka.structs import OffsetAndMetadata
 
@@ -28,6 +29,7 @@ from pipeline.scoring.settings import ScorerReplaced, ScoreSettings, ScoringFail
 
 _POLL_RECORDS = 10_000
 _FALLBACK_HISTORY = 200_000
+_UNKNOWN_TOPIC = 3
 
 Result = TypeVar("Result")
 
@@ -138,6 +140,38 @@ class Telemetry:
         """Disconnect within bounds."""
         with contextlib.suppress(KafkaError, OSError):
             self._consumer.close(autocommit=False, timeout_ms=3000)
+
+
+def ensure_alert_topics(settings: ScoreSettings) -> None:
+    """Create the alert topics that do not exist yet, with the broker's default partitions and replication.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+        ScoringFailed: this user may not create topics.
+    """
+    wanted = [alert_topic(site.name) for site in settings.sites]
+    admin = None
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap, **settings.client)
+        missing = [
+            topic["name"] for topic in admin.describe_topics(wanted) if topic["error_code"] == _UNKNOWN_TOPIC
+        ]
+        for name in missing:
+            with contextlib.suppress(TopicAlreadyExistsError):
+                admin.create_topics(
+                    {name: {}}, timeout_ms=int(settings.limits.broker_timeout * 1000), wait_for_metadata=True
+                )
+    except AuthorizationError as error:
+        raise ScoringFailed(
+            f"{', '.join(wanted)}: this user may not create topics ({error}); create them or grant Create"
+        ) from error
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(
+            f"{settings.bootstrap}: {type(error).__name__} {error}; is the broker running?"
+        ) from error
+    finally:
+        if admin is not None:
+            admin.close()
 
 
 class AlertSink:
