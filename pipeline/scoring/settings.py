@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 class ScoringFailed(PipelineError):
     """Live scoring cannot go on (model unusable, topic refused)."""
 
-    exit_code = 13
+    exit_code = 12
 
 
 class ScorerReplaced(ScoringFailed):

@@ -211,7 +211,7 @@ def make_writer(settings: ScoreSettings, model: ServingModel, site: str) -> Scor
     """The site's score file, None if none is wanted."""
     if settings.scores_dir is None:
         return None
-    return ScoreWriter(Path(settings.scores_dir), site, model.sensors, top=settings.top_sensors)
+    return ScoreWriter(Path(settings.scores_dir), site, model.sensors, top=settings.top_sensors, extend=True)
 
 
 def _part(batch: RecordBatch, rows: slice, next_offset: int) -> RecordBatch:

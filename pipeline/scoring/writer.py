@@ -6,13 +6,14 @@ either the whole file or none. Both the live scorer and the evaluation of a run 
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ SCORE_SCHEMA = pa.schema(
 
 _ROWS_PER_GROUP = 65_536
 _MOST_SIGNAL_ROWS = 200_000
+_FOREVER = np.iinfo(np.int64).max
 
 
 class ScoreWriter:
@@ -52,8 +54,13 @@ class ScoreWriter:
         *,
         top: int = 5,
         context: int = 60,
+        extend: bool = False,
     ) -> None:
-        """`top` sensors are named per flagged step; `context` steps around flagged ones are kept with values."""
+        """`top` sensors are named per flagged step; `context` steps around flagged ones are kept with values.
+
+        With `extend` rows of earlier files stay, but for each machine's from its first new step on.
+        """
+        self._first: dict[str, int] | None = {} if extend else None
         self._sensors, self._top, self._context = tuple(sensors), top, context
         self.path = run_dir / "scores" / f"{site}.parquet"
         signal_schema = pa.schema(
@@ -87,6 +94,8 @@ class ScoreWriter:
         count = len(time_ns)
         if count == 0:
             return
+        if self._first is not None:
+            self._first.setdefault(asset, int(time_ns[0]))
         score = np.asarray(score, np.float64)
         with np.errstate(invalid="ignore"):
             flagged = score > threshold
@@ -150,9 +159,12 @@ class ScoreWriter:
         self._signals.add(pa.Table.from_arrays(columns, schema=self._signals.schema))
 
     def close(self) -> None:
-        """Publish both files."""
-        self._signals.publish()
-        self._scores.publish()
+        """Publish both files; when extending, earlier files stay untouched if nothing was added."""
+        if self._first is not None and not self.rows and self.path.exists():
+            self.discard()
+            return
+        self._signals.publish(self._first)
+        self._scores.publish(self._first)
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -204,16 +216,37 @@ class _Staged:
                 raise _unwritable(self._path, error) from error
             self._pending, self._pending_rows = [], 0
 
-    def publish(self) -> None:
+    def publish(self, first_new: Mapping[str, int] | None) -> None:
+        """Appear under the own name; with `first_new` (asset -> ns) after the rows of the file that is there."""
         self._flush()
         try:
             self._writer.close()
+            if first_new is not None and self._path.exists():
+                self._put_behind(first_new)
             with self._hidden.open("rb") as file:
                 os.fsync(file.fileno())
             self._hidden.replace(self._path)
         except OSError as error:
             self.discard()
             raise _unwritable(self._path, error) from error
+
+    def _put_behind(self, first_new: Mapping[str, int]) -> None:
+        """Rewrite the hidden file with the earlier file's older rows in front; columns must be the same."""
+        earlier = pq.ParquetFile(self._path)
+        if not earlier.schema_arrow.equals(self.schema):
+            return
+        joined = self._hidden.with_suffix(".join")
+        try:
+            with pq.ParquetWriter(joined, self.schema, compression="zstd") as writer:
+                for batch in earlier.iter_batches(batch_size=_ROWS_PER_GROUP):
+                    limits = [first_new.get(asset, _FOREVER) for asset in batch["asset"].to_pylist()]
+                    older = pc.less(batch["event_time"].cast(pa.int64()), pa.array(limits, pa.int64()))
+                    writer.write_batch(batch.filter(older))
+                for batch in pq.ParquetFile(self._hidden).iter_batches(batch_size=_ROWS_PER_GROUP):
+                    writer.write_batch(batch)
+            joined.replace(self._hidden)
+        finally:
+            joined.unlink(missing_ok=True)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):

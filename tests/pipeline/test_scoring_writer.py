@@ -1,0 +1,71 @@
+"""Score files appear whole, keep sensor values only around alerts, and can be continued by a later call."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.artefacts import ArtefactError
+from pipeline.scoring.writer import ScoreWriter
+
+SENSORS = ("a", "b")
+
+
+def write(run, first, count, flagged=(), parts=1, **options):
+    time = (np.arange(first, first + count)).astype(np.int64) * 60 * 10**9
+    score = np.where(np.isin(np.arange(first, first + count), flagged), 9.0, 0.5)
+    values = np.column_stack([np.arange(first, first + count), np.full(count, np.nan)])
+    with ScoreWriter(run, "s", SENSORS, **options) as writer:
+        for part in np.array_split(np.arange(count), parts):
+            writer.write("m", time[part], score[part], 2.0, np.tile([1.0, 3.0], (len(part), 1)), values[part])
+
+
+def minutes(path):
+    return (pq.read_table(path)["event_time"].cast("int64").to_numpy() // (60 * 10**9)).tolist()
+
+
+def test_only_flagged_steps_name_sensors(tmp_path):
+    write(tmp_path, 0, 10, flagged=[4])
+    rows = pq.read_table(tmp_path / "scores" / "s.parquet").to_pylist()
+    assert rows[4]["top_sensors"] == ["b", "a"]
+    assert rows[4]["top_contributions"] == [3.0, 1.0]
+    assert [r["is_anomaly"] for r in rows] == [i == 4 for i in range(10)]
+    assert rows[3]["top_sensors"] is None
+    assert rows[3]["label"] is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.integers(0, 59), max_size=5), st.integers(1, 25), st.integers(0, 9))
+def test_values_are_kept_around_flagged_steps_however_they_come(tmp_path_factory, flagged, parts, context):
+    run = tmp_path_factory.mktemp("run")
+    write(run, 0, 60, flagged=sorted(flagged), parts=parts, context=context)
+    near = [i for i in range(60) if any(abs(i - f) <= context for f in flagged)]
+    assert minutes(run / "signals" / "s.parquet") == near
+
+
+def test_a_later_call_continues_the_file_and_replaces_what_it_scored_anew(tmp_path):
+    write(tmp_path, 0, 50, extend=True)
+    write(tmp_path, 40, 30, extend=True)
+    assert minutes(tmp_path / "scores" / "s.parquet") == list(range(70))
+    write(tmp_path, 0, 5)
+    assert minutes(tmp_path / "scores" / "s.parquet") == list(range(5))
+
+
+def test_a_call_without_new_steps_leaves_the_file_as_it_is(tmp_path):
+    write(tmp_path, 0, 50, extend=True)
+    with ScoreWriter(tmp_path, "s", SENSORS, extend=True):
+        pass
+    assert minutes(tmp_path / "scores" / "s.parquet") == list(range(50))
+
+
+def test_an_exception_leaves_nothing_behind(tmp_path):
+    with pytest.raises(RuntimeError), ScoreWriter(tmp_path, "s", SENSORS):
+        raise RuntimeError
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "scores").write_text("a file")
+    with pytest.raises(ArtefactError, match="scores"):
+        ScoreWriter(tmp_path, "s", SENSORS)
