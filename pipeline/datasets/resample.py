@@ -1,0 +1,179 @@
+"""Readings to runs: a regular grid per asset, the last value held over short silences, never across long ones.
+
+Grid times are multiples of the step since 1970 UTC; a grid time takes the last reading at or before it, as the live
+scorer does. Of several readings of a sensor in one step the last wins (event time, then order of the table); a null
+does not overwrite a value. Sensors that report by exception are held each by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.datasets.run import Run, SiteRuns
+from pipeline.errors import ConfigError
+
+RESERVED = ("offset", "event_time", "asset", "seq", "quality")
+_SAMPLE_ROWS = 200_000
+
+
+def sensor_names(columns: Iterable[str]) -> tuple[str, ...]:
+    """Sensors among the columns of a readings table, sorted."""
+    return tuple(sorted(set(columns) - set(RESERVED)))
+
+
+def tables_from_frame(
+    frame: pd.DataFrame, sensors: Sequence[str], site: str, rows: int = 100_000
+) -> Iterator[pa.Table]:
+    """Give a site file's frame (`timestamp`, optional `asset`, sensors) as readings tables in time order."""
+    time = pd.to_datetime(frame["timestamp"], utc=True)
+    order = np.argsort(time.to_numpy(), kind="stable")
+    for first in range(0, len(order), rows):
+        part = order[first : first + rows]
+        asset = frame["asset"].iloc[part].astype(str).to_list() if "asset" in frame else [site] * len(part)
+        nanoseconds = time.iloc[part].dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+        columns = {
+            "event_time": pa.array(nanoseconds, pa.timestamp("ns")).cast(pa.timestamp("ns", "UTC")),
+            "asset": pa.array(asset, pa.string()),
+        }
+        for name in sensors:
+            columns[name] = pa.array(frame[name].iloc[part].to_numpy(np.float64), pa.float64())
+        yield pa.table(columns)
+
+
+def infer_step_ns(tables: Iterable[pa.Table], sample_rows: int = _SAMPLE_ROWS) -> int | None:
+    """Median spacing of the distinct event times of an asset, in ns, to three significant digits.
+
+    The median ignores lost readings and bursts; jitter vanishes in the rounding. The median over assets is weighted by
+    readings. Looks at the first `sample_rows` rows. None if no asset has two distinct times.
+    """
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    seen = 0
+    for table in tables:
+        for asset, part in _by_asset(table):
+            times.setdefault(asset, []).append(_time_ns(part))
+        seen += table.num_rows
+        if seen >= sample_rows:
+            break
+    spacings = [np.diff(np.unique(np.concatenate(parts))) for parts in times.values()]
+    spacings = [spacing for spacing in spacings if len(spacing)]
+    if not spacings:
+        return None
+    median = float(np.median(np.concatenate(spacings)))
+    return max(1, int(float(f"{median:.3g}")))
+
+
+def resample_site(
+    site: str,
+    tables: Iterable[pa.Table],
+    *,
+    step_ns: int,
+    max_gap_ns: int,
+    sensors: Sequence[str] | None = None,
+    until_ns: int | None = None,
+) -> SiteRuns:
+    """Bring the readings of one site to a regular grid.
+
+    Args:
+      site: plant.
+      tables: readings tables, one after the other; memory grows with the resampled values, not with the readings.
+      step_ns: grid spacing in ns.
+      max_gap_ns: a value is held this long at most; when no sensor of an asset speaks for longer, its run ends.
+      sensors: the sensors to take; all that appear by default.
+      until_ns: readings at or after this event time (ns since 1970 UTC) are left out.
+
+    Raises:
+      ConfigError: `step_ns` is not positive, or `max_gap_ns` is shorter than a step.
+    """
+    if step_ns < 1 or max_gap_ns < step_ns:
+        raise ConfigError(
+            f"step = {step_ns / 1e9:g} s and max_gap = {max_gap_ns / 1e9:g} s: expected step > 0 and max_gap >= step"
+        )
+    cells: dict[str, list[pd.DataFrame]] = {}
+    readings = 0
+    for table in tables:
+        for asset, part in _by_asset(table):
+            time = _time_ns(part)
+            kept = np.ones(len(time), bool) if until_ns is None else time < until_ns
+            readings += int(kept.sum())
+            if not kept.any():
+                continue
+            wanted = sensor_names(part.column_names) if sensors is None else sensors
+            frame = pd.DataFrame(
+                {name: _column(part, name)[kept] for name in wanted if name in part.column_names}
+            )
+            order = np.argsort(time[kept], kind="stable")
+            cell = -(-time[kept] // step_ns)
+            cells.setdefault(asset, []).append(_last_of_each(frame.iloc[order], cell[order]))
+    if sensors is None:
+        names = sensor_names(name for parts in cells.values() for part in parts for name in part.columns)
+    else:
+        names = tuple(sensors)
+    runs: list[Run] = []
+    for asset in sorted(cells):
+        merged = pd.concat(cells.pop(asset))
+        # Windows of several partitions may interleave; a stable sort keeps later tables last within a step.
+        merged = _last_of_each(merged.sort_index(kind="stable"), None).reindex(columns=list(names))
+        values = merged.to_numpy(np.float64)
+        grid = merged.index.to_numpy(np.int64)
+        runs.extend(_runs(site, asset, grid, values, step_ns, max_gap_ns // step_ns))
+    return SiteRuns(site, names, tuple(runs), readings)
+
+
+def _runs(
+    site: str, asset: str, grid: NDArray[np.int64], values: NDArray[np.float64], step_ns: int, hold: int
+) -> Iterator[Run]:
+    spoke = ~np.isnan(values).all(axis=1)
+    grid, values = grid[spoke], values[spoke]
+    if len(grid) == 0:
+        return
+    breaks = np.flatnonzero(np.diff(grid) > hold) + 1
+    for first, last in zip(np.r_[0, breaks], np.r_[breaks, len(grid)], strict=True):
+        rows = grid[first:last] - grid[first]
+        # Row of the latest value of each sensor at every grid time; -1 before the first.
+        source = np.full((int(rows[-1]) + 1, values.shape[1]), -1, np.int32)
+        source[rows] = np.where(np.isnan(values[first:last]), -1, rows[:, None])
+        source = np.maximum.accumulate(source, axis=0)
+        position = np.searchsorted(rows, np.maximum(source, 0))
+        held = np.take_along_axis(values[first:last], position, axis=0)
+        age = np.arange(len(source), dtype=np.int32)[:, None] - source
+        held[(source < 0) | (age > hold)] = np.nan
+        yield Run(site, asset, int(grid[first]) * step_ns, step_ns, held)
+
+
+def _last_of_each(frame: pd.DataFrame, cell: NDArray[np.int64] | None) -> pd.DataFrame:
+    key = frame.index if cell is None else cell
+    if len(frame.columns) == 0:
+        return pd.DataFrame(index=pd.Index(np.unique(key)))
+    if len(np.unique(key)) == len(frame):
+        return frame.set_axis(pd.Index(key), axis=0)
+    return frame.groupby(key, sort=True).last()
+
+
+def _time_ns(table: pa.Table) -> NDArray[np.int64]:
+    return table.column("event_time").cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_numpy()
+
+
+def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
+    values = np.array(table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _by_asset(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    if table.num_rows == 0:
+        return
+    encoded = table.column("asset").combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    names = encoded.dictionary.to_pylist()
+    if len(names) == 1:
+        yield names[0], table
+        return
+    for code, name in enumerate(names):
+        yield name, table.take(pa.array(np.flatnonzero(codes == code)))

@@ -1,0 +1,62 @@
+"""The values that the data set steps hand on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Run:
+    """A regular, gap-free stretch of one asset.
+
+    Attributes:
+      site: plant.
+      asset: machine of that plant.
+      start_ns: grid time of the first row, ns since 1970 UTC, a multiple of `step_ns`.
+      step_ns: grid spacing in ns.
+      values: `float64[N, F]` in sensor units, NaN where a sensor is unknown.
+    """
+
+    site: str
+    asset: str
+    start_ns: int
+    step_ns: int
+    values: NDArray[np.float64]
+
+    @property
+    def end_ns(self) -> int:
+        """Grid time of the last row."""
+        return self.start_ns + (len(self.values) - 1) * self.step_ns
+
+    @property
+    def times_ns(self) -> NDArray[np.int64]:
+        """Grid time of each row, `int64[N]`."""
+        return self.start_ns + self.step_ns * np.arange(len(self.values), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class SiteRuns:
+    """All runs of a site on its own sensors (sorted), ordered by asset and time; `readings` rows were read for them."""
+
+    site: str
+    sensors: tuple[str, ...]
+    runs: tuple[Run, ...]
+    readings: int
+
+    def with_sensors(self, sensors: Sequence[str]) -> SiteRuns:
+        """The same runs on `sensors` in that order: missing ones are NaN, others are dropped."""
+        if tuple(sensors) == self.sensors:
+            return self
+        known = {name: index for index, name in enumerate(self.sensors)}
+        runs = []
+        for run in self.runs:
+            values = np.full((len(run.values), len(sensors)), np.nan)
+            for index, name in enumerate(sensors):
+                if name in known:
+                    values[:, index] = run.values[:, known[name]]
+            runs.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
+        return SiteRuns(self.site, tuple(sensors), tuple(runs), self.readings)

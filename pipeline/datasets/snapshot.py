@@ -1,0 +1,80 @@
+"""A snapshot names the exact data that one training used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """How readings become frames; everything here changes the snapshot's id.
+
+    Attributes:
+      steps: T, rows of a frame; a site whose training part has no frame is excluded.
+      step_ns: grid spacing in ns; None takes the median spacing of the data.
+      max_gap_ns: longest silence over which values are held, ns; None is five steps.
+      validation: last share of each site's rows that is kept for validation, in (0, 1).
+      until_ns: only readings before this event time (ns since 1970 UTC).
+      sensors: sensors to use; None is all that any site sends.
+      exclude: sensors to leave out.
+    """
+
+    steps: int
+    step_ns: int | None = None
+    max_gap_ns: int | None = None
+    validation: float = 0.2
+    until_ns: int | None = None
+    sensors: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that give no data."""
+        if self.steps < 1:
+            raise ConfigError(f"steps = {self.steps}: expected at least 1")
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"validation = {self.validation}: expected a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that a site's data came from: its name below the data folder and its rows."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of every site and the settings, named by a hash of both."""
+
+    id: str
+    sources: Mapping[str, tuple[Source, ...]]
+    settings: DatasetSettings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form for `manifest.json`."""
+        return {
+            "id": self.id,
+            "settings": asdict(self.settings),
+            "sources": {site: [asdict(s) for s in files] for site, files in self.sources.items()},
+        }
+
+
+def take_snapshot(sources: Mapping[str, Sequence[Source]], settings: DatasetSettings) -> Snapshot:
+    """Name the data: 16 hex digits of SHA-256 over sorted sites, file names, row counts and the settings."""
+    ordered = {site: tuple(sorted(sources[site], key=lambda s: s.name)) for site in sorted(sources)}
+    content = {
+        "format": FORMAT_VERSION,
+        "settings": asdict(settings),
+        "sources": {site: [[s.name, s.rows] for s in files] for site, files in ordered.items()},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Snapshot(digest[:16], ordered, settings)
