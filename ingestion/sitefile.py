@@ -1,0 +1,270 @@
+"""Site files: one Parquet or CSV per plant, as a historian exports them. The file's stem is the site id.
+
+Column `timestamp`, optional `asset`, optional `label` (0/1, empty where unknown), every other numeric column a sensor.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from ingestion.errors import InputDataError
+from ingestion.records import RESERVED
+from ingestion.settings import check_name
+
+_SUFFIXES = (".parquet", ".csv")
+_MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
+_SPECIAL = ("timestamp", "asset", "label")
+_EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """One site's recorded readings.
+
+    `frame`: `timestamp` datetime64[ns, UTC] ascending, `asset` str, then `sensors` as float64 (NaN where missing, never infinite); no
+    (timestamp, asset) twice. `labels`: Int8 of the same index, <NA> where unknown, or None. `notes`: what was tolerated, one line each.
+    """
+
+    site: str
+    frame: pd.DataFrame
+    sensors: tuple[str, ...]
+    labels: pd.Series | None
+    notes: tuple[str, ...]
+
+
+def read_site_dir(folder: Path | str) -> dict[str, SiteFile]:
+    """Read every `.parquet` and `.csv` of a folder, by site id in name order.
+
+    Raises:
+        InputDataError: no such folder, no site file in it, two files of one site, or any file unusable.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputDataError(
+            f"{folder} is not a folder; name the folder with one Parquet or CSV file per site"
+        )
+    paths: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in paths:
+            raise InputDataError(
+                f"{folder}: site {path.stem} has two files, {paths[path.stem].name} and {path.name}; keep one"
+            )
+        paths[path.stem] = path
+    if not paths:
+        raise InputDataError(f"{folder} holds no .parquet or .csv file; expected one per site")
+    return {site: read_site_file(paths[site]) for site in sorted(paths)}
+
+
+def read_site_file(path: Path | str) -> SiteFile:
+    """Read one site file.
+
+    Times without an offset are UTC; numbers are seconds, ms, us or ns since 1970 by their magnitude. CSV: comma or semicolon, decimal point or
+    comma, with or without a byte order mark.
+
+    Raises:
+        InputDataError: missing, empty or damaged file; no `timestamp`; unsafe site id; duplicate or reserved columns; no numeric sensor;
+            labels other than 0 and 1.
+    """
+    path = Path(path)
+    site = check_name("site", path.stem)
+    table = _read(path)
+    names = table.column_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputDataError(f"{path}: column {twice[0]!r} occurs twice; give each sensor its own name")
+    if "timestamp" not in names:
+        raise InputDataError(f"{path}: no column `timestamp`; found {', '.join(names[:8]) or 'no columns'}")
+    taken = [name for name in names if name in RESERVED and name != "asset"]
+    if taken:
+        raise InputDataError(f"{path}: the column name {taken[0]!r} is reserved; rename that sensor")
+    if table.num_rows == 0:
+        raise InputDataError(f"{path}: no rows; expected at least one reading")
+    notes: list[str] = []
+    frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], notes)})
+    frame["asset"] = _assets(table, site)
+    sensors = {
+        name: values
+        for name in names
+        if name not in _SPECIAL and (values := _numbers(name, table[name], notes)) is not None
+    }
+    if not sensors:
+        raise InputDataError(
+            f"{path}: no numeric sensor column besides {', '.join(names)}; expected at least one"
+        )
+    columns = {"timestamp": frame["timestamp"], "asset": frame["asset"], **sensors}
+    if "label" in names:
+        columns["label"] = _labels(path, table["label"])
+    return _in_order(site, pd.DataFrame(columns), tuple(sensors), notes, path)
+
+
+def _in_order(
+    site: str, frame: pd.DataFrame, sensors: tuple[str, ...], notes: list[str], path: Path
+) -> SiteFile:
+    known = frame["timestamp"].notna()
+    if not known.all():
+        frame = frame[known]
+    if not frame["timestamp"].is_monotonic_increasing:
+        notes.append("rows are not in time order; they were sorted")
+        frame = frame.sort_values("timestamp", kind="stable")
+    again = frame.duplicated(["timestamp", "asset"])
+    if again.any():
+        notes.append(
+            f"{int(again.sum())} rows repeat the time of an earlier row of their asset; the first was kept"
+        )
+        frame = frame[~again]
+    frame = frame.reset_index(drop=True)
+    if frame.empty:
+        raise InputDataError(
+            f"{path}: no row has a usable timestamp; expected ISO 8601 text or an epoch number"
+        )
+    if len(frame) == 1:
+        notes.append("only one row: nothing can be learned from it")
+    labels = frame.pop("label") if "label" in frame else None
+    return SiteFile(site, frame, sensors, labels, tuple(notes))
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        if path.stat().st_size == 0:
+            raise InputDataError(f"{path}: the file is empty; expected a header and at least one row")
+        if path.suffix.lower() == ".parquet":
+            return pq.ParquetFile(path).read()
+        if path.suffix.lower() == ".csv":
+            return _read_csv(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:200]
+        raise InputDataError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from error
+    raise InputDataError(f"{path}: expected a .parquet or .csv file")
+
+
+def _read_csv(path: Path) -> pa.Table:
+    with path.open("rb") as handle:
+        header = handle.readline().decode("utf-8-sig", errors="replace").strip()
+        sample = handle.readline().decode(errors="replace").strip()
+    delimiter = max(";,\t", key=header.count)
+    decimal = (
+        "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
+    )
+    options = pacsv.ConvertOptions(
+        column_types={"timestamp": pa.string(), "asset": pa.string()},
+        null_values=_MISSING,
+        strings_can_be_null=True,
+        decimal_point=decimal,
+        auto_dict_encode=False,
+    )
+    table = pacsv.read_csv(
+        path, parse_options=pacsv.ParseOptions(delimiter=delimiter), convert_options=options
+    )
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _after_first(line: str, delimiter: str) -> str:
+    # The first cell is usually the time, whose fraction of a second has a point in every locale.
+    return line.partition(delimiter)[2]
+
+
+def _times(path: Path, column: pa.ChunkedArray, notes: list[str]) -> pd.Series:
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        times = pd.to_datetime(
+            column.cast(pa.timestamp(kind.unit if pa.types.is_timestamp(kind) else "s")).to_pandas()
+        )
+        parsed = pd.Series(times).dt.tz_localize("UTC").astype("datetime64[ns, UTC]")
+    else:
+        if pa.types.is_dictionary(kind):
+            column = column.cast(pa.string())
+        raw = pd.Series(column.to_pandas())
+        numbers = pd.to_numeric(raw, errors="coerce")
+        if numbers.notna().any() and numbers.notna().sum() >= raw.notna().sum() / 2:
+            parsed = _epochs(numbers)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                parsed = pd.to_datetime(raw, utc=True, format="ISO8601", errors="coerce").astype(
+                    "datetime64[ns, UTC]"
+                )
+        wrong = parsed.isna() & raw.notna()
+        if wrong.all() or (wrong.any() and parsed.notna().sum() == 0):
+            raise InputDataError(
+                f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is neither ISO 8601 nor an epoch number; convert the column"
+            )
+    lost = int(parsed.isna().sum())
+    if lost:
+        notes.append(f"{lost} rows without a usable timestamp were left out")
+    odd = int(((parsed < _EARLIEST) | (parsed >= _LATEST)).sum())
+    if odd:
+        notes.append(f"{odd} rows lie before 1990 or after 2099: a wrong clock or unit of time")
+    return parsed
+
+
+def _epochs(numbers: pd.Series) -> pd.Series:
+    size = float(numbers.abs().median())
+    unit: Literal["s", "ms", "us", "ns"] = (
+        "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
+    )
+    if numbers.dtype.kind == "i":
+        return pd.to_datetime(numbers, unit=unit, utc=True, errors="coerce").astype("datetime64[ns, UTC]")
+    finite = numbers.where(np.isfinite(numbers))
+    return pd.to_datetime(finite, unit=unit, utc=True, errors="coerce").astype("datetime64[ns, UTC]")
+
+
+def _assets(table: pa.Table, site: str) -> pd.Series:
+    if "asset" not in table.column_names:
+        return pd.Series([site] * table.num_rows, dtype=object)
+    column = table["asset"]
+    return pd.Series(column.cast(pa.string()).to_pandas()).fillna(site).replace("", site)
+
+
+def _numbers(name: str, column: pa.ChunkedArray, notes: list[str]) -> np.ndarray | None:
+    kind = column.type
+    if pa.types.is_null(kind):
+        values: np.ndarray = np.full(len(column), np.nan)
+    elif (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
+        values = np.array(column.cast(pa.float64()).to_pandas(), dtype=np.float64)
+    else:
+        raw = pd.Series(column.to_pandas())
+        values = _text_numbers(raw)
+        bad = int((np.isnan(values) & raw.notna().to_numpy()).sum())
+        if bad > raw.notna().sum() / 2 or pa.types.is_temporal(kind) or pa.types.is_nested(kind):
+            notes.append(f"column {name!r} is not numeric ({kind}); it was ignored")
+            return None
+        if bad:
+            notes.append(f"column {name!r}: {bad} cells are not numbers; they count as missing")
+    infinite = np.isinf(values)
+    if infinite.any():
+        notes.append(f"column {name!r}: {int(infinite.sum())} infinite values; they count as missing")
+        values[infinite] = np.nan
+    if np.isnan(values).all():
+        notes.append(f"column {name!r} has no value at all")
+    return values
+
+
+def _text_numbers(raw: pd.Series) -> np.ndarray:
+    if raw.dtype != object:
+        return np.full(len(raw), np.nan)
+    return np.array(pd.to_numeric(raw, errors="coerce"), dtype=np.float64)
+
+
+def _labels(path: Path, column: pa.ChunkedArray) -> Any:
+    raw = pd.Series(column.to_pandas())
+    values = pd.to_numeric(raw.astype(object).where(raw.notna(), None), errors="coerce")
+    wrong = raw.notna() & ~values.isin([0, 1])
+    if wrong.any():
+        raise InputDataError(f"{path}: label {raw[wrong].iloc[0]!r}; expected 0, 1 or empty")
+    return values.astype("Int8")
