@@ -1,0 +1,143 @@
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestion.records import BASE_FIELDS, EVENT_TIME
+from ingestion.windowing import Closed, Rules, Step, Windows
+
+S = 1_000_000_000
+RULES = Rules(length=60 * S, disorder=5 * S, lateness=300 * S)
+
+
+def readings(rows: list[tuple[int, int]]) -> pa.Table:
+    """Rows of (offset, event second)."""
+    columns = [
+        pa.array([o for o, _ in rows], pa.int64()),
+        pa.array([t * S for _, t in rows], pa.int64()).cast(EVENT_TIME),
+        pa.array(["a"] * len(rows), pa.string()),
+        pa.nulls(len(rows), pa.int64()),
+        pa.nulls(len(rows), pa.int16()),
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(BASE_FIELDS))
+
+
+def run(windows: Windows, messages: list[tuple[int, list[int]]], sizes: list[int]) -> Step:
+    """Feed (offset, event seconds of its rows) in batches of the given sizes, cycling."""
+    total, at, turn = Step(), 0, 0
+    lost = []
+    while at < len(messages):
+        part = messages[at : at + sizes[turn % len(sizes)]]
+        at, turn = at + len(part), turn + 1
+        step = windows.push(readings([(o, t) for o, times in part for t in times]), part[-1][0] + 1)
+        total.closed += step.closed
+        total.already += step.already
+        if step.too_late is not None:
+            lost.append(step.too_late)
+    total.too_late = pa.concat_tables(lost) if lost else None
+    return total
+
+
+def pairs(table: pa.Table | None) -> list[tuple[int, int]]:
+    if table is None:
+        return []
+    times = table.column("event_time").cast(pa.int64()).to_pylist()
+    return [(o, t // S) for o, t in zip(table.column("offset").to_pylist(), times, strict=True)]
+
+
+def shape(closed: Closed) -> tuple[object, ...]:
+    return tuple(tuple(pairs(v)) if k == "rows" else v for k, v in closed.__dict__.items())
+
+
+streams = st.lists(st.lists(st.integers(0, 1500), min_size=1, max_size=3), min_size=1, max_size=60).map(
+    lambda times: [(7 + 2 * i, t) for i, t in enumerate(times)]
+)
+batching = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+
+
+def test_a_window_closes_at_the_message_that_moves_the_watermark_to_its_end():
+    windows = Windows(RULES, 0)
+    step = run(windows, [(0, [10]), (1, [59]), (2, [64]), (3, [58]), (4, [65]), (5, [59])], [6])
+    (closed,) = step.closed
+    assert pairs(closed.rows) == [(0, 10), (1, 59), (3, 58)]
+    assert (closed.position_at_close, closed.watermark, closed.reason) == (5, 60 * S, "watermark")
+    assert pairs(windows.open[0].tables[0]) == [(5, 59)] and windows.open[0].late
+
+
+def test_a_row_beyond_the_allowed_lateness_is_handed_back_and_not_kept():
+    windows = Windows(RULES, 0)
+    step = run(windows, [(0, [1000]), (1, [10])], [1])
+    assert pairs(step.too_late) == [(1, 10)]
+    assert list(windows.open) == [960 * S]
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams, batching, batching)
+def test_how_messages_were_batched_never_changes_a_decision(messages, first, second):
+    one, two = Windows(RULES, 0), Windows(RULES, 0)
+    left, right = run(one, messages, first), run(two, messages, second)
+    key = lambda c: (c.position_at_close, c.start)  # noqa: E731
+    assert [shape(c) for c in sorted(left.closed, key=key)] == [shape(c) for c in sorted(right.closed, key=key)]
+    assert pairs(left.too_late) == pairs(right.too_late)
+    assert one.restart_point() == two.restart_point()
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams, batching)
+def test_every_row_has_exactly_one_place(messages, sizes):
+    windows = Windows(RULES, 0)
+    step = run(windows, messages, sizes)
+    closed = step.closed + windows.close_early("shutdown")
+    placed = [pair for c in closed for pair in pairs(c.rows)] + pairs(step.too_late)
+    assert sorted(placed) == sorted((o, t) for o, times in messages for t in times)
+    for c in closed:
+        assert all(c.start <= t * S < c.start + RULES.length and o < c.position_at_close for o, t in pairs(c.rows))
+        assert c.first_offset == min(o for o, _ in pairs(c.rows))
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, batching, st.data())
+def test_a_crash_at_any_message_and_a_restart_from_the_mark_give_the_same_files(messages, sizes, data):
+    whole = Windows(RULES, 0)
+    expected = run(whole, messages, sizes)
+    expected.closed += whole.close_early("shutdown")
+
+    first = Windows(RULES, 0)
+    commit = data.draw(st.integers(0, len(messages)))
+    crash = data.draw(st.integers(commit, len(messages)))
+    before = run(first, messages[:commit], sizes)
+    offset, largest = first.restart_point()
+    settled = first.position
+    after = run(first, messages[commit:crash], sizes)
+    published = before.closed + after.closed[: data.draw(st.integers(0, len(after.closed)))]
+    handled: dict[int, int] = {}
+    for c in published:
+        handled[c.start] = max(handled.get(c.start, -1), c.position_at_close)
+
+    second = Windows(RULES, offset, largest, handled)
+    rest = run(second, [m for m in messages if m[0] >= offset], sizes)
+    closed = published + rest.closed + second.close_early("shutdown")
+    late = pairs(before.too_late) + [p for p in pairs(rest.too_late) if p[0] >= settled]
+
+    rows = lambda cs: sorted(pair for c in cs for pair in pairs(c.rows))  # noqa: E731
+    assert rows(closed) == rows(expected.closed)
+    assert sorted(late) == sorted(pairs(expected.too_late))
+    assert {shape(c) for c in closed if c.reason != "shutdown"} == {
+        shape(c) for c in expected.closed if c.reason != "shutdown"
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(streams, batching, st.data())
+def test_windows_closed_early_still_lose_and_double_nothing(messages, sizes, data):
+    windows = Windows(RULES, 0)
+    cut = data.draw(st.integers(0, len(messages)))
+    step = run(windows, messages[:cut], sizes)
+    early = windows.close_early("idle")
+    rest = run(windows, messages[cut:], sizes)
+    closed = step.closed + early + rest.closed + windows.close_early("shutdown")
+    placed = [p for c in closed for p in pairs(c.rows)] + pairs(step.too_late) + pairs(rest.too_late)
+    assert sorted(placed) == sorted((o, t) for o, times in messages for t in times)
+    for start in {c.start for c in closed}:
+        chain = [c for c in closed if c.start == start]
+        assert [c.position_at_close for c in chain] == sorted(c.position_at_close for c in chain)
+        assert len({c.first_offset for c in chain[1:]}) == len(chain[1:])
