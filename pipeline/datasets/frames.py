@@ -3,20 +3,23 @@
 Everything is TensorFlow graph code without `py_function`, so the same code runs eagerly, in TFF's native runtime and
 in the compiled plan of a remote site. A *spec* is the path of a shard, optionally followed by `?shuffle=<n>`: the number
 seeds the order of the frames, so that a training whose only input is a string still has a different, reproducible order
-every round.
+every round. Several paths joined by a line break are read as one shard: that is how all sites become one client.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 _ALL_RECORDS = 1 << 31
 
 
-def shard_spec(path: str, *, seed: int, round_number: int) -> str:
+def shard_spec(path: str | Sequence[str], *, seed: int, round_number: int) -> str:
     """Gives the spec of a shard whose frame order is fixed by `seed` and `round_number` (both non-negative)."""
     # Two numbers become one so that the string needs one number only; the multiplier keeps rounds of seeds apart.
-    return f"{path}?shuffle={seed * 1_000_003 + round_number}"
+    joined = path if isinstance(path, str) else "\n".join(path)
+    return f"{joined}?shuffle={seed * 1_000_003 + round_number}"
 
 
 def _split_spec(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -28,7 +31,7 @@ def _split_spec(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def read_runs(path: tf.Tensor, sensors: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads a shard: all runs' rows one after the other, `float32[N, sensors]`, and the rows of each run, `int64[R]`."""
-    records = tf.data.TFRecordDataset(path).map(
+    records = tf.data.TFRecordDataset(tf.strings.split(path, "\n")).map(
         lambda record: tf.reshape(tf.io.decode_raw(record, tf.float32), [-1, sensors])
     )
     # A run without rows in front: `get_single_element` refuses an empty data set, a site without data must not fail.

@@ -1,0 +1,195 @@
+"""Two ways to execute the same process: the compiled plan in plain TensorFlow, and TFF's native runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from pipeline.errors import TrainingFailed
+from pipeline.federation.graph import PlainGraph
+from pipeline.federation.process import Process
+from pipeline.federation.settings import RuntimeName
+
+State = list[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A round: the new state (flat), mean loss, frames trained on, and the clients that were left out with the reason."""
+
+    state: State
+    loss: float
+    frames: int
+    failed: Mapping[str, str]
+
+
+class Runtime(Protocol):
+    """Executes a process; states are flat lists of arrays, model weights first."""
+
+    def initialize(self) -> State:
+        """Give the state before the first round."""
+
+    def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
+        """Train one round on the shard spec of each client."""
+
+    def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
+        """Give loss sum and frames per client; clients whose shard cannot be read are missing."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class InProcess:
+    """Runs the `MapReduceForm` of the process in this process: no worker, no port, no cache that grows.
+
+    Each client's work is run by itself, so a client that fails is known by name and the others are not run again.
+    """
+
+    def __init__(self, process: Process) -> None:
+        """Compile the process."""
+        mapreduce = tff.backends.mapreduce
+        form = mapreduce.get_map_reduce_form_for_computation(process.learning.next)
+        self._initialize = PlainGraph(
+            mapreduce.get_state_initialization_computation(process.learning.initialize)
+        )
+        self._prepare = PlainGraph(form.prepare)
+        self._work = PlainGraph(form.work)
+        self._zero = PlainGraph(form.zero)
+        self._accumulate = PlainGraph(form.accumulate)
+        self._report = PlainGraph(form.report)
+        self._update = PlainGraph(form.update)
+        self._evaluate = PlainGraph(process.evaluate_shard)
+        self._leaves = process.weight_leaves
+
+    def initialize(self) -> State:
+        """See `Runtime`."""
+        return self._initialize([])
+
+    def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
+        """See `Runtime`."""
+        prepared = self._prepare(state)
+        total = self._zero([])
+        failed: dict[str, str] = {}
+        for client, spec in specs.items():
+            try:
+                update = self._work([spec, *prepared])
+            except tf.errors.OpError as error:
+                failed[client] = f"its shard cannot be read ({type(error).__name__})"
+                continue
+            # TFF zeroes update, weight and metrics of a client whose new weights are not finite.
+            if not any(np.any(leaf) for leaf in update):
+                failed[client] = "its update is not finite"
+                continue
+            total = self._accumulate([*total, *update])
+        if len(failed) == len(specs):
+            return Outcome(state, float("nan"), 0, failed)
+        result = self._update([*state, *self._report(total)])
+        size = len(state)
+        return Outcome(result[:size], float(result[size]), int(result[size + 1]), failed)
+
+    def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
+        """See `Runtime`."""
+        values: dict[str, tuple[float, int]] = {}
+        for client, spec in specs.items():
+            try:
+                loss_sum, count = self._evaluate([*state[: self._leaves], spec])
+            except tf.errors.OpError:
+                continue
+            values[client] = (float(loss_sum), int(count))
+        return values
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        for graph in (
+            self._initialize,
+            self._prepare,
+            self._work,
+            self._zero,
+            self._accumulate,
+            self._report,
+            self._update,
+            self._evaluate,
+        ):
+            graph.close()
+
+
+class Native:
+    """TFF's C++ runtime, the reference that tests compare with."""
+
+    def __init__(self, process: Process) -> None:
+        """Start nothing yet; the worker starts with the first call."""
+        from pipeline.federation.worker import guarded_context
+
+        self._process = process
+        self._context = guarded_context()
+        weights_type = process.learning.get_model_weights.type_signature.result
+
+        @tff.federated_computation(
+            tff.FederatedType(weights_type, tff.SERVER), tff.FederatedType(np.str_, tff.CLIENTS)
+        )
+        def evaluate(weights: Any, paths: Any) -> Any:
+            return tff.federated_map(process.evaluate_shard, (tff.federated_broadcast(weights), paths))
+
+        self._evaluate = evaluate
+        self._template: Any = None
+
+    def initialize(self) -> State:
+        """See `Runtime`."""
+        with self._context.install():
+            self._template = self._process.learning.initialize()
+        return tf.nest.flatten(self._template)
+
+    def _pack(self, state: Sequence[Any]) -> Any:
+        if self._template is None:
+            self.initialize()
+        return tf.nest.pack_sequence_as(self._template, list(state))
+
+    def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
+        """See `Runtime`; a client whose update is not finite weighs nothing but is not named here."""
+        failed = {
+            client: "its shard cannot be read (NotFoundError)"
+            for client, spec in specs.items()
+            if not all(tf.io.gfile.exists(path) for path in spec.rsplit("?shuffle=", 1)[0].split("\n"))
+        }
+        left = [spec for client, spec in specs.items() if client not in failed]
+        if not left:
+            return Outcome(state, float("nan"), 0, failed)
+        with self._context.install():
+            output = self._process.learning.next(self._pack(state), left)
+        metrics = output.metrics["client_work"]["train"]
+        return Outcome(tf.nest.flatten(output.state), float(metrics["loss"]), int(metrics["frames"]), failed)
+
+    def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
+        """See `Runtime`."""
+        with self._context.install():
+            weights = self._process.learning.get_model_weights(self._pack(state))
+            values = self._evaluate(weights, list(specs.values()))
+        return {
+            client: (float(value["loss_sum"]), int(value["frames"]))
+            for client, value in zip(specs, values, strict=True)
+        }
+
+    def close(self) -> None:
+        """See `Runtime`."""
+        self._context.close()
+
+
+def open_runtime(name: RuntimeName, process: Process) -> Runtime:
+    """Give the runtime `name` for this process.
+
+    Raises:
+      TrainingFailed: TFF's worker program is missing.
+    """
+    if name == "in-process":
+        return InProcess(process)
+    try:
+        return Native(process)
+    except RuntimeError as error:
+        raise TrainingFailed(
+            f"TFF's native runtime does not start ({error}); use runtime = 'in-process'"
+        ) from error
