@@ -13,6 +13,7 @@ from pipeline.scoring.asset import Job
 from pipeline.scoring.settings import ScoringFailed
 
 _WINDOWS_PER_CALL = 1024
+_LONG_STRETCH = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ServingModel:
     sites: frozenset[str]
     max_gap_ns: int | None
     call: Callable[..., Mapping[str, Any]]
+    call_series: Callable[..., Mapping[str, Any]] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "ServingModel":
@@ -64,6 +66,7 @@ class ServingModel:
                 sites=frozenset(str(site) for site in sites),
                 max_gap_ns=None if gap is None else int(gap),
                 call=_bound(signature, loaded),
+                call_series=_bound_series(loaded.signatures.get("series"), loaded),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScoringFailed(
@@ -72,13 +75,32 @@ class ServingModel:
             ) from error
 
     def score(self, jobs: Sequence[Job]) -> list[JobScores]:
-        """Score all jobs' frames in as few calls as their number allows, machines and steps mixed."""
+        """Score all jobs: long stretches by `series` if the model has it, the rest as frames of all machines mixed."""
+        found: dict[int, JobScores] = {}
+        if self.call_series is not None:
+            found = {
+                i: self._series(job) for i, job in enumerate(jobs) if job.windows(self.steps) >= _LONG_STRETCH
+            }
+        rest = [i for i in range(len(jobs)) if i not in found]
+        found.update(zip(rest, self._frames([jobs[i] for i in rest]), strict=True))
+        return [found[i] for i in range(len(jobs))]
+
+    def _series(self, job: Job) -> JobScores:
+        """One call for a stretch; a convolution over it costs a fraction of the same over each frame."""
+        assert self.call_series is not None
+        found = self.call_series(job.site, job.rows)
+        new = len(job.time_ns)
+        score = np.asarray(found["score"], np.float64)[-new:]
+        contribution = np.nan_to_num(np.asarray(found["contribution"], np.float32)[-new:])
+        return JobScores(score, float(np.asarray(found["threshold"]).reshape(-1)[-1]), contribution)
+
+    def _frames(self, jobs: Sequence[Job]) -> list[JobScores]:
         counts = [job.windows(self.steps) for job in jobs]
         total = sum(counts)
         score = np.empty(total, np.float64)
         threshold = np.empty(total, np.float64)
         contribution = np.empty((total, len(self.sensors)), np.float32)
-        frames = [_frames(job, self.steps, n) for job, n in zip(jobs, counts, strict=True)]
+        frames = [_windows_of(job, self.steps, n) for job, n in zip(jobs, counts, strict=True)]
         sites = np.repeat([job.site for job in jobs], counts) if jobs else np.empty(0, str)
         edges = np.r_[0, np.cumsum(counts)]
         for start in range(0, total, _WINDOWS_PER_CALL):
@@ -111,7 +133,21 @@ def _bound(signature: Any, loaded: Any) -> Callable[..., Mapping[str, Any]]:
     return call
 
 
-def _frames(job: Job, steps: int, count: int) -> NDArray[np.float32]:
+def _bound_series(signature: Any, loaded: Any) -> Callable[..., Mapping[str, Any]] | None:
+    """The optional signature for long stretches, None if the model has none."""
+    if signature is None:
+        return None
+    import tensorflow as tf
+
+    def call(site: str, values: NDArray[np.float32]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = signature(site=tf.constant([site]), values=tf.constant(values))
+        return found
+
+    call.model = loaded  # type: ignore[attr-defined]
+    return call
+
+
+def _windows_of(job: Job, steps: int, count: int) -> NDArray[np.float32]:
     """The last `count` frames of a job as a view, float32[count, steps, F]."""
     if count == 0:
         return np.empty((0, steps, job.rows.shape[1]), np.float32)

@@ -23,8 +23,16 @@ STEPS, SENSORS, STEP_S = 16, ("temperature", "vibration", "flow"), 60
 START = 1_772_323_200
 
 
+def pytest_generate_tests(metafunc):
+    if "detector" in metafunc.fixturenames:
+        both = metafunc.function.__name__ == "test_live_scores_are_the_exported_models_own"
+        metafunc.parametrize(
+            "detector", ["frames", "series"] if both else ["frames"], indirect=True, scope="module"
+        )
+
+
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory):
+def detector(request, tmp_path_factory):
     """A SavedModel with the documented signature: distance of the newest row from the mean of its frame."""
     import tensorflow as tf
 
@@ -42,9 +50,28 @@ def detector(tmp_path_factory):
             limit = tf.fill(tf.shape(total), 3.0)
             return {"score": total, "threshold": limit, "is_anomaly": total > limit, "contribution": part}
 
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([1], tf.string, "site"),
+                tf.TensorSpec([None, len(SENSORS)], tf.float32, "values"),
+            ]
+        )
+        def series(self, site, values):
+            found = self.serve(site, tf.signal.frame(values, STEPS, 1, axis=0))
+            early = tf.minimum(STEPS - 1, tf.shape(values)[0])
+            unknown = tf.fill([early], float("nan"))
+            return {
+                "score": tf.concat([unknown, found["score"]], 0),
+                "threshold": tf.constant([3.0]),
+                "contribution": tf.concat([tf.zeros([early, len(SENSORS)]), found["contribution"]], 0),
+            }
+
     folder = tmp_path_factory.mktemp("detectors") / "fleet" / "7"
     module = Module()
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    signatures = {"serving_default": module.serve}
+    if request.param == "series":
+        signatures["series"] = module.series
+    tf.saved_model.save(module, str(folder), signatures=signatures)
     described = {
         "name": "fleet",
         "version": 7,
