@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.artefacts import Curve
 from pipeline.report.collect import Alert, AssetView, Incident
 from pipeline.report.downsample import Envelope, coarser
-from pipeline.report.scale import LevelScale, duration, instant, number, time_ticks
+from pipeline.report.scale import LevelScale, duration, even_ticks, instant, number, time_ticks
 from pipeline.report.signals import Clip
 
 WIDTH, PLOT_LEFT, PLOT_RIGHT = 960, 46, 8
@@ -202,14 +202,12 @@ def learning_curve(curve: Curve, others: Mapping[str, Curve], names: Mapping[str
         return bottom - (v - low) / (high - low) * (bottom - top)
 
     parts = []
-    for v in np.linspace(low, high, 5):
+    for v in even_ticks(low, high, 5):
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>')
         parts.append(
             f'<text class="tick" x="{left - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{number(float(v))}</text>'
         )
-    for n in sorted(
-        {int(v) for v in np.linspace(least_round, most_rounds, min(10, most_rounds - least_round + 1))}
-    ):
+    for n in (int(v) for v in even_ticks(least_round, most_rounds, 8) if v == int(v)):
         parts.append(f'<text class="tick" x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>')
     parts.append(
         f'<text class="tick" x="{(left + width) / 2}" y="{height - 4}" text-anchor="middle">round</text>'

@@ -77,6 +77,16 @@ class LevelScale:
         return [(float(self.height(np.array(v))), f"{v:g}") for v in dict.fromkeys(values)]
 
 
+def even_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most + 1` round numbers in `[low, high]`, evenly spaced by 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / max(1, most) or 1.0
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    return [
+        round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
+
+
 def time_ticks(start_ns: int, end_ns: int, most: int = 8) -> list[tuple[int, str]]:
     """At most `most` round UTC instants in `[start_ns, end_ns]` with their texts."""
     span = max(1e-9, (end_ns - start_ns) / 1e9)

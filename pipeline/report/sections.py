@@ -77,7 +77,7 @@ def _cell(mean: Mapping[str, Metrics], modes: Sequence[str], mode: str, name: st
     value = _figure(mean[mode], name)
     others = [v for v in (_figure(mean[m], name) for m in modes) if v is not None]
     best = min(others, default=None) if name in _LOWER_IS_BETTER else max(others, default=None)
-    kind = "n best" if value is not None and len(others) > 1 and value == best else "n"
+    kind = "n best" if value is not None and len(set(others)) > 1 and value == best else "n"
     return f'<td class="{kind}">{escape(_written(name, value))}</td>'
 
 

@@ -26,6 +26,7 @@ from pipeline.artefacts import (
 from pipeline.errors import PipelineError
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
+from pipeline.report.scale import even_ticks
 from pipeline.scoring.writer import ScoreWriter
 
 MINUTE = 60 * 10**9
@@ -325,3 +326,16 @@ def test_the_report_is_replaced_whole(tmp_path):
     write_report(full_run(tmp_path / "run"), out)
     assert out.read_text().endswith("</html>\n")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "wanted"),
+    [
+        (0.12, 0.53, 5, [0.2, 0.3, 0.4, 0.5]),
+        (1, 14, 8, [2, 4, 6, 8, 10, 12, 14]),
+        (5, 5, 4, [5]),
+        (0, 1e-9, 2, [0, 5e-10, 1e-9]),
+    ],
+)
+def test_marks_stand_at_round_numbers(low, high, most, wanted):
+    assert even_ticks(low, high, most) == pytest.approx(wanted)
