@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ingestion.errors import InputDataError
+from ingestion.sitefile import read_site_dir, read_site_file
+
+
+def write(folder, text, name="press-1.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def read(folder, text, **options):
+    return read_site_file(write(folder, text, **options))
+
+
+MARCH = pd.Timestamp("2026-03-01T10:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-01T10:00:00Z",
+        "2026-03-01 10:00:00",
+        "2026-03-01T12:00:00+02:00",
+        "1772359200",
+        "1772359200000",
+        "1772359200000000",
+        "1772359200000000000",
+    ],
+)
+def test_every_documented_form_of_time_is_the_same_instant(tmp_path, text):
+    file = read(tmp_path, f"timestamp,temp\n{text},1.5\n")
+    assert file.frame["timestamp"].tolist() == [MARCH]
+    assert str(file.frame["timestamp"].dtype) == "datetime64[ns, UTC]"
+
+
+def test_offsets_may_differ_from_row_to_row(tmp_path):
+    file = read(tmp_path, "timestamp,t\n2026-03-29T01:30:00+01:00,1\n2026-03-29T03:30:00+02:00,2\n")
+    assert file.frame["timestamp"].diff().iloc[1] == pd.Timedelta("1h")
+
+
+def test_semicolons_decimal_commas_and_a_byte_order_mark_read_as_numbers(tmp_path):
+    file = read(tmp_path, "timestamp;temp;flow\n2026-03-01T10:00:00.250Z;71,25;-0,5\n", encoding="utf-8-sig")
+    assert file.sensors == ("temp", "flow")
+    assert file.frame[["temp", "flow"]].to_numpy().tolist() == [[71.25, -0.5]]
+
+
+def test_rows_are_sorted_and_repeated_times_of_an_asset_kept_once_with_a_note(tmp_path):
+    text = (
+        "timestamp,asset,t\n"
+        "2026-03-01T10:01:00Z,a,3\n2026-03-01T10:00:00Z,a,1\n2026-03-01T10:00:00Z,a,9\n2026-03-01T10:00:00Z,b,2\n"
+    )
+    file = read(tmp_path, text)
+    assert file.frame["t"].tolist() == [1, 2, 3]
+    assert file.frame["asset"].tolist() == ["a", "b", "a"]
+    assert any("not in time order" in note for note in file.notes)
+    assert any(note.startswith("1 rows repeat") for note in file.notes)
+
+
+def test_missing_infinite_and_unreadable_cells_become_nan_and_are_named(tmp_path):
+    text = "timestamp,ok,inf,part,text,dead\n" + "".join(
+        f"2026-03-01T10:0{i}:00Z,{i},{'inf' if i == 1 else i},{'bad' if i == 2 else i},running,\n"
+        for i in range(5)
+    )
+    file = read(tmp_path, text)
+    assert file.sensors == ("ok", "inf", "part", "dead")
+    assert np.isnan(file.frame["inf"].iloc[1]) and np.isfinite(file.frame["inf"].drop(1)).all()
+    assert np.isnan(file.frame["part"].iloc[2]) and file.frame["part"].iloc[4] == 4
+    assert file.frame["dead"].isna().all()
+    joined = "\n".join(file.notes)
+    assert "'inf': 1 infinite" in joined
+    assert "'part': 1 cells are not numbers" in joined
+    assert "'text' is not numeric" in joined
+    assert "'dead' has no value at all" in joined
+
+
+def test_labels_come_apart_from_the_sensors_and_unknown_stays_unknown(tmp_path):
+    file = read(tmp_path, "timestamp,t,label\n2026-03-01,1,\n2026-03-02,2,1\n2026-03-03,3,0\n")
+    assert file.sensors == ("t",)
+    assert "label" not in file.frame
+    assert file.labels is not None
+    assert file.labels.isna().tolist() == [True, False, False]
+    assert file.labels.tolist()[1:] == [1, 0]
+
+
+def test_labels_follow_their_rows_when_these_are_sorted(tmp_path):
+    file = read(tmp_path, "timestamp,t,label\n2026-03-03,3,1\n2026-03-01,1,0\n2026-03-02,2,0\n")
+    assert file.labels.tolist() == [0, 0, 1]
+
+
+def test_one_row_is_read_and_said_to_be_too_little(tmp_path):
+    file = read(tmp_path, "timestamp,t\n2026-03-01,1\n")
+    assert len(file.frame) == 1
+    assert "only one row: nothing can be learned from it" in file.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("timestamp,t\n", "no rows"),
+        ("time,t\n1,2\n", "no column `timestamp`"),
+        ("timestamp,t,t\n2026-03-01,1,2\n", "'t' occurs twice"),
+        ("timestamp,quality\n2026-03-01,1\n", "'quality' is reserved"),
+        ("timestamp,state\n2026-03-01,running\n", "no numeric sensor"),
+        ("timestamp,t\nyesterday,1\n", "'yesterday' is neither ISO 8601"),
+        ("timestamp,t,label\n2026-03-01,1,7\n", "expected 0, 1 or empty"),
+        ("timestamp,t\n2026-03-01,1\n2026-03-02,1,5\n", "cannot be read as csv"),
+    ],
+)
+def test_an_unusable_file_is_refused_in_one_line_that_names_it(tmp_path, text, message):
+    with pytest.raises(InputDataError) as refused:
+        read(tmp_path, text)
+    assert message in str(refused.value)
+    assert "press-1.csv" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_could_leave_the_data_folder_is_refused(tmp_path):
+    with pytest.raises(InputDataError, match="cannot be used"):
+        read(tmp_path, "timestamp,t\n2026-03-01,1\n", name="press 1$.csv")
+
+
+def test_a_half_written_parquet_is_refused(tmp_path):
+    whole = tmp_path / "whole.parquet"
+    pd.DataFrame({"timestamp": [MARCH], "t": [1.0]}).to_parquet(whole)
+    torn = tmp_path / "torn.parquet"
+    torn.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(InputDataError, match=r"torn\.parquet: cannot be read as parquet"):
+        read_site_file(torn)
+
+
+def test_a_folder_gives_its_sites_in_name_order_and_two_files_of_one_site_are_refused(tmp_path):
+    for name in ("b.csv", "a.csv"):
+        write(tmp_path, "timestamp,t\n2026-03-01,1\n", name=name)
+    (tmp_path / "README.md").write_text("not a site")
+    assert list(read_site_dir(tmp_path)) == ["a", "b"]
+    pd.DataFrame({"timestamp": [MARCH], "t": [1.0]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputDataError, match="site a has two files"):
+        read_site_dir(tmp_path)
+
+
+def test_a_folder_without_site_files_is_refused(tmp_path):
+    with pytest.raises(InputDataError, match=r"no \.parquet or \.csv"):
+        read_site_dir(tmp_path)
+    with pytest.raises(InputDataError, match="is not a folder"):
+        read_site_dir(tmp_path / "nowhere")
+
+
+def test_the_example_machines_are_whole_and_regular():
+    files = read_site_dir("examples/machines")
+    assert list(files) == ["machine-1-6", "machine-1-8", "machine-2-1", "machine-3-4"]
+    assert {site: int(file.labels.sum()) for site, file in files.items()} == {
+        "machine-1-6": 3708,
+        "machine-1-8": 763,
+        "machine-2-1": 1170,
+        "machine-3-4": 977,
+    }
+    for file in files.values():
+        assert file.notes == ()
+        assert len(file.sensors) == 38
+        assert file.frame["timestamp"].iloc[0] == pd.Timestamp("2026-01-05T00:00:00Z")
+        assert set(file.frame["timestamp"].diff().dropna()) == {pd.Timedelta("1min")}
+        assert not file.frame.isna().any().any()
