@@ -3,6 +3,9 @@
 A grid step is final once the machine has sent a reading `tolerance` later: what comes for it afterwards is late, counted
 and not used. Finality depends on the order of the messages alone and not on the clock or on how they were batched, so
 reading a topic again gives the same steps, and a restarted scorer decides nothing differently.
+
+The grid is that of `pipeline.datasets.resample`, with one difference that live scoring cannot avoid: when a machine falls
+silent, its last values are still scored for the longest gap, because nobody knows yet that the silence will be longer.
 """
 
 from dataclasses import dataclass
@@ -106,6 +109,9 @@ class AssetGrid:
 
     def _emit(self, time: NDArray[np.int64], value: NDArray[np.float64], final: int) -> list[Stretch]:
         rules, step = self.rules, self.rules.step_ns
+        spoke = ~np.isnan(value).all(axis=1)
+        # A reading counts from its grid time on, so that ages are whole steps as in `pipeline.datasets.resample`.
+        time, value = -(-time[spoke] // step) * step, value[spoke]
         known = self._reading_ns != _NEVER
         if not known and len(time) == 0:
             self._final_ns = final

@@ -1,10 +1,12 @@
 """The live buffer gives the same grid whatever the batches, holds values for a bounded time and never across a gap."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.datasets.resample import resample_site
 from pipeline.errors import ConfigError
 from pipeline.scoring.buffer import AssetGrid, GridRules
 
@@ -37,10 +39,13 @@ def expected(readings, rules, sensors):
         if final is None or time > final:
             kept.append((time, values))
         newest = time if newest is None else max(newest, time)
-    kept.sort(key=lambda r: r[0])
+    kept = [(-(-t // rules.step_ns) * rules.step_ns, v) for t, v in sorted(kept, key=lambda r: r[0])]
+    kept = [(t, v) for t, v in kept if not np.isnan(v).all()]
     last = (newest - rules.tolerance_ns) // rules.step_ns * rules.step_ns
     steps = {}
-    step = -(-kept[0][0] // rules.step_ns) * rules.step_ns
+    if not kept:
+        return steps
+    step = kept[0][0]
     while step <= last:
         seen = [r for r in kept if r[0] <= step]
         if step - seen[-1][0] <= rules.max_gap_ns:
@@ -80,6 +85,30 @@ def test_late_count_and_breaks_do_not_depend_on_batching(messages, sizes):
     one, many = AssetGrid(RULES, 2), AssetGrid(RULES, 2)
     assert feed(one, messages)[1] == feed(many, messages, sizes)[1]
     assert one.late == many.late
+
+
+@settings(max_examples=100, deadline=None)
+@given(readings)
+def test_the_live_grid_is_that_of_training(messages):
+    messages = sorted(messages, key=lambda m: m[0])
+    # A last reading far behind makes every step final; what is held into a gap has no counterpart in a finished run.
+    last = messages[-1][0] + 10_000 * S
+    steps, _ = feed(AssetGrid(RULES, 2), [*messages, (last, [1.0, 1.0]), (last + 1000 * S, [1.0, 1.0])])
+    table = pa.table(
+        {
+            "event_time": pa.array([m[0] for m in messages], pa.int64()).cast(pa.timestamp("ns", "UTC")),
+            "asset": pa.array(["m"] * len(messages), pa.string()),
+            "a": pa.array([m[1][0] for m in messages], pa.float64()),
+            "b": pa.array([m[1][1] for m in messages], pa.float64()),
+        }
+    )
+    runs = resample_site("s", [table], step_ns=RULES.step_ns, max_gap_ns=RULES.max_gap_ns).runs
+    for run in runs:
+        for time, row in zip(run.times_ns, run.values, strict=True):
+            np.testing.assert_array_equal(steps.pop(int(time)), row)
+    ends = [run.end_ns for run in runs]
+    held = [t for t in steps if t < last]
+    assert all(any(end < t <= end + RULES.max_gap_ns for end in ends) for t in held)
 
 
 def test_a_value_is_held_for_the_longest_gap_and_a_longer_silence_starts_anew():
