@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from models.architectures import ArchitectureSpec
 from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
-from pipeline.errors import TrainingFailed
+from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.federation.checkpoints import Checkpoint, CheckpointStore
 from pipeline.federation.convergence import Convergence
 from pipeline.federation.process import for_architecture
@@ -33,7 +34,7 @@ def train(
     steps: int,
     sensors: int,
     workdir: Path,
-    mode: Mode = "federated",
+    mode: str = "federated",
     on_round: OnRound | None = None,
 ) -> TrainingResult:
     """Train one model on the shards of all sites.
@@ -56,8 +57,11 @@ def train(
       on_round: called after each round, also for rounds read back from a checkpoint.
 
     Raises:
+      ConfigError: the mode is unknown.
       TrainingFailed: no site is given or none is left.
     """
+    if mode not in get_args(Mode):
+        raise ConfigError(f"mode = {mode!r}: expected one of {', '.join(get_args(Mode))}")
     if not shards:
         raise TrainingFailed("no site has frames to train on; see why each site was excluded, then add data")
     if mode == "local" and len(shards) != 1:
@@ -164,7 +168,7 @@ def _fingerprint(
     settings: TrainingSettings,
     steps: int,
     sensors: int,
-    mode: Mode,
+    mode: str,
 ) -> str:
     content = {
         "shards": {site: asdict(paths) for site, paths in shards.items()},
