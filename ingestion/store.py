@@ -153,9 +153,13 @@ class PartitionStore:
             duplicate_offsets=tidied.duplicate_ranges,
         )
         temporary = self.folder / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        rows = tidied.rows.replace_schema_metadata({"fedplant": footer.to_json()})
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="snappy", store_schema=False, use_dictionary=["asset"])
+        # store_schema=False would also drop the table's own metadata: the footer is added by the writer.
+        with pq.ParquetWriter(
+            sink, tidied.rows.schema, compression="snappy", store_schema=False, use_dictionary=["asset"]
+        ) as writer:
+            writer.write_table(tidied.rows)
+            writer.add_key_value_metadata({"fedplant": footer.to_json()})
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             view = memoryview(sink.getvalue())

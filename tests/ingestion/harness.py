@@ -1,0 +1,120 @@
+"""What the ingestion tests share: produce to a real broker, and read the outcome without the code under test."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from ingestion.settings import EventTimeRules, IngestSettings, Site
+
+START_MS = 1_700_000_040_000  # a full minute
+RULES = EventTimeRules(window=60, out_of_orderness=5, allowed_lateness=600)
+
+
+def reading(second: float, asset: str = "a", **more: Any) -> bytes:
+    values = more.pop("values", {"temperature": second / 10})
+    return json.dumps(
+        {"asset": asset, "ts": START_MS + int(second * 1000), "values": values, **more}
+    ).encode()
+
+
+def settings_for(broker: Any, site: str, folder: Path, **more: Any) -> IngestSettings:
+    return IngestSettings(
+        sites=(Site(site),),
+        bootstrap=broker.bootstrap,
+        data_dir=folder,
+        group_id=f"g-{site}",
+        event_time=RULES,
+        **more,
+    )
+
+
+def produce(broker: Any, topic: str, messages: Iterable[bytes | None | tuple[int, bytes | None]]) -> None:
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=20, max_request_size=16 << 20)
+    futures = []
+    for message in messages:
+        partition, value = message if isinstance(message, tuple) else (0, message)
+        futures.append(producer.send(topic, value=value, key=b"k", partition=partition))
+    producer.flush(30)
+    for future in futures:
+        future.get(10)
+    producer.close()
+
+
+def letters(broker: Any, topic: str) -> list[Any]:
+    """Every committed record of a topic."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    found: list[Any] = []
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        if not partitions:
+            return found
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        for _ in range(200):
+            if all((consumer.position(p) or 0) >= ends[p] for p in partitions):
+                return found
+            for records in consumer.poll(timeout_ms=200).values():
+                found += records
+    finally:
+        consumer.close()
+    raise AssertionError(f"{topic}: end not reached")
+
+
+def origin(record: Any) -> tuple[int, int]:
+    """(partition, offset) that a dead or late letter says it came from."""
+    headers = dict(record.headers)
+    return int(headers["partition"]), int(headers["offset"])
+
+
+def on_disk(folder: Path) -> Counter[tuple[int, int]]:
+    """(partition, offset) of every row in every window file, read as plain Parquet."""
+    found: Counter[tuple[int, int]] = Counter()
+    for path in folder.glob("windows/*/*/p*/*.parquet"):
+        partition = int(path.parent.name[1:])
+        found.update((partition, o) for o in pq.ParquetFile(path).read().column("offset").to_pylist())
+    return found
+
+
+def rows(folder: Path) -> dict[str, bytes]:
+    """Every window file by its path below the data folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("windows/*/*/p*/*.parquet")
+    }
+
+
+_RUN = """
+import json, sys
+from pathlib import Path
+from ingestion.consumer import ingest
+from tests.ingestion.harness import settings_for
+class Broker: bootstrap = sys.argv[1]
+report = ingest(settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=sys.argv[4] == "close"), until="end")
+print(json.dumps(report.to_dict()))
+"""
+
+
+def start_process(
+    broker: Any, site: str, folder: Path, crash_at: str = "", close: bool = True
+) -> subprocess.Popen[str]:
+    """A real ingesting process, told to kill itself at a step."""
+    environment = {**os.environ, "FEDPLANT_CRASH_AT": crash_at, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", _RUN, broker.bootstrap, site, str(folder), "close" if close else "keep"]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+MakeTopic = Callable[..., str]
