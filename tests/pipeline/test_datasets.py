@@ -1,0 +1,155 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipeline.datasets.frames import count_frames, frames, shard_spec
+from pipeline.datasets.resample import infer_step_ns, resample_site, tables_from_frame
+from pipeline.datasets.shards import Dataset, build_dataset, write_shard
+from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
+from pipeline.errors import NothingToDo
+
+S = 1_000_000_000
+
+
+class MeanSd:
+    def __init__(self, values: np.ndarray) -> None:
+        self.mean, self.sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0) + 1e-9
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        return ((values - self.mean) / self.sd).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean.tolist(), "sd": self.sd.tolist()}
+
+
+def table(seconds: list[float], asset: str = "m", **sensors: list[float | None]) -> pa.Table:
+    columns: dict[str, pa.Array] = {
+        "event_time": pa.array([int(s * S) for s in seconds], pa.timestamp("ns", "UTC")),
+        "asset": pa.array([asset] * len(seconds)),
+    }
+    columns |= {name: pa.array(values, pa.float64()) for name, values in sensors.items()}
+    return pa.table(columns)
+
+
+def test_a_value_is_held_over_a_short_silence_and_never_across_a_long_one() -> None:
+    runs = resample_site(
+        "s", [table([1, 2, 4, 20, 21], a=[1, 2, 4, 20, 21])], step_ns=S, max_gap_ns=3 * S
+    ).runs
+    assert [run.start_ns for run in runs] == [1 * S, 20 * S]
+    assert runs[0].values[:, 0].tolist() == [1, 2, 2, 4]
+    assert runs[1].values[:, 0].tolist() == [20, 21]
+
+
+def test_the_last_reading_of_a_step_wins_and_a_null_does_not_overwrite() -> None:
+    run = resample_site(
+        "s", [table([0.2, 0.9, 1.0], a=[1, 2, None], b=[5, None, 7])], step_ns=S, max_gap_ns=S
+    ).runs[0]
+    assert run.values.tolist() == [[2, 7]]
+
+
+def test_sensors_that_report_by_exception_are_held_each_by_itself() -> None:
+    tables = [table([0, 1, 2], a=[1, None, None]), table([3, 4], b=[9, 9])]
+    run = resample_site("s", tables, step_ns=S, max_gap_ns=2 * S).runs
+    # Rows in which nothing was said do not keep a run alive.
+    assert len(run) == 2 and np.isnan(run[0].values[0, 1]) and run[1].values[:, 1].tolist() == [9, 9]
+
+
+def test_the_same_runs_come_from_one_table_or_many_and_from_a_site_file() -> None:
+    rng = np.random.default_rng(1)
+    seconds = np.sort(rng.uniform(0, 300, 500))
+    values = rng.normal(size=500)
+    whole = table(seconds.tolist(), a=values.tolist())
+    frame = pd.DataFrame({"timestamp": pd.to_datetime(seconds * S, utc=True), "asset": "m", "a": values})
+    results = [
+        resample_site("s", tables, step_ns=S, max_gap_ns=4 * S).runs
+        for tables in (
+            [whole],
+            [whole.slice(i, 37) for i in range(0, 500, 37)],
+            list(tables_from_frame(frame, ["a"], "s", rows=50)),
+        )
+    ]
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert one.start_ns == two.start_ns
+            np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_the_step_is_the_median_spacing_whatever_the_jitter_and_the_losses() -> None:
+    rng = np.random.default_rng(2)
+    seconds = np.arange(1000) * 60 + rng.normal(0, 0.1, 1000)
+    kept = np.delete(seconds, rng.choice(1000, 100, replace=False))
+    assert infer_step_ns([table(kept.tolist(), a=[0.0] * 900)]) == pytest.approx(60 * S, rel=0.002)
+    assert infer_step_ns([table([5, 5], a=[1, 2])]) is None
+
+
+def test_frames_never_cross_runs_and_a_seed_fixes_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "x.tfrecord"
+    runs = [np.full((7, 1), 1.0), np.full((3, 1), 2.0), np.full((20, 1), 3.0)]
+    write_shard(path, [run.astype(np.float32) + np.arange(len(run))[:, None] / 100 for run in runs])
+
+    def cut(spec: str, **options: Any) -> np.ndarray:
+        return np.concatenate(list(frames(spec, sensors=1, steps=5, batch=4, **options).as_numpy_iterator()))
+
+    plain = cut(str(path))
+    assert len(plain) == count_frames([7, 3, 20], steps=5) == 19
+    assert all(len(np.unique(np.floor(frame))) == 1 for frame in plain)
+    one, two = (shard_spec(str(path), seed=3, round_number=n) for n in (1, 2))
+    np.testing.assert_array_equal(cut(one), cut(one))
+    assert not np.array_equal(cut(one), cut(two))
+    np.testing.assert_array_equal(np.sort(cut(one)[:, 0, 0]), np.sort(plain[:, 0, 0]))
+    twice = cut(one, epochs=2)
+    assert len(twice) == 38 and not np.array_equal(twice[:19], twice[19:])
+    assert len(cut(one, limit=2)) == 8
+    assert cut(str(path), stride=4)[-1, -1, 0] == np.float32(3.19)
+
+
+def make(root: Path, sites: dict[str, pa.Table], **settings: Any) -> Dataset:
+    sources = {site: [Source(f"windows/{site}/w.parquet", data.num_rows)] for site, data in sites.items()}
+    snapshot = take_snapshot(sources, DatasetSettings(steps=5, **settings))
+    return build_dataset(root, snapshot, lambda site: [sites[site]], MeanSd)
+
+
+def test_every_site_has_a_named_outcome_and_the_good_ones_train(tmp_path: Path) -> None:
+    seconds = list(range(100))
+    sites = {
+        "good": table(seconds, a=[float(i % 7) for i in seconds], b=[4.0] * 100),
+        "other": table(seconds, c=[float(i % 5) for i in seconds]),
+        "empty": table([], a=[]),
+        "single": table([1], a=[1]),
+    }
+    dataset = make(tmp_path, sites)
+    assert dataset.sensors == ("a", "b", "c") and dataset.step_ns == S
+    assert set(dataset.shards) == {"good", "other"}
+    assert dataset.outcomes["empty"].excluded == "no data"
+    assert "too short" in str(dataset.outcomes["single"].excluded)
+    assert dataset.outcomes["good"].constant == ("b",) and dataset.outcomes["good"].silent == ("c",)
+    assert (dataset.outcomes["good"].train_rows, dataset.outcomes["good"].validation_rows) == (80, 20)
+    assert (dataset.shards["good"].train_frames, dataset.shards["good"].validation_frames) == (76, 16)
+    shard = np.concatenate(
+        list(frames(dataset.shards["good"].validation, sensors=3, steps=5).as_numpy_iterator())
+    )
+    assert np.isnan(shard[:, :, 2]).all() and np.isfinite(shard[:, :, :2]).all()
+
+
+def test_a_complete_snapshot_is_reused_and_a_damaged_one_is_written_again(tmp_path: Path) -> None:
+    seconds = list(range(50))
+    sites = {"a": table(seconds, x=[float(i % 3) for i in seconds])}
+    first = make(tmp_path, sites)
+    again = make(tmp_path, sites)
+    assert not first.reused and again.reused and again.id == first.id
+    shard = Path(first.shards["a"].train)
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-9])
+    repaired = make(tmp_path, sites)
+    assert not repaired.reused and shard.read_bytes() == content
+    assert make(tmp_path, sites, validation=0.5).id != first.id
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_no_reading_at_all_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(NothingToDo, match="no site has readings"):
+        make(tmp_path, {"a": table([])})
