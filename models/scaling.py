@@ -1,0 +1,105 @@
+"""Per-sensor mean and scale of one site, from sums that merge exactly over runs and sites.
+
+Merging follows Chan, Golub, LeVeque (1979), "Updating formulae and a pairwise algorithm for computing sample variances".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InvalidInput
+
+CLIP = 10.0
+"""Scaled values beyond this many scales are clipped: one absurd value must not drown all other sensors."""
+
+_CONSTANT = 1e-5
+"""A standard deviation at most this share of the largest absolute value is a constant sensor's rounding noise."""
+
+
+@dataclass(frozen=True)
+class SensorMoments:
+    """Sums of F sensors, each float64[F]: known cells, their mean, sum of squared deviations, largest absolute value."""
+
+    count: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, sensors: int) -> SensorMoments:
+        """No cell seen."""
+        zero = np.zeros(sensors)
+        return cls(zero, zero, zero, zero)
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> SensorMoments:
+        """Moments of raw values float[N, F]; NaN and infinities are not counted. N may be 0.
+
+        Raises:
+          InvalidInput: `values` is not two-dimensional.
+        """
+        raw = np.asarray(values, np.float64)
+        if raw.ndim != 2:
+            raise InvalidInput(f"values have shape {raw.shape}; expected [rows, sensors]")
+        known = np.isfinite(raw)
+        count = known.sum(axis=0).astype(np.float64)
+        filled = np.where(known, raw, 0.0)
+        mean = filled.sum(axis=0) / np.maximum(count, 1.0)
+        squares = (np.where(known, raw - mean, 0.0) ** 2).sum(axis=0)
+        largest = np.abs(filled).max(axis=0, initial=0.0)
+        return cls(count, mean, squares, largest)
+
+    def merge(self, other: SensorMoments) -> SensorMoments:
+        """Moments of both together."""
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1.0)
+        step = other.mean - self.mean
+        return SensorMoments(
+            count,
+            self.mean + step * share,
+            self.squares + other.squares + step**2 * self.count * share,
+            np.maximum(self.largest, other.largest),
+        )
+
+    def scaling(self) -> SensorScaling:
+        """Mean and scale. A constant sensor is scaled by its own size, so a later change shows and stays finite; a sensor
+        never seen has mean 0 and scale 1.
+        """
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0))
+        scale = np.where(deviation <= _CONSTANT * self.largest, self.largest, deviation)
+        return SensorScaling(self.mean, np.where(scale > 0, scale, 1.0))
+
+
+@dataclass(frozen=True)
+class SensorScaling:
+    """`mean` and `scale`, float64[F], in the sensors' own units."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def apply(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Scaled values float32[..., F], clipped to +-10; NaN and infinities become NaN."""
+        raw = np.asarray(values, np.float64)
+        raw = np.where(np.isfinite(raw), raw, np.nan)
+        return np.clip((raw - self.mean) / self.scale, -CLIP, CLIP).astype(np.float32)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Give a JSON-safe form."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, list[float]]) -> SensorScaling:
+        """Read back what `to_dict` gave."""
+        return cls(np.asarray(value["mean"], np.float64), np.asarray(value["scale"], np.float64))
+
+
+def moments(runs: Iterable[NDArray[np.floating]], sensors: int) -> SensorMoments:
+    """Moments of all runs float[N_i, sensors] together."""
+    total = SensorMoments.empty(sensors)
+    for run in runs:
+        total = total.merge(SensorMoments.of(run))
+    return total
