@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-@dataclass(frozen=True)
+_MODELS: dict[int, tuple[NetworkSource, tf.keras.Model]] = {}
+
+
+@dataclass(frozen=True, eq=False)
 class NetworkSource:
     """Architecture and weights (in the order of `tf.keras.Model.get_weights`) for frames of `steps` x `sensors`."""
 
@@ -68,16 +71,18 @@ class NetworkSource:
 
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """As `Source.residuals`."""
+        return frames[:, self.context :] - self.model()(frames)
+
+    def model(self) -> tf.keras.Model:
+        """The Keras model with its weights, built once outside of any graph."""
         import tensorflow as tf
 
-        pending = [arrays[name] for name in sorted(arrays)]
-
-        def given(_: object, **__: object) -> tf.Tensor:
-            return pending.pop(0)
-
-        # The network is built on the given tensors instead of variables of its own: the exported model then owns plain
-        # variables and no Keras object, so that loading it needs no Keras class.
-        with tf.variable_creator_scope(given):
-            steps = None if self.shift_invariant else self.steps
-            model = build(self.spec, steps, self.sensors, seed=0)
-        return frames[:, self.context :] - model(frames)
+        found = _MODELS.get(id(self))
+        if found is None or found[0] is not self:
+            with tf.init_scope():
+                steps = None if self.shift_invariant else self.steps
+                model = build(self.spec, steps, self.sensors, seed=0)
+                model.set_weights(list(self.weights))
+            _MODELS.clear()
+            found = _MODELS[id(self)] = (self, model)
+        return found[1]
