@@ -1,0 +1,1 @@
+"""Judging scores against labels: incidents and metrics. Causal, point-wise, never point-adjusted."""

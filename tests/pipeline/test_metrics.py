@@ -1,0 +1,45 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pipeline.evaluation.metrics import evaluate, stretches
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=60))
+def test_areas_equal_scikit_learn_with_ties(points):
+    score, label = np.array([p[0] for p in points], float), np.array([p[1] for p in points], int)
+    found = evaluate(score, label, 2.5, 60.0)
+    if label.any():
+        assert found.auc_pr == pytest.approx(average_precision_score(label, score))
+        if not label.all():
+            assert found.auc_roc == pytest.approx(roc_auc_score(label, score))
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_hand_computed_run():
+    score = np.array([np.nan, 5, 0, 0, 3, 3, 0, 0, 0, 0])
+    label = np.array([0, 0, 0, 1, 1, 1, 0, 0, 1, 1])
+    found = evaluate(score, label, 1.0, 8640.0)
+    assert (found.precision, found.recall, found.f1) == (2 / 3, 2 / 5, 0.5)
+    assert found.detection_delay == (8640.0, None)
+    assert found.event_recall == 0.5
+    assert found.false_alarms_per_day == pytest.approx(1 / 0.4)
+    assert (found.rows, found.events) == (9, 2)
+
+
+def test_one_class_no_labels_and_nothing_scored_have_no_figure_instead_of_a_wrong_one():
+    assert evaluate([1.0, 2.0], [0, 0], 1.5, 60.0).auc_pr is None
+    everything = evaluate([1.0, 2.0], [1, 1], 1.5, 60.0)
+    assert (everything.auc_pr, everything.auc_roc, everything.false_alarms_per_day) == (1.0, None, None)
+    unlabelled = evaluate([1.0, 2.0], None, 1.5, 43200.0)
+    assert (unlabelled.f1, unlabelled.flagged_share, unlabelled.alarms_per_day) == (None, 0.5, 1.0)
+    assert evaluate([np.nan, np.nan], [0, 1], 1.0, 60.0).rows == 0
+
+
+def test_stretches_are_half_open():
+    assert stretches([1, 1, 0, 1]) == [(0, 2), (3, 4)]
+    assert stretches([]) == []
