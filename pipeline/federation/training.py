@@ -113,6 +113,8 @@ def train(
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in excluded.items())
                 raise TrainingFailed(f"round {number}: no site is left to train with ({reasons})")
             if outcome.frames == 0:
+                if not failed:
+                    raise TrainingFailed(f"round {number}: the shards hold no frame of {steps} steps; use more data")
                 continue
             state = outcome.state
             losses = runtime.evaluate(state, {s: p for s, p in validation_specs.items() if s not in excluded})
