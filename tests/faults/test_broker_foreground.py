@@ -23,12 +23,21 @@ sys.exit(code)
 """
 
 
-def foreground(folder) -> tuple[subprocess.Popen[str], int]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", FOREGROUND, str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    return process, int(process.stdout.readline())
+@pytest.fixture
+def foreground():
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(folder) -> tuple[subprocess.Popen[str], int]:
+        command = [sys.executable, "-c", FOREGROUND, str(folder)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def test_ctrl_c_ends_a_foreground_broker_in_order(tmp_path, foreground):
