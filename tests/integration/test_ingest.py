@@ -120,7 +120,7 @@ def test_repairs_and_duplicates_are_counted(broker, make_topic, topic, tmp_path:
     produce(
         broker,
         name,
-        [nan, reading(1), again, again, b'{"temperature": 5}', reading(3, values={"temperature": "7.5"})],
+        [nan, reading(1), again, again, reading(3, values={"temperature": "7.5"}), b'{"temperature": 5}'],
     )
     counts = ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site]
     assert (counts.kept, counts.duplicate, counts.balanced) == (5, 1, True)

@@ -1,0 +1,161 @@
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ingestion.consumer import ingest
+from ingestion.errors import StorageError
+from ingestion.store import footers
+from tests.ingestion.harness import (
+    letters,
+    on_disk,
+    origin,
+    produce,
+    reading,
+    rows,
+    settings_for,
+    start_process,
+)
+
+MESSAGES = [(s % 2, b"poison" if s % 25 == 3 else reading(s, f"m{s % 3}", seq=s)) for s in range(600)]
+
+
+def expected() -> tuple[Counter[tuple[int, int]], Counter[tuple[int, int]]]:
+    """(partition, offset) of good and of poisonous messages."""
+    good: Counter[tuple[int, int]] = Counter()
+    bad: Counter[tuple[int, int]] = Counter()
+    at = [0, 0]
+    for partition, value in MESSAGES:
+        (bad if value == b"poison" else good)[partition, at[partition]] += 1
+        at[partition] += 1
+    return good, bad
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "temp_written:2",
+        "temp_synced",
+        "linked:3",
+        "folder_synced",
+        "temp_removed",
+        "before_commit",
+        "letters_sent",
+        "letters_confirmed",
+    ],
+)
+def test_a_kill_at_any_step_leaves_every_offset_in_exactly_one_place(
+    broker, make_topic, topic, tmp_path: Path, step: str
+):
+    site = topic("site")
+    name = make_topic(2, f"iiot.{site}.telemetry.v1")
+    clean = step == "before_commit"  # without letters, offsets are committed by the consumer itself
+    sent = [(p, v) for p, v in MESSAGES if not (clean and v == b"poison")]
+    produce(broker, name, sent)
+    killed = start_process(broker, site, tmp_path, crash_at=step)
+    assert killed.wait(60) == -signal.SIGKILL, killed.stderr.read() if killed.stderr else ""
+    for pipe in (killed.stdout, killed.stderr):
+        if pipe:
+            pipe.close()
+    counts = ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site]
+    assert counts.balanced and counts.left_open == 0
+    found = on_disk(tmp_path)
+    dead = Counter(origin(r) for r in letters(broker, f"iiot.{site}.dlq"))
+    if clean:
+        assert (
+            found == Counter({(p, o): 1 for p in (0, 1) for o in range(sum(q == p for q, _ in sent))})
+            and not dead
+        )
+    else:
+        assert (found, dead) == expected()
+    assert not list(tmp_path.glob("windows/*/*/*/.tmp-*"))
+
+
+def test_a_kill_in_the_middle_of_a_live_run_loses_and_doubles_nothing(
+    broker, make_topic, topic, tmp_path: Path
+):
+    site = topic("site")
+    name = make_topic(2, f"iiot.{site}.telemetry.v1")
+    produce(broker, name, MESSAGES[:300])
+    process = start_process(broker, site, tmp_path, close=False)
+    end = time.monotonic() + 60
+    while not list(tmp_path.glob("windows/*/*/*/*.parquet")) and time.monotonic() < end:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=10)
+    produce(broker, name, MESSAGES[300:])
+    assert ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site].balanced
+    dead = Counter(origin(r) for r in letters(broker, f"iiot.{site}.dlq"))
+    assert (on_disk(tmp_path), dead) == expected()
+
+
+def test_a_truncated_window_is_set_aside_and_rebuilt_from_the_topic(
+    broker, make_topic, topic, tmp_path: Path
+):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    produce(broker, name, [reading(s) for s in range(200)])
+    ingest(settings_for(broker, site, tmp_path), until="end")
+    before = rows(tmp_path)
+    victim = tmp_path / sorted(before)[1]
+    victim.write_bytes(victim.read_bytes()[:100])
+    (victim.parent / ".tmp-1-left").write_bytes(b"half")
+    counts = ingest(settings_for(broker, site, tmp_path), until="end").sites[site]
+    assert (counts.damaged_files, counts.kept, counts.already_handled, counts.balanced) == (1, 60, 120, True)
+    assert rows(tmp_path) == before
+    assert not list(tmp_path.glob("windows/*/*/*/.tmp-*")) and len(list(victim.parent.glob("damaged/*"))) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error_and_changes_nothing(
+    broker, make_topic, topic, tmp_path: Path
+):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    produce(broker, name, [reading(s) for s in range(200)])
+    blocked = tmp_path / "windows"
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="check the data folder"):
+        ingest(settings_for(broker, site, tmp_path), until="end")
+    blocked.unlink()
+    assert ingest(settings_for(broker, site, tmp_path), until="end").sites[site].kept == 180
+
+
+def test_silence_closes_windows_and_what_comes_later_is_an_addendum(
+    broker, make_topic, topic, tmp_path: Path
+):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    settings = settings_for(broker, site, tmp_path)
+    rules = type(settings.event_time)(**{**settings.event_time.__dict__, "idle_timeout": 1.0})
+    live = type(settings)(**{**settings.__dict__, "event_time": rules})
+    produce(broker, name, [reading(s) for s in range(30)])
+    stop, box = threading.Event(), SimpleNamespace(report=None)
+    thread = threading.Thread(target=lambda: setattr(box, "report", ingest(live, until=None, stop=stop)))
+    thread.start()
+    try:
+        wait_for(lambda: [f.reason for _, f in footers(tmp_path, site)] == ["idle"])
+        produce(broker, name, [reading(s) for s in range(30, 40)])
+        wait_for(lambda: sorted(f.kind for _, f in footers(tmp_path, site)) == ["addendum", "base"])
+    finally:
+        stop.set()
+        began = time.monotonic()
+        thread.join(20)
+    assert time.monotonic() - began < 10
+    counts = box.report.sites[site]
+    assert (counts.kept, counts.late, counts.addenda, counts.balanced) == (30, 10, 1, True)
+    assert on_disk(tmp_path) == Counter({(0, o): 1 for o in range(40)})
+    assert json.dumps(box.report.to_dict())
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("did not happen within 30 s")
