@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.architectures import AutoencoderSpec
+from pipeline.datasets.shards import ShardPaths, write_shard
+from pipeline.errors import TrainingFailed
+from pipeline.federation.checkpoints import Checkpoint, CheckpointStore
+from pipeline.federation.convergence import Convergence
+from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
+from pipeline.federation.training import train
+
+STEPS, SENSORS = 8, 3
+SPEC = AutoencoderSpec(widths=(8, 3))
+
+
+def make_shards(folder: Path, sites: str = "abc") -> dict[str, ShardPaths]:
+    shards = {}
+    for index, site in enumerate(sites):
+        rng = np.random.default_rng(index)
+        time = np.arange(120)[:, None]
+        values = (np.sin(time / 4 + np.arange(SENSORS)) + 0.1 * rng.normal(size=(120, SENSORS))).astype(
+            np.float32
+        )
+        train_path, validation_path = (
+            folder / f"{site}.train.tfrecord",
+            folder / f"{site}.validation.tfrecord",
+        )
+        write_shard(train_path, [values[:90]])
+        write_shard(validation_path, [values[90:]])
+        shards[site] = ShardPaths(str(train_path), str(validation_path), 83, 23)
+    return shards
+
+
+def run(
+    shards: dict[str, ShardPaths], workdir: Path, mode: str = "federated", **settings: object
+) -> TrainingResult:
+    chosen = TrainingSettings(**{"rounds": 2, "client_learning_rate": 1e-2, **settings})  # type: ignore[arg-type]
+    return train(shards, SPEC, chosen, steps=STEPS, sensors=SENSORS, workdir=workdir, mode=mode)
+
+
+def test_both_runtimes_give_the_same_weights_bit_for_bit_and_the_validation_falls(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path)
+    plain = run(shards, tmp_path / "p")
+    native = run(shards, tmp_path / "n", runtime="native")
+    for one, two in zip(plain.weights, native.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert [r.frames for r in plain.curve] == [249, 249]
+    for one_round, two_rounds in zip(plain.curve, native.curve, strict=True):
+        assert one_round.sites == two_rounds.sites and one_round.loss == two_rounds.loss
+    first, last = plain.curve[0].validation, plain.curve[-1].validation
+    assert first is not None and last is not None and last < first
+    assert last == pytest.approx(np.mean(list(plain.curve[-1].sites.values())), rel=1e-6)
+
+
+def test_a_site_that_vanishes_or_diverges_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, "abc")
+    write_shard(Path(shards["b"].train), [np.full((90, SENSORS), 3e38, np.float32)])
+    seen: list[RoundResult] = []
+
+    def lose_a_site(result: RoundResult) -> None:
+        seen.append(result)
+        Path(shards["c"].train).unlink(missing_ok=True)
+
+    settings = TrainingSettings(rounds=2)
+    result = train(
+        shards, SPEC, settings, steps=STEPS, sensors=SENSORS, workdir=tmp_path / "w", on_round=lose_a_site
+    )
+    assert seen[0].excluded == {"b": "its update is not finite"} and seen[0].frames == 166
+    assert set(seen[1].excluded) == {"b", "c"} and "cannot be read" in seen[1].excluded["c"]
+    assert result.sites == ("a",) and all(np.isfinite(weight).all() for weight in result.weights)
+    Path(shards["a"].train).unlink()
+    with pytest.raises(TrainingFailed, match="no site is left"):
+        run(shards, tmp_path / "w2")
+
+
+def test_centralised_sees_the_same_frames_as_one_client(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, "ab")
+    result = run(shards, tmp_path / "w", mode="centralised", max_steps=2, batch=16)
+    assert [r.frames for r in result.curve] == [64, 64]
+    assert set(result.curve[0].sites) == {"a", "b"}
+
+
+def test_training_stops_when_the_validation_no_longer_improves_and_keeps_the_best() -> None:
+    rule = Convergence(patience=2, min_improvement=0.01)
+    for number, value in enumerate([1.0, 0.8, 0.799, 0.81], start=1):
+        assert not rule.stop
+        rule = rule.after(number, value)
+    assert rule.stop and rule.best_round == 3
+    assert Convergence(1, 0.0).after(1, float("nan")).stop
+    assert not Convergence(1, 0.0).after(1, None).stop
+
+
+def test_a_damaged_or_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, "mine", keep=2)
+    for number in (1, 2, 3):
+        store.save(Checkpoint(number, [np.float32(number), np.arange(3)], [np.ones(2)], {"n": number}))
+    assert len(list(tmp_path.iterdir())) == 2
+    newest = tmp_path / "round-000003.ckpt"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    found = store.latest()
+    assert found is not None and found.round == 2 and found.progress == {"n": 2}
+    np.testing.assert_array_equal(found.state[1], np.arange(3))
+    assert CheckpointStore(tmp_path, "other", keep=2).latest() is None
+
+
+def test_no_site_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match="no site has frames"):
+        run({}, tmp_path)
