@@ -237,7 +237,6 @@ class _Sender:
                     "linger_ms": 5 if paced else 20,
                     "batch_size": 262_144,
                     "max_request_size": 10_000_000,
-                    "compression_type": "lz4",
                     "max_block_ms": limit,
                     "bootstrap_timeout_ms": limit,
                     "request_timeout_ms": min(10_000, limit),
