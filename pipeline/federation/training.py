@@ -114,7 +114,9 @@ def train(
                 raise TrainingFailed(f"round {number}: no site is left to train with ({reasons})")
             if outcome.frames == 0:
                 if not failed:
-                    raise TrainingFailed(f"round {number}: the shards hold no frame of {steps} steps; use more data")
+                    raise TrainingFailed(
+                        f"round {number}: the shards hold no frame of {steps} steps; use more data"
+                    )
                 continue
             state = outcome.state
             losses = runtime.evaluate(state, {s: p for s, p in validation_specs.items() if s not in excluded})
