@@ -154,6 +154,8 @@ class _Loop:
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_poll_records=POLL_RECORDS,
+            session_timeout_ms=10_000,  # a killed member holds its partitions this long
+            heartbeat_interval_ms=2_000,
             **settings.client,
         )
         partitions = [

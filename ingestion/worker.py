@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas  # noqa: F401  pyarrow imports it at first use; here, so that no worker does it mid-stream
 import pyarrow as pa
 
 from ingestion.counts import SiteCounts
