@@ -16,8 +16,10 @@ class Source(Protocol):
     """A residual source whose per-site arrays are stacked over rows: one per known site, the fleet's last."""
 
     name: ClassVar[str]
-    floor: float
-    """Least residual scale of a sensor, in scaled units; what is predicted better than this is not worth an alarm."""
+
+    @property
+    def floor(self) -> float:
+        """Least residual scale of a sensor, in scaled units; what is predicted better than this is not worth an alarm."""
 
     @property
     def context(self) -> int:

@@ -60,7 +60,7 @@ def evaluate(score: ArrayLike, label: ArrayLike | None, threshold: float, step_s
     kept = values[scored]
     # No step can be interpolated towards an infinite score.
     quantiles = {str(q): float(np.quantile(kept, q, method="lower")) for q in _QUANTILES} if rows else {}
-    empty = {
+    empty: dict[str, Any] = {
         "flagged_share": float(flagged.sum() / rows) if rows else None,
         "alarms_per_day": len(stretches(flagged)) / days if rows else None,
         "score_quantiles": {q: v for q, v in quantiles.items() if np.isfinite(v)},
