@@ -106,7 +106,7 @@ class Metrics:
         f1: harmonic mean of precision and recall, at the training threshold; never point-adjusted.
         false_alarms_per_day: alarms that touch no incident, per day of data.
         false_alarms_per_week: the same per week.
-        detection_delay: seconds from the start of each found incident to its first flagged point.
+        detection_delay: for each incident, seconds from its start to its first flagged point; None if it was missed.
         event_recall: share of incidents with at least one flagged point.
         flagged_share: share of all scored points above the threshold.
         anomaly_share: share of points labelled anomalous.
@@ -123,7 +123,7 @@ class Metrics:
     f1: float | None = None
     false_alarms_per_day: float | None = None
     false_alarms_per_week: float | None = None
-    detection_delay: tuple[float, ...] = ()
+    detection_delay: tuple[float | None, ...] = ()
     event_recall: float | None = None
     flagged_share: float | None = None
     anomaly_share: float | None = None

@@ -32,7 +32,9 @@ def _table(title: str | None, first: str, columns: Iterable[str]) -> Table:
 
 def counts_table(counts: Mapping[str, IngestionCounts]) -> Table:
     """Where every message of every site went."""
-    table = _table(None, "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows", "why dead"))
+    table = _table(
+        None, "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows", "why dead")
+    )
     for site, count in counts.items():
         why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items())) or "-"
         figures = (count.read, count.kept, count.late, count.duplicate, count.dead_lettered, count.windows)
@@ -48,7 +50,14 @@ def score_table(report: ScoreReport) -> Table:
         ("messages", "scored steps", "above threshold", "alerts", "rejected", "late", "note"),
     )
     for name, site in sorted(report.sites.items()):
-        figures = (site.messages, site.scored, site.flagged, site.opened, sum(site.rejected.values()), site.late)
+        figures = (
+            site.messages,
+            site.scored,
+            site.flagged,
+            site.opened,
+            sum(site.rejected.values()),
+            site.late,
+        )
         table.add_row(name, *(f"{figure:,}" for figure in figures), site.note or "")
     return table
 

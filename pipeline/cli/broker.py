@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from pipeline.cli.options import AsJson
 app = typer.Typer(help="Start, stop and look at the embedded Apache Kafka broker.", no_args_is_help=True)
 
 DataDir = Annotated[
-    Optional[Path],
+    Path | None,
     typer.Option("--data-dir", help="The broker's data folder; default under the user's cache directory."),
 ]
 
@@ -22,10 +22,12 @@ DataDir = Annotated[
 def start(
     data_dir: DataDir = None,
     port: Annotated[
-        Optional[int], typer.Option("--port", min=1, max=65535, help="Port to listen on; default: a free one.")
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port to listen on; default: a free one."),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Give the prompt back; the broker runs until `fedplant broker stop`.")
+        bool,
+        typer.Option("--detach", help="Give the prompt back; the broker runs until `fedplant broker stop`."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +40,9 @@ def start(
         if as_json:
             print_json({"bootstrap": state.bootstrap, "pid": state.pid, "data_dir": str(folder)})
         else:
-            show(f"Kafka is ready at {state.bootstrap} (pid {state.pid}); stop it with `fedplant broker stop`.")
+            show(
+                f"Kafka is ready at {state.bootstrap} (pid {state.pid}); stop it with `fedplant broker stop`."
+            )
         return
 
     def ready(bootstrap: str, pid: int) -> None:

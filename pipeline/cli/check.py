@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.console import print_json, say, show
 from pipeline.cli.options import AsJson, Bootstrap, ConfigPath
 
-config_app = typer.Typer(help="The configuration: its reference, and what a file resolves to.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="The configuration: its reference, and what a file resolves to.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +31,9 @@ def doctor(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fa
     failed = any(finding.status == "fail" for finding in findings)
     if as_json:
         fields = ("name", "status", "detail", "advice")
-        print_json({"ok": not failed, "findings": [{key: getattr(f, key) for key in fields} for f in findings]})
+        print_json(
+            {"ok": not failed, "findings": [{key: getattr(f, key) for key in fields} for f in findings]}
+        )
     else:
         show(findings_table(findings))
     return 12 if failed else 0
@@ -37,7 +41,7 @@ def doctor(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fa
 
 def init(
     path: Annotated[Path, typer.Argument(metavar="CONFIG", help="File to write.")] = Path("fedplant.toml"),
-    site: Annotated[Optional[list[str]], typer.Option("--site", help="A site's name; may be repeated.")] = None,
+    site: Annotated[list[str] | None, typer.Option("--site", help="A site's name; may be repeated.")] = None,
     bootstrap: Bootstrap = None,
 ) -> None:
     """Write a configuration to start from; an existing file is never overwritten."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -18,21 +18,30 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with one Parquet or CSV file per site.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with one Parquet or CSV file per site.")
+    ],
     bootstrap: Bootstrap = None,
     config: Annotated[
-        Optional[Path], typer.Option("--config", help="Take cluster, security and topics from this configuration.")
+        Path | None,
+        typer.Option("--config", help="Take cluster, security and topics from this configuration."),
     ] = None,
     speed: Annotated[
-        str, typer.Option("--speed", help="`max`, or a factor of real time: 1 is real time, 60 a minute per second.")
+        str,
+        typer.Option(
+            "--speed", help="`max`, or a factor of real time: 1 is real time, 60 a minute per second."
+        ),
     ] = "max",
-    start: Annotated[Optional[str], typer.Option("--from", help="Send readings from this time on.")] = None,
-    end: Annotated[Optional[str], typer.Option("--until", help="Send readings before this time.")] = None,
-    site: Annotated[Optional[list[str]], typer.Option("--site", help="Only this site; may be repeated.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Send readings from this time on.")] = None,
+    end: Annotated[str | None, typer.Option("--until", help="Send readings before this time.")] = None,
+    site: Annotated[list[str] | None, typer.Option("--site", help="Only this site; may be repeated.")] = None,
     processes: Annotated[
-        str, typer.Option("--processes", help="`one` for all sites, or `per-site`: one producer process each.")
+        str,
+        typer.Option("--processes", help="`one` for all sites, or `per-site`: one producer process each."),
     ] = "one",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send recorded sensor data to each site's topic, as the plants' gateways would. Labels are never sent."""
@@ -74,8 +83,8 @@ def ingest(
     """Read the sites' topics into closed windows on disk, each reading exactly once."""
     from pipeline.cluster import connect
     from pipeline.config import load_config
-    from pipeline.intake import ingest_sites
-    from pipeline.tables import ingestion_table
+    from pipeline.intake import counts_by_site, ingest_sites
+    from pipeline.tables import counts_table
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
@@ -83,4 +92,4 @@ def ingest(
     if as_json:
         print_json(report.to_dict())
     else:
-        show(ingestion_table(report))
+        show(counts_table(counts_by_site(report)))

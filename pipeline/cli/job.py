@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import print_json, say, show
+from pipeline.cli.console import print_json, show
 from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, seconds
 
 
@@ -21,9 +21,12 @@ def run(
     config: ConfigPath,
     bootstrap: Bootstrap = None,
     every: Annotated[
-        Optional[str], typer.Option("--every", metavar="DURATION", help="Repeat, for example every `6h`, until stopped.")
+        str | None,
+        typer.Option("--every", metavar="DURATION", help="Repeat, for example every `6h`, until stopped."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train again even if there are no new readings.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train again even if there are no new readings.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and trained; change nothing.")
     ] = False,
@@ -38,7 +41,7 @@ def run(
     if dry_run:
         from pipeline.plan import plan
 
-        planned = plan(settings, bootstrap, say)
+        planned = plan(settings, bootstrap)
         print_json(planned.to_dict()) if as_json else show(planned.text())
         return 0
 
@@ -52,15 +55,17 @@ def run(
     if period is None:
         present(run_once(settings, bootstrap=bootstrap, force=force, watch=watch))
         return 0
-    return run_periodically(settings, period, bootstrap=bootstrap, force=force, watch=watch, on_summary=present)
+    return run_periodically(
+        settings, period, bootstrap=bootstrap, force=force, watch=watch, on_summary=present
+    )
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--dir", help="Where everything the demo makes is kept.")
-    ] = Path("fedplant-demo"),
+    folder: Annotated[Path, typer.Option("--dir", help="Where everything the demo makes is kept.")] = Path(
+        "fedplant-demo"
+    ),
     data: Annotated[
-        Optional[Path], typer.Option("--data", help="Site files to replay; default: examples/machines.")
+        Path | None, typer.Option("--data", help="Site files to replay; default: examples/machines.")
     ] = None,
     keep_broker: Annotated[
         bool, typer.Option("--keep-broker", help="Leave the broker running to look around; Ctrl-C ends it.")

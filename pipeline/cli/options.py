@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML configuration file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
+]
 Bootstrap = Annotated[
-    Optional[str],
-    typer.Option("--bootstrap", metavar="HOST:PORT", help="Use this Kafka cluster instead of the configured one."),
+    str | None,
+    typer.Option(
+        "--bootstrap", metavar="HOST:PORT", help="Use this Kafka cluster instead of the configured one."
+    ),
 ]
 
 

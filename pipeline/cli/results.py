@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ def score(
     bootstrap: Bootstrap = None,
     follow: Annotated[bool, typer.Option("--follow", help="Keep scoring until stopped.")] = False,
     version: Annotated[
-        Optional[int], typer.Option("--version", help="Version of the detector; default: the newest.")
+        int | None, typer.Option("--version", help="Version of the detector; default: the newest.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,11 +42,13 @@ def score(
 def report(
     config: ConfigPath,
     labels: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option("--labels", help="Site files with a `label` column: show and count true incidents."),
     ] = None,
-    run: Annotated[Optional[str], typer.Option("--run", help="Run to report on; default: the newest.")] = None,
-    out: Annotated[Optional[Path], typer.Option("--out", help="The page; default: report.html in the run folder.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Run to report on; default: the newest.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The page; default: report.html in the run folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
@@ -60,19 +62,24 @@ def report(
 def backtest(
     data: Annotated[Path, typer.Option("--data", help="Folder with one Parquet or CSV file per site.")],
     train_until: Annotated[
-        str, typer.Option("--train-until", metavar="TIMESTAMP", help="Learn before this time, judge from it on.")
+        str,
+        typer.Option("--train-until", metavar="TIMESTAMP", help="Learn before this time, judge from it on."),
     ],
     config: Annotated[
-        Optional[Path], typer.Option("--config", help="Take model, training and detector settings from this file.")
+        Path | None,
+        typer.Option("--config", help="Take model, training and detector settings from this file."),
     ] = None,
     mode: Annotated[
-        Optional[list[str]],
-        typer.Option("--mode", help="Only this mode (federated, local, centralised, zscore, pca); may be repeated."),
+        list[str] | None,
+        typer.Option(
+            "--mode", help="Only this mode (federated, local, centralised, zscore, pca); may be repeated."
+        ),
     ] = None,
     work_dir: Annotated[
-        Optional[Path], typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded.")
+        Path | None,
+        typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option("--report", help="Also write the HTML report here.")] = None,
+    out: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""

@@ -28,7 +28,7 @@ ReadSite = Callable[[str], Iterable[pa.Table]]
 class Scaling(Protocol):
     """What a site's scaling can do."""
 
-    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Scale `float64[N, F]` in sensor units; NaN stays NaN."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def _write_site(
     files = {}
     for split, part in ((TRAIN, before), (VALIDATION, after)):
         name = f"{site}.{split}.tfrecord"
-        write_shard(work / name, [scaling.transform(run.values) for run in part])
+        write_shard(work / name, [scaling.apply(run.values) for run in part])
         files[name] = (work / name).stat().st_size
     return {
         "outcome": asdict(outcome),

@@ -58,7 +58,8 @@ def _ordered(mean: Mapping[str, Metrics]) -> list[str]:
 
 def _figure(metrics: Metrics, name: str) -> float | None:
     if name == "detection_delay":
-        return float(np.median(metrics.detection_delay)) if metrics.detection_delay else None
+        found = [delay for delay in metrics.detection_delay if delay is not None]
+        return float(np.median(found)) if found else None
     value = getattr(metrics, name)
     return None if value is None else float(value)
 

@@ -1,0 +1,120 @@
+"""The configured sites' topics into windows on disk."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ingestion.settings import EventTimeRules, IngestSettings, Limits, Site
+from pipeline.artefacts import IngestionCounts
+from pipeline.cluster import Cluster
+from pipeline.config.schema import Config
+
+if TYPE_CHECKING:
+    from ingestion.counts import IngestReport
+
+
+def sites_of(config: Config) -> tuple[Site, ...]:
+    """The configured plants as ingestion knows them."""
+    return tuple(Site(site.name, site.telemetry_topic) for site in config.sites)
+
+
+def event_time_rules(config: Config) -> EventTimeRules:
+    """The configured meaning of time."""
+    rules = config.ingestion
+    return EventTimeRules(
+        window=rules.window,
+        out_of_orderness=rules.out_of_orderness,
+        allowed_lateness=rules.allowed_lateness,
+        max_future_skew=rules.max_future_skew,
+        idle_timeout=rules.idle_timeout,
+        zone=rules.time_zone,
+    )
+
+
+def limits(config: Config) -> Limits:
+    """The configured bounds."""
+    return Limits(
+        max_message_bytes=config.ingestion.max_message_bytes, broker_timeout=config.kafka.request_timeout
+    )
+
+
+def ingest_settings(config: Config, cluster: Cluster, *, close_open: bool) -> IngestSettings:
+    """What ingestion is told."""
+    return IngestSettings(
+        sites=sites_of(config),
+        bootstrap=cluster.bootstrap,
+        data_dir=config.project.data_dir,
+        group_id=config.ingestion.group,
+        client=cluster.client,
+        event_time=event_time_rules(config),
+        limits=limits(config),
+        close_open=close_open,
+    )
+
+
+@contextmanager
+def stopped_by_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, so that endless work ends in order; for the main thread only."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    previous = {
+        number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def ingest_sites(
+    config: Config,
+    cluster: Cluster,
+    *,
+    follow: bool = False,
+    close_open: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> IngestReport:
+    """Ingest what is there now, or with `follow` until a signal ends it.
+
+    `close_open` also publishes the windows that are still open at the end; readings that come later become addenda.
+
+    Raises:
+      BrokerUnavailable: the cluster does not answer in time.
+      StorageError: the data folder cannot be written.
+      ContinuityError: a topic does not continue what is on disk.
+    """
+    from ingestion.consumer import Progress, ingest
+
+    def tell(at: Progress) -> None:
+        if progress is not None:
+            total = None if at.remaining is None else at.read + at.remaining
+            progress(at.read, total, f"{at.read:,} readings")
+
+    settings = ingest_settings(config, cluster, close_open=close_open)
+    if not follow:
+        return ingest(settings, until="end", progress=tell)
+    with stopped_by_signal() as stop:
+        return ingest(settings, until=None, progress=tell, stop=stop)
+
+
+def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
+    """The report's counts as the run folder keeps them."""
+    counts = {}
+    for site, found in report.to_dict()["sites"].items():
+        counts[site] = IngestionCounts(
+            read=found["messages"],
+            kept=found["kept"],
+            late=found["late"],
+            duplicate=found["duplicate"],
+            dead_lettered=found["dead_lettered"],
+            reasons=found["dead_lettered_by_reason"],
+            windows=found["windows"],
+        )
+    return counts

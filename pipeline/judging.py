@@ -1,0 +1,114 @@
+"""Scores held against labels: every way of training, on the same rows after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.artefacts import Evaluation, Metrics
+from pipeline.datasets.run import Run
+from pipeline.evaluation.metrics import evaluate
+from pipeline.learning import Scorer
+from pipeline.watch import Step
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One run with its truth: `label` int8[N], 1 in an incident, 0 normal, -1 not known.
+
+    The first `lead` rows lie before the time that is judged: they only fill the detector's memory.
+    """
+
+    run: Run
+    label: NDArray[np.int8]
+    lead: int = 0
+
+
+def label_run(run: Run, frame: pd.DataFrame | None) -> NDArray[np.int8]:
+    """Labels on the grid of a run: a step is anomalous if any of its readings is; steps without a reading keep the last.
+
+    Args:
+      run: the run; a grid time stands for the readings since the grid time before it.
+      frame: columns `timestamp` (UTC), `asset`, `label` (0, 1 or NaN for not known); None if there are no labels.
+    """
+    labels = np.full(len(run.values), UNKNOWN, np.int8)
+    if frame is None:
+        return labels
+    own = frame[frame["asset"] == run.asset]
+    nanoseconds = own["timestamp"].to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    row = -(-nanoseconds // run.step_ns) - run.start_ns // run.step_ns
+    inside = (row >= 0) & (row < len(labels))
+    values = own["label"].to_numpy(np.float64)[inside]
+    row = row[inside]
+    known = ~np.isnan(values)
+    np.maximum.at(labels, row[known], (values[known] > 0).astype(np.int8))
+    # A step that has readings but no label stays unknown; one without readings is held, as its values are.
+    heard = np.zeros(len(labels), bool)
+    heard[row] = True
+    last = np.maximum.accumulate(np.where(heard, np.arange(len(labels)), -1))
+    return np.where(last >= 0, labels[np.maximum(last, 0)], UNKNOWN).astype(np.int8)
+
+
+def cut_from(run: Run, label: NDArray[np.int8], from_ns: int, memory: int) -> Judged | None:
+    """The part of a run that is judged: from `from_ns` on, with up to `memory` rows before it to fill the detector."""
+    first = max(0, -(-(from_ns - run.start_ns) // run.step_ns))
+    if first >= len(run.values):
+        return None
+    start = max(0, first - memory)
+    part = Run(run.site, run.asset, run.start_ns + start * run.step_ns, run.step_ns, run.values[start:])
+    return Judged(part, label[start:], first - start)
+
+
+def judge(
+    scorers: Mapping[str, Mapping[str, Scorer]],
+    runs: Mapping[str, Sequence[Judged]],
+    step_seconds: float,
+    step: Step | None = None,
+) -> Evaluation:
+    """Metrics of every mode at every site; steps whose label is not known are scored but not counted against labels."""
+    sites: dict[str, dict[str, Metrics]] = {}
+    total = sum(len(by_site) for by_site in scorers.values())
+    done = 0
+    for mode, by_site in scorers.items():
+        for site, scorer in by_site.items():
+            judged = runs.get(site, ())
+            if judged:
+                sites.setdefault(site, {})[mode] = _metrics(scorer, site, judged, step_seconds)
+            done += 1
+            if step is not None:
+                step.update(done, total, f"{mode} {site}")
+    return Evaluation.of_sites(dict(sorted(sites.items())), tuple(_notes(sites, runs)))
+
+
+def _metrics(scorer: Scorer, site: str, judged: Sequence[Judged], step_seconds: float) -> Metrics:
+    """Figures of one mode at one site; a blank step between runs keeps alarms and incidents from joining over a gap."""
+    scores: list[NDArray[np.float64]] = []
+    labels: list[NDArray[np.int8]] = []
+    threshold = float("nan")
+    for part in judged:
+        found = scorer.score(site, part.run.values)
+        threshold = float(found.threshold)
+        scores += [np.asarray(found.score, np.float64)[part.lead :], np.array([np.nan])]
+        labels += [part.label[part.lead :], np.array([UNKNOWN], np.int8)]
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    known = label != UNKNOWN
+    if known.any():
+        score = np.where(known, score, np.nan)
+    figures = evaluate(score, label == 1 if known.any() else None, threshold, step_seconds).to_json()
+    per_day = figures["false_alarms_per_day"]
+    return Metrics.from_json({**figures, "false_alarms_per_week": None if per_day is None else 7 * per_day})
+
+
+def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[str]:
+    for site in sorted(set(runs) | set(sites)):
+        judged = runs.get(site, ())
+        if not judged:
+            yield f"{site}: no readings after training, so it was not judged"
+        elif not any((part.label[part.lead :] == 1).any() for part in judged):
+            yield f"{site}: no incident is labelled after training, so only alarms could be counted"

@@ -1,0 +1,237 @@
+"""One data set learned in several ways: federated, each site alone, and pooled, with the same model, steps and calibration.
+
+Pooling raw data is what no plant may do; it is trained only to show what federation loses against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architectures import ArchitectureSpec, from_name
+from models.baselines import fit_baseline
+from models.detector import CalibrationOptions, Detector, Scores, fit_detector
+from models.scaling import SensorScaling, moments
+from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, PCA, ZSCORE, Curve, Curves, RoundRecord
+from pipeline.config.schema import Config
+from pipeline.datasets.shards import Dataset
+from pipeline.watch import Step, Watch
+
+if TYPE_CHECKING:
+    from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
+
+TrainingRows = Mapping[str, list[NDArray[np.float64]]]
+BASELINES = (ZSCORE, PCA)
+
+
+class Scorer(Protocol):
+    """Anything that scores a run of one site: a detector or a baseline."""
+
+    def score(self, site: str, values: NDArray[np.float64]) -> Scores:
+        """Scores of `values`, `float64[N, F]` in sensor units."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came out of the training.
+
+    Attributes:
+      scorers: by way of training, by site.
+      detector: the federated one, which is exported; None if it was not asked for.
+      curves: learning curves of the trained modes; for `local` the mean over sites.
+    """
+
+    scorers: Mapping[str, Mapping[str, Scorer]]
+    detector: Detector | None
+    curves: Curves
+
+
+def architecture(config: Config) -> ArchitectureSpec:
+    """The configured network."""
+    model = config.model
+    if model.architecture == "tcn":
+        return from_name("tcn", channels=model.channels, dilations=tuple(model.dilations))
+    return from_name("autoencoder", hidden=tuple(model.hidden))
+
+
+def learn(
+    config: Config, dataset: Dataset, rows: TrainingRows, modes: Iterable[str], *, workdir: Path, watch: Watch
+) -> Learned:
+    """Train and calibrate every way that is asked for.
+
+    Args:
+      config: model, training and detector settings.
+      dataset: the shards, per site.
+      rows: by site, the raw training runs `float64[N, F]` that calibration looks at; never leaves its site's entry.
+      modes: of `pipeline.artefacts.MODES`.
+      workdir: where checkpoints lie, so that a killed training resumes.
+      watch: is told about every round.
+
+    Raises:
+      TrainingFailed: no site is left to train with.
+      NotEnoughData: too few rows to calibrate.
+    """
+    wanted = set(modes)
+    sites = sorted(dataset.shards)
+    training = _Training(config, dataset, rows, workdir)
+    scorers: dict[str, dict[str, Scorer]] = {}
+    curves: dict[str, Curve] = {}
+    detector = None
+    if FEDERATED in wanted:
+        with watch.step("federated training") as step:
+            result = training.run(FEDERATED, sites, step)
+            detector = training.detector(result, sites)
+        scorers[FEDERATED] = dict.fromkeys(sites, detector)
+        curves[FEDERATED] = _curve(result)
+    if LOCAL in wanted:
+        with watch.step("each site alone") as step:
+            scorers[LOCAL] = {}
+            alone = []
+            for number, site in enumerate(sites):
+                result = training.run(LOCAL, [site], step, done=number, of=len(sites))
+                scorers[LOCAL][site] = training.detector(result, [site])
+                alone.append(_curve(result))
+        curves[LOCAL] = _mean_curve(alone)
+    if CENTRALISED in wanted:
+        with watch.step("pooled, to compare") as step:
+            result = training.run(CENTRALISED, sites, step)
+            scorers[CENTRALISED] = dict.fromkeys(sites, training.detector(result, sites))
+        curves[CENTRALISED] = _curve(result)
+    names = [name for name in BASELINES if name in wanted]
+    if names:
+        with watch.step("baselines") as step:
+            scorers.update(fit_baselines(config, dataset, rows, names, step))
+    return Learned(scorers, detector, Curves(curves))
+
+
+def fit_scaling(values: NDArray[np.float64]) -> SensorScaling:
+    """A site's own scaling from its training rows `float64[N, F]`; it never leaves the site's part of the data set."""
+    return moments([values], values.shape[1]).scaling()
+
+
+def fit_baselines(
+    config: Config, dataset: Dataset, rows: TrainingRows, names: Iterable[str], step: Step | None = None
+) -> dict[str, dict[str, Scorer]]:
+    """The simple methods, each site for itself, with the detector's own smoothing, calibration and threshold rule."""
+    found: dict[str, dict[str, Scorer]] = {}
+    jobs = [(name, site) for name in names for site in sorted(dataset.shards)]
+    for done, (name, site) in enumerate(jobs, 1):
+        found.setdefault(name, {})[site] = fit_baseline(
+            name,
+            dataset.sensors,
+            dataset.step_ns / 1e9,
+            config.model.steps,
+            {site: SensorScaling.from_dict(dataset.scaling[site])},
+            {site: rows[site]},
+            calibration(config),
+        )
+        if step is not None:
+            step.update(done, len(jobs), f"{name} {site}")
+    return found
+
+
+def calibration(config: Config) -> CalibrationOptions:
+    """The configured way from residuals to alarms."""
+    return CalibrationOptions(false_alarm_rate=config.detector.false_alarm_rate)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every way of training shares."""
+
+    config: Config
+    dataset: Dataset
+    rows: TrainingRows
+    workdir: Path
+
+    def run(self, mode: str, sites: list[str], step: Step, *, done: int = 0, of: int = 1) -> TrainingResult:
+        from pipeline.federation.training import train
+
+        rounds = self.config.training.rounds
+
+        def on_round(result: RoundResult) -> None:
+            validation = "" if result.validation is None else f" validation {result.validation:.4f}"
+            note = f"{sites[0]} " if mode == LOCAL else ""
+            step.update(
+                done + result.round / rounds,
+                of,
+                f"{note}round {result.round}/{rounds} loss {result.loss:.4f}{validation}",
+            )
+
+        folder = self.workdir / (mode if mode != LOCAL else f"{mode}-{sites[0]}")
+        result = train(
+            {site: self.dataset.shards[site] for site in sites},
+            architecture(self.config),
+            self.settings(),
+            steps=self.config.model.steps,
+            sensors=len(self.dataset.sensors),
+            workdir=folder,
+            mode=mode,
+            on_round=on_round,
+        )
+        step.update(done + 1, of)
+        return result
+
+    def settings(self) -> TrainingSettings:
+        from pipeline.federation.settings import TrainingSettings
+
+        asked = self.config.training
+        half = max(1, self.config.model.steps // 2)
+        return TrainingSettings(
+            rounds=asked.rounds,
+            local_epochs=asked.local_epochs,
+            batch=asked.batch,
+            max_steps=asked.max_steps,
+            stride=half if asked.stride == "auto" else asked.stride,
+            client_optimizer=asked.client_optimizer,
+            client_learning_rate=asked.client_learning_rate,
+            server_learning_rate=asked.server_learning_rate,
+            patience=asked.patience,
+            min_improvement=asked.min_improvement,
+            seed=asked.seed,
+        )
+
+    def detector(self, result: TrainingResult, sites: list[str]) -> Detector:
+        return fit_detector(
+            architecture(self.config),
+            result.weights,
+            self.dataset.sensors,
+            self.dataset.step_ns / 1e9,
+            self.config.model.steps,
+            {site: SensorScaling.from_dict(self.dataset.scaling[site]) for site in sites},
+            {site: self.rows[site] for site in sites},
+            calibration(self.config),
+        )
+
+
+def _curve(result: TrainingResult) -> Curve:
+    rounds = tuple(RoundRecord(r.round, r.loss, r.validation, r.seconds, dict(r.sites)) for r in result.curve)
+    return Curve(rounds, result.best_round, result.stopped)
+
+
+def _mean_curve(curves: list[Curve]) -> Curve:
+    """Round by round the mean over the curves that got that far."""
+    rounds = []
+    for number in range(max(len(curve.rounds) for curve in curves)):
+        at = [curve.rounds[number] for curve in curves if number < len(curve.rounds)]
+        sites = {site: value for record in at for site, value in record.sites.items()}
+        rounds.append(
+            RoundRecord(
+                number + 1,
+                _mean([record.loss for record in at]),
+                _mean([record.validation for record in at]),
+                sum(record.seconds for record in at),
+                sites,
+            )
+        )
+    return Curve(tuple(rounds), None, "each site stops by itself")
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,66 @@
+"""Live scoring of the configured sites with a version of the exported detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.cluster import Cluster
+from pipeline.config.schema import Config
+from pipeline.errors import NothingToDo
+from pipeline.intake import event_time_rules, limits, sites_of, stopped_by_signal
+from pipeline.runs import detector_root, newest_run, run_folder
+from pipeline.scoring.settings import ScoreReport, ScoreSettings
+
+
+def model_folder(config: Config, version: int | None) -> Path:
+    """The SavedModel of a version, by default the newest.
+
+    Raises:
+      NothingToDo: there is no such version yet.
+    """
+    root = detector_root(config)
+    versions = sorted(int(path.name) for path in root.glob("*") if path.name.isdigit())
+    if not versions:
+        raise NothingToDo(f"{root}: no detector has been exported yet; `fedplant run` makes one")
+    if version is not None and version not in versions:
+        raise NothingToDo(f"{root}: no version {version}; there are {', '.join(map(str, versions))}")
+    return root / str(version if version is not None else versions[-1])
+
+
+def score_sites(
+    config: Config,
+    cluster: Cluster,
+    *,
+    version: int | None = None,
+    run_id: str | None = None,
+    follow: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> ScoreReport:
+    """Score what is there now, or with `follow` until a signal ends it; scores go to the run's folder for the report.
+
+    Raises:
+      NothingToDo: no detector has been exported.
+      ScoringFailed: the model cannot be used or a topic was refused.
+      BrokerUnavailable: the cluster does not answer in time.
+    """
+    from pipeline.scoring import score
+
+    run = run_id or newest_run(config)
+    settings = ScoreSettings(
+        sites=sites_of(config),
+        bootstrap=cluster.bootstrap,
+        model_dir=model_folder(config, version),
+        group_id=config.scoring.group,
+        client=cluster.client,
+        event_time=event_time_rules(config),
+        limits=limits(config),
+        max_gap_s=config.dataset.max_gap if isinstance(config.dataset.max_gap, float) else None,
+        hold_off_s=config.scoring.hold_off,
+        top_sensors=config.scoring.top_sensors,
+        scores_dir=run_folder(config, run) if run else None,
+    )
+    if not follow:
+        return score(settings, until="end", progress=progress)
+    with stopped_by_signal() as stop:
+        return score(settings, until=None, progress=progress, stop=stop)

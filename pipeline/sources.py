@@ -1,0 +1,92 @@
+"""Where training data comes from: a window store, or site files. What follows is the same for both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from pipeline.datasets.resample import resample_site, tables_from_frame
+from pipeline.datasets.run import Run
+from pipeline.datasets.shards import Dataset
+from pipeline.datasets.snapshot import Source
+
+if TYPE_CHECKING:
+    from ingestion.sitefile import SiteFile
+
+
+class Readings(Protocol):
+    """Readings of several sites, to be read as often as needed."""
+
+    def sources(self) -> Mapping[str, Sequence[Source]]:
+        """The files behind each site, for the snapshot's name."""
+
+    def tables(self, site: str) -> Iterable[pa.Table]:
+        """The readings tables of a site (docs/architecture.md)."""
+
+
+class WindowReadings:
+    """What ingestion has published below a data folder."""
+
+    def __init__(self, data_dir: Path, sites: Sequence[str]) -> None:
+        self._data_dir = data_dir
+        self._sites = tuple(sites)
+
+    def sources(self) -> Mapping[str, Sequence[Source]]:
+        """Window files and addenda with their row counts."""
+        from ingestion.store import footers
+
+        root = self._data_dir / "windows"
+        return {
+            site: [
+                Source(str(path.relative_to(root)), footer.row_count)
+                for path, footer in footers(self._data_dir, site)
+            ]
+            for site in self._sites
+        }
+
+    def tables(self, site: str) -> Iterable[pa.Table]:
+        """Base windows and addenda united, in event-time order."""
+        from ingestion.store import read_site
+
+        return read_site(self._data_dir, site)
+
+
+class FileReadings:
+    """Historian exports that are in memory."""
+
+    def __init__(self, files: Mapping[str, SiteFile]) -> None:
+        self._files = files
+
+    def sources(self) -> Mapping[str, Sequence[Source]]:
+        """One entry per site, named by what is in it."""
+        found = {}
+        for site, file in self._files.items():
+            digest = hashlib.sha256(repr(file.sensors).encode())
+            digest.update(file.frame["timestamp"].to_numpy(dtype="datetime64[ns]").tobytes())
+            digest.update(file.frame[list(file.sensors)].to_numpy("float64").tobytes())
+            found[site] = [Source(digest.hexdigest(), len(file.frame))]
+        return found
+
+    def tables(self, site: str) -> Iterable[pa.Table]:
+        """The file's rows in time order."""
+        file = self._files[site]
+        return tables_from_frame(file.frame, file.sensors, site)
+
+
+def site_runs(
+    readings: Readings, dataset: Dataset, site: str, until_ns: int | None = None
+) -> tuple[Run, ...]:
+    """All runs of a site on the data set's grid and sensors; `until_ns` (ns since 1970 UTC) leaves later readings out."""
+    found = resample_site(
+        site,
+        readings.tables(site),
+        step_ns=dataset.step_ns,
+        max_gap_ns=dataset.max_gap_ns,
+        sensors=dataset.sensors,
+        until_ns=until_ns,
+    )
+    return found.runs

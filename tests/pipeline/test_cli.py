@@ -1,0 +1,88 @@
+"""The command line as a user meets it: speed, help, exit codes, one clear line."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import run
+
+COMMAND = [str(Path(sys.executable).parent / "fedplant")]
+
+
+def test_help_answers_at_once_because_nothing_heavy_is_imported():
+    code = "import sys, pipeline.cli.main; print([m for m in ('tensorflow', 'pyarrow', 'pandas', 'kafka', 'pydantic', 'rich.console') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
+
+
+def test_help_lists_every_command():
+    text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
+    listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
+    assert set(listed) >= {
+        "demo",
+        "run",
+        "replay",
+        "ingest",
+        "score",
+        "report",
+        "backtest",
+        "doctor",
+        "init",
+        "broker",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["run", "none.toml"], 2, "none.toml: no such file; `fedplant init` writes one"),
+        (["run"], 2, "Missing argument 'CONFIG'"),
+        (["rnu"], 2, "No such command 'rnu'. Did you mean 'run'?"),
+        (["run", "x.toml", "--every", "6 weeks"], 2, "unit 'weeks' is not known"),
+        (["replay", "nowhere", "--speed", "warp"], 2, "--speed warp: write `max` or a positive factor"),
+        (["backtest", "--data", "nowhere", "--train-until", "noon"], 2, "'noon' is not a time; write it as"),
+        (["backtest", "--data", "nowhere", "--train-until", "2026-01-01"], 5, "nowhere"),
+        (["doctor", "none.toml"], 12, ""),
+    ],
+)
+def test_a_mistake_gives_one_clear_line_and_its_exit_code(
+    arguments, code, line, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == code
+    error = capfd.readouterr().err
+    assert line in error
+    assert "Traceback" not in error
+
+
+def test_a_failure_is_also_an_object_for_machines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["run", "none.toml", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_init_writes_a_file_that_the_checks_accept_and_never_overwrites(tmp_path, capsys):
+    path = tmp_path / "plant.toml"
+    assert run(["init", str(path), "--site", "press-1", "--bootstrap", "kafka:9092"]) == 0
+    assert run(["config", "show", str(path)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["kafka"]["bootstrap"] == "kafka:9092"
+    assert [site["name"] for site in shown["sites"]] == ["press-1"]
+    assert run(["init", str(path)]) == 2
+    assert "exists already and is left as it is" in capsys.readouterr().err
+
+
+def test_a_broken_pipe_ends_quietly():
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*COMMAND, "config", "reference"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait(timeout=30)
+    assert time.monotonic() - started < 30
