@@ -52,6 +52,7 @@ def score_sites(
         bootstrap=cluster.bootstrap,
         model_dir=model_folder(config, version),
         group_id=config.scoring.group,
+        start_group=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
         limits=limits(config),

@@ -67,4 +67,7 @@ def bar(title: str, total: float | None = None) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
-        yield Bar(progress, progress.add_task(title, total=total, note=""))
+        task = progress.add_task(title, total=total, note="")
+        yield Bar(progress, task)
+        known = progress.tasks[0].total
+        progress.update(task, total=known or 1, completed=known or 1)

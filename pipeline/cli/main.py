@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -28,6 +29,8 @@ app.add_typer(check.config_app, name="config")
 def main() -> None:
     """Run the command line and end the process with a documented exit code (docs/exit-codes.md)."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for library in ("kafka", "tensorflow", "absl"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -29,6 +29,8 @@ class ScoreSettings:
         bootstrap: `host:port` of the cluster.
         model_dir: the SavedModel's version folder.
         group_id: consumer group of the positions, also the stem of the transactional ids.
+        start_group: where a scorer that has never run begins: at what this group has read (a detector does not judge what
+            it learned from); None begins with the oldest message.
         client: further kafka-python options shared by consumer, producer and admin.
         event_time: rules for reading timestamps; `out_of_orderness` is the tolerance of the grid.
         decode: rules for reading values.
@@ -44,6 +46,7 @@ class ScoreSettings:
     bootstrap: str
     model_dir: Path
     group_id: str = "fedplant-score"
+    start_group: str | None = None
     client: Mapping[str, Any] = field(default_factory=dict)
     event_time: EventTimeRules = field(default_factory=EventTimeRules)
     decode: DecodeRules = field(default_factory=DecodeRules)

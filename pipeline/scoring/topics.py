@@ -29,6 +29,8 @@ from pipeline.scoring.settings import ScorerReplaced, ScoreSettings, ScoringFail
 
 _POLL_RECORDS = 10_000
 _FALLBACK_HISTORY = 200_000
+_FIRST_HISTORY = 5_000
+"""Messages that a scorer reads back to fill its buffers when it runs for the first time."""
 _UNKNOWN_TOPIC = 3
 
 Result = TypeVar("Result")
@@ -50,6 +52,8 @@ class Telemetry:
         self._timeout_ms = int(settings.limits.broker_timeout * 1000)
         self._site_of = {site.topic: site.name for site in settings.sites}
         self._bootstrap = settings.bootstrap
+        self._start_group = settings.start_group
+        self._client = dict(settings.client)
         self._consumer = self._guarded(
             lambda: KafkaConsumer(
                 bootstrap_servers=settings.bootstrap,
@@ -95,13 +99,28 @@ class Telemetry:
             lambda: self._consumer.committed(partition, metadata=True, timeout_ms=self._timeout_ms)
         )
         if found is None:
-            return Position(first, first)
+            begin = max(first, self._guarded(lambda: self._read_by_start_group(partition)))
+            return Position(max(first, begin - _FIRST_HISTORY), begin)
         try:
             resume = int(json.loads(found.metadata)["resume"])
         except (ValueError, KeyError, TypeError):
             resume = found.offset - _FALLBACK_HISTORY
         committed = max(first, found.offset)
         return Position(min(max(first, resume), committed), committed)
+
+    def _read_by_start_group(self, partition: TopicPartition) -> int:
+        """First offset that the group this scorer follows has not read; 0 without such a group or position."""
+        if self._start_group is None:
+            return 0
+        with contextlib.closing(
+            KafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                group_id=self._start_group,
+                enable_auto_commit=False,
+                **self._client,
+            )
+        ) as follower:
+            return follower.committed(partition, timeout_ms=self._timeout_ms) or 0
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read these partitions from these offsets, others not."""

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
 
 from ingestion.settings import EventTimeRules, Limits, Site
 from pipeline.scoring import topics
@@ -178,6 +179,24 @@ def test_live_scores_are_the_exported_models_own(broker, detector, topic, make_t
     assert first["top_sensors"][0]["sensor"] == "vibration"
     assert first["top_sensors"][0]["value"] == pytest.approx(recordings["pump-1"][200, 1], abs=1e-5)
     assert (first["model_version"], first["known_site"], first["threshold"]) == (7, False, 3.0)
+
+
+def test_a_scorer_that_has_never_run_begins_where_learning_stopped(broker, detector, topic, make_topic):
+    site, source, learner = topic("site"), make_topic(1), topic("learner")
+    values = recording(700)
+    send(broker, source, {"a": values})
+    tp = TopicPartition(source, 0)
+    ingesting = KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=learner, enable_auto_commit=False)
+    ingesting.assign([tp])
+    ingesting.commit({tp: OffsetAndMetadata(450, "", -1)})
+    ingesting.close()
+    report = score(
+        settings_for(broker, detector, site, source, topic("group"), start_group=learner), until="end"
+    )
+    counts = report.sites[site]
+    # The frames of the first new steps are filled from what was read before; nothing before alerts.
+    assert (counts.messages, counts.scored) == (250, 250)
+    assert {a["started"] for _, a in sent_alerts(broker, site)} == {"2026-03-01T08:20:00.000Z"}
 
 
 class Interrupted(Exception):
