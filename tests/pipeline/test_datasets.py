@@ -19,7 +19,7 @@ class MeanSd:
     def __init__(self, values: np.ndarray) -> None:
         self.mean, self.sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0) + 1e-9
 
-    def transform(self, values: np.ndarray) -> np.ndarray:
+    def apply(self, values: np.ndarray) -> np.ndarray:
         return ((values - self.mean) / self.sd).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
