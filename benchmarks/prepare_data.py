@@ -91,9 +91,10 @@ def smd(data: Path, machines: list[str] | None = None) -> Iterator[Series]:
         with np.load(data / "smd19" / f"{name}.npz") as raw:
             train, test, truth = raw["train"], raw["test"], raw["test_label"]
         labels = np.concatenate([np.full(len(train), -1), truth])
-        yield Series(
-            name, START, pd.Timedelta("1min"), SMD_SENSORS, np.concatenate([train, test]), len(train), labels
-        )
+        step = pd.Timedelta("1min")
+        # The whole set shares one `train_until`; the example keeps its own start, its machines are equally long.
+        start = START if machines else _before_cut(len(train), step)
+        yield Series(name, start, step, SMD_SENSORS, np.concatenate([train, test]), len(train), labels)
 
 
 def tep(data: Path) -> Iterator[Series]:
