@@ -154,8 +154,8 @@ class _Loop:
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_poll_records=POLL_RECORDS,
-            session_timeout_ms=10_000,  # a killed member holds its partitions this long
-            heartbeat_interval_ms=2_000,
+            session_timeout_ms=int(limits.session_timeout * 1000),
+            heartbeat_interval_ms=int(limits.session_timeout * 200),
             **settings.client,
         )
         partitions = [

@@ -27,6 +27,7 @@ class Letter:
 
     destination: str
     topic: str
+    topic_id: str
     partition: int
     offset: int
     value: bytes | None
@@ -42,7 +43,7 @@ class Letter:
     @property
     def headers(self) -> list[tuple[str, bytes]]:
         """Coordinates and cause as text headers."""
-        names = ("topic", "partition", "offset", "stage", "reason", "message")
+        names = ("topic", "topic_id", "partition", "offset", "stage", "reason", "message")
         return [(name, str(getattr(self, name)).encode()) for name in names]
 
 

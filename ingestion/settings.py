@@ -86,7 +86,10 @@ class DecodeRules:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on memory and time. Sizes in bytes, times in seconds."""
+    """Bounds on memory and time. Sizes in bytes, times in seconds.
+
+    `session_timeout` is how long a killed member holds its partitions; a broker's `group.min.session.timeout.ms` bounds it below.
+    """
 
     max_message_bytes: int = 1 << 20
     max_rows_per_message: int = 50_000
@@ -94,6 +97,7 @@ class Limits:
     max_queued_bytes: int = 24 << 20
     commit_interval: float = 1.0
     broker_timeout: float = 30.0
+    session_timeout: float = 10.0
 
 
 @dataclass(frozen=True)

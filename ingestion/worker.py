@@ -239,6 +239,7 @@ class Worker:
         return Letter(
             lane.site.dead_letter_topic,
             batch.topic,
+            lane.store.identity.topic_id,
             batch.partition,
             int(batch.offsets[reject.index]),
             batch.values[reject.index],

@@ -39,6 +39,7 @@ def server_properties(
         "share.coordinator.state.topic.min.isr": "1",
         "share.coordinator.state.topic.num.partitions": "1",
         "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
         # A killed broker registers again only when its old session has ended; 9 s is the default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from ingestion.settings import EventTimeRules, IngestSettings, Site
+from ingestion.settings import EventTimeRules, IngestSettings, Limits, Site
 
 START_MS = 1_700_000_040_000  # a full minute
 RULES = EventTimeRules(window=60, out_of_orderness=5, allowed_lateness=600)
@@ -32,11 +32,11 @@ def settings_for(broker: Any, site: str, folder: Path, **more: Any) -> IngestSet
         data_dir=folder,
         group_id=f"g-{site}",
         event_time=RULES,
-        **more,
+        **{"limits": Limits(session_timeout=1.5), **more},
     )
 
 
-def produce(broker: Any, topic: str, messages: Iterable[bytes | None | tuple[int, bytes | None]]) -> None:
+def produce(broker: Any, topic: str, messages: Iterable[bytes | tuple[int, bytes | None] | None]) -> None:
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=20, max_request_size=16 << 20)
     futures = []
     for message in messages:

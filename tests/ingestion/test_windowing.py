@@ -76,7 +76,9 @@ def test_how_messages_were_batched_never_changes_a_decision(messages, first, sec
     one, two = Windows(RULES, 0), Windows(RULES, 0)
     left, right = run(one, messages, first), run(two, messages, second)
     key = lambda c: (c.position_at_close, c.start)  # noqa: E731
-    assert [shape(c) for c in sorted(left.closed, key=key)] == [shape(c) for c in sorted(right.closed, key=key)]
+    assert [shape(c) for c in sorted(left.closed, key=key)] == [
+        shape(c) for c in sorted(right.closed, key=key)
+    ]
     assert pairs(left.too_late) == pairs(right.too_late)
     assert one.restart_point() == two.restart_point()
 
@@ -90,7 +92,9 @@ def test_every_row_has_exactly_one_place(messages, sizes):
     placed = [pair for c in closed for pair in pairs(c.rows)] + pairs(step.too_late)
     assert sorted(placed) == sorted((o, t) for o, times in messages for t in times)
     for c in closed:
-        assert all(c.start <= t * S < c.start + RULES.length and o < c.position_at_close for o, t in pairs(c.rows))
+        assert all(
+            c.start <= t * S < c.start + RULES.length and o < c.position_at_close for o, t in pairs(c.rows)
+        )
         assert c.first_offset == min(o for o, _ in pairs(c.rows))
 
 
