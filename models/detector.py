@@ -5,21 +5,20 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
 from models.errors import DetectorUnreadable, InvalidInput, NotEnoughData
-from models.scaling import CLIP, SensorScaling, moments
+from models.graph import series_score
+from models.scaling import SensorScaling, moments
 from models.sources.base import Source
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaSource
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _AVERAGES = (3, 10, 30)
 _CHUNK = 4096
@@ -83,30 +82,6 @@ class Detector:
         """Row of a site, the fleet's for one that has no calibration of its own."""
         return self.sites.index(site) if site in self.sites else len(self.sites)
 
-    def frames_score(self, window: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Score float32[B] and contribution float32[B, F] of raw frames float32[B, steps, F] at sites `rows` int32[B]."""
-        import tensorflow as tf
-
-        raw = tf.cast(window, tf.float64)
-        raw = tf.where(tf.math.is_finite(raw), raw, tf.constant(np.nan, tf.float64))
-        mean = tf.gather(tf.constant(self.mean), rows)[:, None]
-        scale = tf.gather(tf.constant(self.scale), rows)[:, None]
-        frames = tf.cast(tf.clip_by_value((raw - mean) / scale, -CLIP, CLIP), tf.float32)
-        known = tf.math.is_finite(frames)
-        filled = tf.where(known, frames, 0.0)
-        contribution = tf.zeros_like(filled[:, 0])
-        for source, spread, kernel in zip(self.sources, self.residual_scale, self.kernel, strict=True):
-            residual = source.residuals({k: tf.constant(v) for k, v in source.arrays().items()}, filled, rows)
-            ratio = residual / tf.gather(tf.constant(spread), rows)[:, None]
-            seen = known[:, source.context :]
-            energy = tf.where(seen, tf.minimum(ratio * ratio, self.options.cap), 0.0)
-            present = tf.reduce_sum(tf.cast(seen, tf.float32), axis=2, keepdims=True)
-            energy = energy / tf.maximum(present, 1.0)
-            contribution += tf.einsum("btf,bt->bf", energy, tf.gather(tf.constant(kernel), rows))
-        anything = tf.reduce_any(known, axis=(1, 2))
-        score = tf.where(anything, tf.reduce_sum(contribution, axis=1), np.float32(np.nan))
-        return score, contribution
-
     def score(self, site: str, values: NDArray[np.floating]) -> Scores:
         """Score every step of a run of raw values float[N, F] by the frame that ends there.
 
@@ -116,22 +91,29 @@ class Detector:
         raw = np.asarray(values, np.float32)
         if raw.ndim != 2 or raw.shape[1] != len(self.sensors):
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, {len(self.sensors)}]")
+        import tensorflow as tf
+
         row = self.row(site)
-        scaling = SensorScaling(self.mean[row], self.scale[row])
-        score = np.full(len(raw), np.nan)
-        contribution = np.zeros(raw.shape, np.float32)
-        if len(raw) >= self.steps:
-            scaled = scaling.apply(raw)
-            total = np.zeros((len(raw) - self.steps + 1, raw.shape[1]))
-            for source, spread, kernel in zip(self.sources, self.residual_scale, self.kernel, strict=True):
-                total += _weighted(
-                    source, scaled, row, spread[row], self.options.cap, self.steps, kernel[row][:, None]
-                )[:, :, 0]
-            blank = np.isnan(scaled).all(axis=1)
-            empty = np.convolve(blank, np.ones(self.steps), "valid") > self.steps - 0.5
-            contribution[self.steps - 1 :] = total
-            score[self.steps - 1 :] = np.where(empty, np.nan, total.sum(axis=1))
-        return Scores(score, float(self.threshold[row]), contribution, row < len(self.sites))
+        score, contribution = self._series(tf.constant(raw), tf.constant(row))
+        return Scores(
+            score.numpy().astype(np.float64),
+            float(self.threshold[row]),
+            contribution.numpy(),
+            row < len(self.sites),
+        )
+
+    @cached_property
+    def _series(self) -> Any:
+        """`series_score` of this detector, traced once for stretches of any length."""
+        import tensorflow as tf
+
+        return tf.function(
+            lambda values, row: series_score(self, values, row),
+            input_signature=[
+                tf.TensorSpec((None, len(self.sensors)), tf.float32),
+                tf.TensorSpec((), tf.int32),
+            ],
+        )
 
     def save(self, path: Path) -> None:
         """Write this detector to one file for `load` on the same version of the project."""
@@ -158,10 +140,6 @@ def _residual_chunks(source: Source, scaled: NDArray[np.float32], row: int, step
     import tensorflow as tf
 
     arrays = {k: tf.constant(v) for k, v in source.arrays().items()}
-    run = tf.function(
-        lambda z: source.residuals(arrays, z, tf.fill([tf.shape(z)[0]], row)),
-        input_signature=[tf.TensorSpec((None, None, scaled.shape[1]), tf.float32)],
-    )
     if source.shift_invariant:
         span = _CHUNK + steps - 1
         blocks = [scaled[None, i : i + span] for i in range(0, len(scaled) - steps + 1, _CHUNK)]
@@ -169,7 +147,8 @@ def _residual_chunks(source: Source, scaled: NDArray[np.float32], row: int, step
         every = np.lib.stride_tricks.sliding_window_view(scaled, steps, axis=0).transpose(0, 2, 1)
         blocks = [every[i : i + 256] for i in range(0, len(every), 256)]
     for block in blocks:
-        residual = run(tf.constant(np.nan_to_num(block, nan=0.0))).numpy()
+        known = tf.constant(np.nan_to_num(block, nan=0.0))
+        residual = source.residuals(arrays, known, tf.fill([len(block)], row)).numpy()
         yield np.where(np.isnan(block[:, source.context :]), np.nan, residual)
 
 

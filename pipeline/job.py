@@ -121,7 +121,7 @@ def _train_and_export(
     clock.lap("evaluate")
     assert learned.detector is not None
     with watch.step("exporting"):
-        model = export_detector(learned.detector, detector_root(config), None)
+        model = export_detector(learned.detector, detector_root(config), max_gap_ns=dataset.max_gap_ns)
     clock.lap("export")
     summary = RunSummary(
         run_id=name,

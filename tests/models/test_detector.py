@@ -36,8 +36,10 @@ def test_saved_model_alone_gives_the_detectors_scores(spec, tmp_path):
     assert folder.name == "1"
     values = plant(200, 9)
     values[60, 2], values[70:160, 1], values[100, 0] = np.nan, np.inf, 130.0
+    values[110:165] = np.nan
     windows = np.stack([values[i - STEPS : i] for i in range(STEPS, 201)]).astype(np.float32)
     np.save(tmp_path / "windows.npy", windows)
+    np.save(tmp_path / "values.npy", values.astype(np.float32))
     code = f"""
 import sys, numpy as np, tensorflow as tf
 try:
@@ -45,11 +47,17 @@ try:
     sys.exit("the project is on the path")
 except ImportError:
     pass
-f = tf.saved_model.load({str(folder)!r}).signatures["serving_default"]
+loaded = tf.saved_model.load({str(folder)!r})
+f, series = loaded.signatures["serving_default"], loaded.signatures["series"]
+values = tf.constant(np.load({str(tmp_path / "values.npy")!r}))
 w = tf.constant(np.load({str(tmp_path / "windows.npy")!r}))
 for site in ("north", "nobody"):
     out = f(site=tf.fill([len(w)], site), window=w)
     np.savez({str(tmp_path)!r} + "/" + site + ".npz", **{{k: v.numpy() for k, v in out.items()}})
+    long = series(site=tf.constant([site]), values=values)
+    np.savez({str(tmp_path)!r} + "/" + site + "-series.npz", **{{k: v.numpy() for k, v in long.items()}})
+assert series(site=tf.constant(["north"]), values=values[:0])["score"].shape == (0,)
+assert np.isnan(series(site=tf.constant(["north"]), values=values[:{STEPS - 1}])["score"]).all()
 try:
     f(site=tf.fill([1], "north"), window=w[:1, 1:])
 except tf.errors.InvalidArgumentError as error:
@@ -72,6 +80,14 @@ else:
         )
         assert served["known_site"].tolist() == [known] * len(windows)
         assert ours.known_site == known
+        long = np.load(tmp_path / f"{site}-series.npz")
+        assert (long["score"].shape, long["threshold"].shape) == ((200,), (1,))
+        assert np.isnan(long["score"][: STEPS - 1]).all()
+        np.testing.assert_allclose(long["score"][STEPS - 1 :], served["score"], rtol=1e-5)
+        np.testing.assert_allclose(
+            long["contribution"][STEPS - 1 :], served["contribution"], rtol=1e-4, atol=1e-6
+        )
+        assert (long["threshold"][0], long["known_site"].tolist()) == (served["threshold"][0], [known])
     described = json.loads((folder / "assets.extra" / "detector.json").read_text())
     assert described["sensors"] == SENSORS
     assert sorted(described["sites"]) == ["north", "south"]
