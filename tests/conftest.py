@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from ingestion.broker import EmbeddedBroker
+
+# Before anything imports TensorFlow, whose remarks would hide the reason of a failure.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _counter = itertools.count(1)
 

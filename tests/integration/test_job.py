@@ -1,0 +1,139 @@
+"""The job on a real broker, from messages to alerts and the page, as a scheduler and an operator would drive it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from pipeline.cli.main import run
+from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
+
+
+class Operator:
+    """Types commands and reads their JSON."""
+
+    def __init__(self, folder, broker, capsys):
+        self.folder, self.broker, self.capsys = folder, broker, capsys
+        self.config = folder / "fedplant.toml"
+
+    def __call__(self, *arguments, code=0):
+        self.capsys.readouterr()
+        assert run([*map(str, arguments), "--json"]) == code
+        return json.loads(self.capsys.readouterr().out)
+
+    def configure(self, sites, extra=""):
+        blocks = "".join(f'[[sites]]\nname = "{site}"\n' for site in sites)
+        text = f'[project]\nname = "line"\n[kafka]\nbootstrap = "{self.broker.bootstrap}"\n{blocks}'
+        self.config.write_text(text + '[ingestion]\nwindow = "1h"\n' + SETTINGS + extra)
+        return self.config
+
+
+@pytest.fixture
+def operator(tmp_path, broker, capsys):
+    return Operator(tmp_path, broker, capsys)
+
+
+def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
+    east, west, silent = topic("east"), topic("west"), topic("silent")
+    data = write_plants(operator.folder / "data", {east: plant(1), west: plant(2)})
+    config = operator.configure([east, west, silent])
+    noon = "2026-03-01T10:00:00Z"
+
+    sent = operator("replay", data, "--config", config, "--until", noon)
+    assert {site: found["messages"] for site, found in sent["sites"].items()} == {east: 600, west: 600}
+
+    first = operator("run", config)
+    assert first["status"] == "trained" and first["version"] == 1
+    assert first["sites"] == sorted([east, west])
+    assert first["skipped_sites"] == {silent: "no data"}
+    assert first["ingestion"][east] | {"windows": 0} == {
+        "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0,
+    }  # fmt: skip
+    assert set(first["metrics"]) == {"federated", "local", "centralised", "zscore", "pca"}
+
+    again = operator("run", config)
+    assert (again["status"], again["version"], again["run_id"]) == ("nothing_new", 1, first["run_id"])
+
+    operator("replay", data, "--config", config, "--from", noon)
+    scored = operator("score", config)
+    # The last step waits for the next reading; a scorer begins a little before what was learned from.
+    assert 300 <= scored["sites"][east]["messages"] <= 361
+    assert scored["sites"][east]["opened"] >= 1
+    alerts = read_alerts(operator.broker, east)
+    begin, end = (START + pd.Timedelta(minutes=step) for step in (FAULT.start, FAULT.stop))
+    hits = [alert for alert in alerts if begin <= pd.Timestamp(alert["event_time"]) <= end]
+    assert hits and "flow" in {sensor["sensor"] for sensor in hits[0]["top_sensors"]}
+    assert {alert["model_version"] for alert in alerts} == {1}
+
+    operator("ingest", config)
+    page = operator("report", config, "--labels", data)["report"]
+    text = Path(page).read_text()
+    assert east in text and "http" not in text.split("<body")[1].replace("http-equiv", "")
+    evaluation = json.loads(
+        (operator.folder / "fedplant-data" / "runs" / first["run_id"] / "evaluation.json").read_text()
+    )
+    assert evaluation["mean"]["federated"]["auc_pr"] > 0.9
+    assert evaluation["sites"][east]["federated"]["events"] == 1
+
+
+def read_alerts(broker, site):
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, isolation_level="read_committed")
+    name = f"iiot.{site}.alerts.v1"
+    partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning()
+    ends = consumer.end_offsets(partitions)
+    found = []
+    while any(consumer.position(partition) < end for partition, end in ends.items()):
+        found += [json.loads(r.value) for records in consumer.poll(500).values() for r in records]
+    consumer.close()
+    return found
+
+
+def test_a_job_without_any_reading_says_so_and_what_to_do(operator, topic):
+    config = operator.configure([topic("nobody")])
+    found = operator("run", config, code=11)
+    assert found["error"].startswith("no site has sent anything yet")
+
+
+def test_a_broker_that_is_not_there_is_one_line_within_bounds(operator, topic):
+    config = operator.configure([topic("nobody")])
+    text = config.read_text().replace(operator.broker.bootstrap, "127.0.0.1:9")
+    config.write_text(text.replace("[kafka]\n", '[kafka]\nrequest_timeout = "3s"\n'))
+    found = operator("run", config, code=3)
+    assert "127.0.0.1:9" in found["error"]
+
+
+def test_a_dry_run_names_what_would_be_done_and_does_nothing(operator, topic):
+    site = topic("east")
+    config = operator.configure([site])
+    planned = operator("run", config, "--dry-run")
+    assert planned["readings"] == {site: 0} and planned["rounds"] == 3
+    assert not (operator.folder / "fedplant-data").exists()
+
+
+def test_doctor_names_what_is_missing_and_what_to_do(operator, topic):
+    config = operator.configure([topic("east")])
+    found = operator("doctor", config)
+    by_name = {finding["name"]: finding for finding in found["findings"]}
+    assert found["ok"] is True
+    assert by_name["configuration"]["status"] == "ok"
+    assert any(finding["status"] == "warn" and finding["advice"] for finding in found["findings"])
+
+
+def test_readings_that_never_change_and_gaps_do_not_stop_the_job(operator, topic):
+    stuck, gappy = topic("stuck"), topic("gappy")
+    constant = plant(1, faulty=False)
+    constant[["load", "power", "flow"]] = 7.0
+    holed = plant(2, faulty=False).drop(index=range(200, 260))
+    holed.loc[100:110, "power"] = np.nan
+    data = write_plants(operator.folder / "data", {stuck: constant, gappy: holed})
+    config = operator.configure([stuck, gappy])
+    config.write_text(config.read_text().replace("rounds = 3", "rounds = 1\ncompare = false"))
+    operator("replay", data, "--config", config)
+    found = operator("run", config)
+    assert found["sites"] == sorted([gappy, stuck])
+    assert found["rounds"] == {"federated": 1}
