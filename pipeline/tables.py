@@ -10,6 +10,7 @@ from rich.table import Table
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, Metrics, RunSummary
 
 if TYPE_CHECKING:
+    from ingestion.audit import AuditReport
     from pipeline.backtest import Backtest
     from pipeline.doctor import Finding
     from pipeline.scoring.settings import ScoreReport
@@ -40,6 +41,26 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Table:
         figures = (count.read, count.kept, count.late, count.duplicate, count.dead_lettered, count.windows)
         table.add_row(site, *(f"{figure:,}" for figure in figures), why)
     return table
+
+
+def audit_table(report: AuditReport) -> Any:
+    """Where every offset went, and the first that break the promise."""
+    from rich.console import Group
+
+    columns = ("kept", "duplicate", "late", "dead", "no record", "waiting", "missing", "doubled")
+    table = _table(None, "partition", columns)
+    remarks = []
+    for part in report.partitions:
+        name = f"{part.topic}-{part.partition}"
+        figures = (part.kept, part.duplicate, part.late, part.dead, part.no_record, part.waiting)
+        table.add_row(name, *(f"{figure:,}" for figure in (*figures, part.missing, part.doubled)))
+        for what, first in (("missing", part.first_missing), ("doubled", part.first_doubled)):
+            if first:
+                remarks.append(f"{name}: first {what} offsets {', '.join(map(str, first))}")
+    remarks += [f"no topic for site {site} yet" for site in report.missing_topics]
+    remarks += [f"window file cannot be read as it should: {path}" for path in report.bad_files]
+    remarks.append("Every offset has exactly one place." if report.clean else "The promise is broken.")
+    return Group(table, *remarks)
 
 
 def score_table(report: ScoreReport) -> Table:

@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(replay)
     app.command()(ingest)
+    app.command()(audit)
 
 
 def replay(
@@ -93,3 +94,18 @@ def ingest(
         print_json(report.to_dict())
     else:
         show(counts_table(counts_by_site(report)))
+
+
+def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = False) -> int:
+    """Prove that every offset went to exactly one place. Ends with 7 if one is missing or doubled."""
+    from ingestion.audit import audit as audit_topics
+    from pipeline.cluster import connect
+    from pipeline.config import load_config
+    from pipeline.intake import ingest_settings
+    from pipeline.tables import audit_table
+
+    settings = load_config(config)
+    with connect(settings, bootstrap, say) as cluster:
+        report = audit_topics(ingest_settings(settings, cluster, close_open=False))
+    print_json(report.to_dict()) if as_json else show(audit_table(report))
+    return 0 if report.clean else 7

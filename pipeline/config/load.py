@@ -127,7 +127,7 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
         section = getattr(config, name)
         if isinstance(section, BaseModel):
             paths = {
-                key: folder / value.expanduser()
+                key: Path(os.path.normpath(folder / value.expanduser()))
                 for key in type(section).model_fields
                 if isinstance(value := getattr(section, key), Path)
             }
