@@ -1,0 +1,65 @@
+"""What the documents say must hold: links lead somewhere, commands exist, docstring examples are true."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docker").glob("*.md"))]
+ROOMS = ("ingestion", "models", "pipeline")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_within_the_project_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_a_page_names_exists(page, capsys):
+    named = set(re.findall(r"fedplant ((?:broker|config) [a-z]+|[a-z]+)\b", page.read_text()))
+    known = {
+        "demo",
+        "run",
+        "replay",
+        "ingest",
+        "audit",
+        "score",
+        "report",
+        "backtest",
+        "doctor",
+        "init",
+        "version",
+    }
+    asked = {name for name in named if name.split()[0] in known | {"broker", "config"}}
+    assert named - asked <= {"broker", "config"}, "a command that does not exist"
+    for name in asked:
+        assert run([*name.split(), "--help"]) == 0
+    capsys.readouterr()
+
+
+def modules_with_examples():
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*.py")):
+            if ">>> " in path.read_text():
+                yield ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("name", list(modules_with_examples()))
+def test_docstring_examples_are_true(name):
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0 and outcome.failed == 0
+
+
+def test_no_page_names_a_package_registry_or_a_path_of_a_machine():
+    hosts = re.compile(
+        r"https?://[a-z0-9.-]*(pypi|pythonhosted|maven|npmjs|crates|debian)[a-z0-9.-]*\.[a-z]+"
+    )
+    for page in PAGES:
+        assert not hosts.search(page.read_text()), page

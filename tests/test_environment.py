@@ -1,0 +1,60 @@
+"""The pinned environment: an override hides a conflict until something is imported, so everything is."""
+
+import importlib
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+IMPORT_NAMES = {
+    "tensorflow-cpu": "tensorflow",
+    "tensorflow-federated": "tensorflow_federated",
+    "kafka-python": "kafka",
+    "scikit-learn": "sklearn",
+    "python-snappy": "snappy",
+    "prometheus-client": "prometheus_client",
+    "dp-accounting": "dp_accounting",
+    "lz4": "lz4.frame",
+    "protobuf": "google.protobuf",
+}
+
+
+def dependencies():
+    for requirement in PROJECT["project"]["dependencies"]:
+        requirement, _, marker = requirement.partition(";")
+        if "python_version < '3.11'" in marker and sys.version_info >= (3, 11):
+            continue
+        yield re.match(r"[A-Za-z0-9-]+", requirement).group()
+
+
+@pytest.mark.parametrize("name", list(dependencies()))
+def test_every_dependency_imports_beside_the_others(name):
+    importlib.import_module(IMPORT_NAMES.get(name, name.replace("-", "_")))
+
+
+def test_installed_versions_are_the_pinned_ones():
+    wrong = {}
+    for pin in PROJECT["tool"]["uv"]["constraint-dependencies"]:
+        requirement, _, marker = pin.partition(";")
+        if marker and ("< '3.11'" in marker) == (sys.version_info >= (3, 11)):
+            continue
+        name, version = requirement.strip().split("==")
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed != version:
+            wrong[name] = installed
+    assert wrong == {}
+
+
+def test_no_lock_file_that_records_where_packages_came_from_is_kept():
+    assert "uv.lock" in (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
