@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,11 +40,12 @@ class Footer:
 
     def to_json(self) -> str:
         """One line of JSON with a stable key order, `format_version` first."""
-        values = asdict(self)
-        return json.dumps({"format_version": values.pop("format_version"), **values}, separators=(",", ":"))
+        values = {name: getattr(self, name) for name in _ORDER}
+        return json.dumps(values, separators=(",", ":"))
 
 
 _NAMES = {f.name for f in fields(Footer)}
+_ORDER = ("format_version", *(f.name for f in fields(Footer) if f.name != "format_version"))
 _MARK = b'{"format_version":'
 
 

@@ -1,6 +1,7 @@
 """The values handed from the Kafka loop to the decoder and on to windowing."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,3 +62,9 @@ class Decoded:
 def empty_readings() -> pa.Table:
     """A readings table without rows and without sensors."""
     return pa.schema(BASE_FIELDS).empty_table()
+
+
+def readings_schema(names: Iterable[str]) -> pa.Schema:
+    """The schema of a readings table with these columns: the five base fields by name, a float64 for every sensor."""
+    known = {field.name: field for field in BASE_FIELDS}
+    return pa.schema([known.get(name) or pa.field(name, pa.float64()) for name in names])

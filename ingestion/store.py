@@ -20,11 +20,15 @@ from ingestion.errors import StorageError
 from ingestion.eventtime import NS
 from ingestion.faultpoint import reached
 from ingestion.footer import Footer, fingerprint, read_footer
-from ingestion.tidy import Tidied, tidy
-from ingestion.windowing import Closed
+from ingestion.records import readings_schema
+from ingestion.smallfile import MAX_ROWS, Forms, encode, files_of
+from ingestion.syncing import sync_folder, synced
+from ingestion.tidy import tidy, tidy_many
+from ingestion.windowing import Closed, unite
 
 TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
+GROUP = 512
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class Published:
     adopted: bool
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A file before it has a name."""
+
+    content: bytes
+    path: Path
+    footer: Footer
+
+
 class TakenOver(Exception):
     """Another process closed this window at another position: drop what is in memory and continue from disk."""
 
@@ -72,6 +85,10 @@ class PartitionStore:
         self.footers: list[Footer] = []
         self.damaged = 0
         self._chain: dict[int, list[Path]] = {}
+        self._identity = asdict(identity)
+        self._fingerprints: dict[tuple[str, ...], str] = {}
+        self._forms = Forms()
+        self._token, self._serial = f"{os.getpid()}-{uuid.uuid4().hex[:12]}", 0
 
     def scan(self, new_folder: bool = False) -> "PartitionStore":
         """Read every footer; remove leftovers of crashes; set damaged windows aside. Raises StorageError."""
@@ -122,90 +139,131 @@ class PartitionStore:
             ) from error
 
     def _publish(self, closed: list[Closed]) -> list[Published]:
-        pending: list[tuple[Path, Path, Footer, int]] = []
         done: list[Published] = []
+        group: list[Closed] = []
+        starts: set[int] = set()
         for window in closed:
-            if any(footer.window_start_ns == window.start for _, _, footer, _ in pending):
-                done += self._link(pending)
-                pending = []
-            pending.append(self._write(window))
-        return done + self._link(pending)
+            if window.start in starts or len(group) == GROUP:
+                done += self._together(group)
+                group, starts = [], set()
+            group.append(window)
+            starts.add(window.start)
+        return done + self._together(group)
 
-    def _write(self, window: Closed) -> tuple[Path, Path, Footer, int]:
-        earlier = self._chain.get(window.start, [])
-        tidied = self._tidied(window, earlier)
-        name = f"{stamp(window.start)}_{stamp(window.start + self.length)}"
-        name += f".add-{window.first_offset}.parquet" if earlier else ".parquet"
-        offsets = tidied.rows.column("offset").to_numpy()
-        footer = Footer(
-            **asdict(self.identity),
+    def _together(self, group: list[Closed]) -> list[Published]:
+        """Publish different windows with one sync: all temporary files, then all names."""
+        if not group:
+            return []
+        drafts = self._drafts(group)
+        temporaries: list[str] = []
+        try:
+            with synced(self.folder, len(drafts)) as sync:
+                for draft in drafts:
+                    self._serial += 1
+                    temporaries.append(f"{self.folder}/{TEMPORARY}{self._token}-{self._serial}")
+                    sync.write(temporaries[-1], draft.content)
+                    reached("temp_written")
+            reached("temp_synced")
+            done = [self._link(name, draft) for name, draft in zip(temporaries, drafts, strict=True)]
+            sync_folder(self.folder)
+            reached("folder_synced")
+        finally:
+            for name in temporaries:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(name).unlink()
+        reached("temp_removed")
+        return done
+
+    def _drafts(self, group: list[Closed]) -> list["_Draft"]:
+        """The files to be, in the order of `group`."""
+        found: list[_Draft | None] = [None] * len(group)
+        fresh = []
+        for i, window in enumerate(group):
+            if self._chain.get(window.start):
+                found[i] = self._addendum(window)
+            else:
+                fresh.append(i)
+        if fresh:
+            for i, draft in zip(fresh, self._bases([group[i] for i in fresh]), strict=True):
+                found[i] = draft
+        return [draft for draft in found if draft is not None]
+
+    def _bases(self, windows: list[Closed]) -> list["_Draft"]:
+        counts = np.array([window.row_count for window in windows], dtype=np.int64)
+        rows = unite(piece for window in windows for piece in window.pieces)
+        ends = rows.column("offset").to_numpy()[np.cumsum(counts) - 1].tolist()
+        tidied = tidy_many(rows, counts)
+        footers = []
+        for i, window in enumerate(windows):
+            size = tidied.bounds[i + 1] - tidied.bounds[i]
+            names = tuple(tidied.schema_names(i))
+            dropped = (tidied.duplicate_rows[i], tidied.duplicate_ranges[i])
+            footers.append(self._footer(window, ends[i], size, names, "base", dropped))
+        contents = files_of(tidied, [footer.to_json() for footer in footers], self._forms)
+        return [
+            _Draft(content, self._path(window), footer)
+            for content, window, footer in zip(contents, windows, footers, strict=True)
+        ]
+
+    def _addendum(self, window: Closed) -> "_Draft":
+        rows = window.rows
+        tidied = tidy(rows, self._earlier(window))
+        last = int(rows.column("offset")[-1].as_py())
+        names, size = tuple(tidied.rows.column_names), tidied.rows.num_rows
+        dropped = (tidied.duplicate_rows, tidied.duplicate_ranges)
+        footer = self._footer(window, last, size, names, "addendum", dropped)
+        content = encode(tidied.rows, footer.to_json(), small=size <= MAX_ROWS)
+        return _Draft(content, self._path(window, window.first_offset), footer)
+
+    def _path(self, window: Closed, addendum: int | None = None) -> Path:
+        ending = ".parquet" if addendum is None else f".add-{addendum}.parquet"
+        return self.folder / f"{stamp(window.start)}_{stamp(window.start + self.length)}{ending}"
+
+    def _footer(
+        self,
+        window: Closed,
+        last_offset: int,
+        size: int,
+        names: tuple[str, ...],
+        kind: str,
+        dropped: tuple[int, list[list[int]]],
+    ) -> Footer:
+        if names not in self._fingerprints:
+            self._fingerprints[names] = fingerprint(readings_schema(names))
+        return Footer(
+            **self._identity,
             window_start_ns=window.start,
             window_end_ns=window.start + self.length,
             first_offset=window.first_offset,
-            last_offset=int(window.rows.column("offset").to_numpy().max()),
-            row_count=len(offsets),
+            last_offset=last_offset,
+            row_count=size,
             position_at_close=window.position_at_close,
             watermark_ns=window.watermark,
-            schema_fingerprint=fingerprint(tidied.rows.schema),
+            schema_fingerprint=self._fingerprints[names],
             reason=window.reason,
-            kind="addendum" if earlier else "base",
-            duplicate_count=tidied.duplicate_rows,
-            duplicate_offsets=tidied.duplicate_ranges,
-        )
-        temporary = self.folder / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        sink = pa.BufferOutputStream()
-        # store_schema=False would also drop the table's own metadata: the footer is added by the writer.
-        with pq.ParquetWriter(
-            sink, tidied.rows.schema, compression="snappy", store_schema=False, use_dictionary=["asset"]
-        ) as writer:
-            writer.write_table(tidied.rows)
-            writer.add_key_value_metadata({"fedplant": footer.to_json()})
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            view = memoryview(sink.getvalue())
-            while view:
-                view = view[os.write(descriptor, view) :]
-            reached("temp_written")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        reached("temp_synced")
-        return temporary, self.folder / name, footer, tidied.duplicate_rows
-
-    def _tidied(self, window: Closed, earlier: list[Path]) -> Tidied:
-        if not earlier:
-            return tidy(window.rows)
-        before = [pq.ParquetFile(path).read() for path in earlier]
-        return tidy(
-            window.rows,
-            pa.concat_tables([t.replace_schema_metadata() for t in before], promote_options="default"),
+            kind=kind,
+            duplicate_count=dropped[0],
+            duplicate_offsets=dropped[1],
         )
 
-    def _link(self, pending: list[tuple[Path, Path, Footer, int]]) -> list[Published]:
-        done: list[Published] = []
+    def _earlier(self, window: Closed) -> pa.Table:
+        before = [pq.ParquetFile(path).read() for path in self._chain[window.start]]
+        return pa.concat_tables([t.replace_schema_metadata() for t in before], promote_options="default")
+
+    def _link(self, temporary: str, draft: "_Draft") -> Published:
+        footer, adopted = draft.footer, False
         try:
-            for temporary, path, footer, duplicates in pending:
-                adopted = False
-                try:
-                    os.link(temporary, path)
-                except FileExistsError:
-                    theirs = read_footer(path)
-                    if theirs is None or theirs.position_at_close != footer.position_at_close:
-                        raise TakenOver(str(path)) from None
-                    adopted = True
-                reached("linked")
-                self._chain.setdefault(footer.window_start_ns, []).append(path)
-                self.handled[footer.window_start_ns] = footer.position_at_close
-                late = footer.kind == "addendum" or footer.reason == "late"
-                done.append(Published(path, footer.kind, footer.row_count, duplicates, late, adopted))
-            if pending:
-                _sync_folder(self.folder)
-                reached("folder_synced")
-        finally:
-            for temporary, *_ in pending:
-                temporary.unlink(missing_ok=True)
-        reached("temp_removed")
-        return done
+            os.link(temporary, draft.path)
+        except FileExistsError:
+            theirs = read_footer(draft.path)
+            if theirs is None or theirs.position_at_close != footer.position_at_close:
+                raise TakenOver(str(draft.path)) from None
+            adopted = True
+        reached("linked")
+        self._chain.setdefault(footer.window_start_ns, []).append(draft.path)
+        self.handled[footer.window_start_ns] = footer.position_at_close
+        late = footer.kind == "addendum" or footer.reason == "late"
+        return Published(draft.path, footer.kind, footer.row_count, footer.duplicate_count, late, adopted)
 
     def _set_aside(self, window: str) -> None:
         """Move all files of a window that has a damaged file: what they hold is read from the topic again."""
@@ -214,7 +272,7 @@ class PartitionStore:
         for path in sorted(self.folder.glob(f"{window}*.parquet")):
             path.replace(aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
             self.damaged += 1
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         gone = {
             f.window_start_ns
             for f in self.footers
@@ -224,14 +282,6 @@ class PartitionStore:
         for start in gone:
             self.handled.pop(start, None)
             self._chain.pop(start, None)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def window_files(data_dir: Path, site: str) -> list[tuple[str, list[Path]]]:

@@ -42,6 +42,75 @@ def tidy(rows: pa.Table, earlier: pa.Table | None = None) -> Tidied:
     return Tidied(kept.select([f.name for f in BASE_FIELDS] + sensors), len(lost), _ranges(np.unique(lost)))
 
 
+@dataclass(frozen=True)
+class TidiedMany:
+    """Windows behind each other: window i is rows `bounds[i]` to `bounds[i + 1]` of `rows`, sorted within; the lists have one
+    entry a window: sensor columns with a value, base columns without one, whether a column has both, what was dropped."""
+
+    rows: pa.Table
+    bounds: list[int]
+    sensors: list[tuple[str, ...]]
+    silent: list[tuple[str, ...]]
+    gappy: list[bool]
+    duplicate_rows: list[int]
+    duplicate_ranges: list[list[list[int]]]
+
+    def schema_names(self, window: int) -> list[str]:
+        """Columns of one window's file."""
+        return [f.name for f in BASE_FIELDS] + list(self.sensors[window])
+
+
+def tidy_many(rows: pa.Table, counts: np.ndarray) -> TidiedMany:
+    """As `tidy` for many windows without earlier rows; `counts` int64[W], at least 1, says how many rows each has in `rows`."""
+    window = np.repeat(np.arange(len(counts)), counts)
+    duplicate = _duplicates(rows)
+    offsets = rows.column("offset").to_numpy()
+    times = rows.column("event_time").cast(pa.int64()).to_numpy()
+    order = np.lexsort((offsets, times, window))
+    if duplicate.any():
+        order = order[~duplicate[order]]
+    if len(order) < rows.num_rows or (order[1:] < order[:-1]).any():
+        kept = rows.take(pa.array(order)).combine_chunks()
+    else:
+        kept = rows.combine_chunks()
+    bounds = np.searchsorted(window[order], np.arange(len(counts) + 1))
+    sizes = np.diff(bounds)
+    names = sorted(n for n in kept.column_names if n not in RESERVED)
+    empty, gappy = {}, np.zeros(len(counts), dtype=bool)
+    for name in (*names, "seq", "quality"):
+        column = kept.column(name)
+        if column.null_count:
+            valid = np.add.reduceat(column.is_valid().to_numpy().astype(np.int64), bounds[:-1])
+            empty[name] = valid == 0
+            gappy |= (valid > 0) & (valid < sizes)
+    lost = [offsets[at:end][duplicate[at:end]] for at, end in _spans(counts)] if duplicate.any() else None
+    return TidiedMany(
+        kept,
+        bounds.tolist(),
+        _chosen(names, empty, len(counts), keep_empty=False),
+        _chosen(["seq", "quality"], empty, len(counts), keep_empty=True),
+        gappy.tolist(),
+        [len(part) for part in lost] if lost else [0] * len(counts),
+        [_ranges(np.unique(part)) for part in lost] if lost else [[] for _ in counts],
+    )
+
+
+def _spans(counts: np.ndarray) -> list[tuple[int, int]]:
+    ends = np.cumsum(counts).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _chosen(
+    names: list[str], empty: dict[str, np.ndarray], windows: int, keep_empty: bool
+) -> list[tuple[str, ...]]:
+    """For every window the names whose column is empty there, or those whose column is not."""
+    never = np.zeros(windows, dtype=bool)
+    table = np.array([empty.get(name, never) == keep_empty for name in names]).reshape(len(names), windows)
+    patterns, which = np.unique(table.T, axis=0, return_inverse=True)
+    chosen = [tuple(n for n, use in zip(names, row, strict=True) if use) for row in patterns]
+    return [chosen[i] for i in which.reshape(-1).tolist()]
+
+
 def _duplicates(rows: pa.Table) -> np.ndarray:
     """bool[N]: rows that repeat an earlier one (order of the table is order of arrival)."""
     size = rows.num_rows

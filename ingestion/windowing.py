@@ -7,6 +7,8 @@ moves the watermark to its end; `position_at_close`, that message's offset + 1, 
 what is late. Late rows gather in a pending addendum that closes one window length of event time after it opened.
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +34,28 @@ class Rules:
         return cls(int(rules.window * NS), int(rules.out_of_orderness * NS), int(rules.allowed_lateness * NS))
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Rows `begin` to `end` (not included) of a table that several windows share, in offset order."""
+
+    table: pa.Table
+    begin: int
+    end: int
+
+
+def unite(pieces: Iterable[Piece]) -> pa.Table:
+    """The rows of all pieces in the order given; neighbours in one table are cut out together."""
+    runs: list[Piece] = []
+    for piece in pieces:
+        last = runs[-1] if runs else None
+        if last is not None and last.table is piece.table and last.end == piece.begin:
+            runs[-1] = Piece(last.table, last.begin, piece.end)
+        else:
+            runs.append(piece)
+    tables = [run.table.slice(run.begin, run.end - run.begin) for run in runs]
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+
 @dataclass
 class Gathering:
     """Rows of one window that are not yet on disk. `max_before` is the partition's largest event time before
@@ -42,7 +66,7 @@ class Gathering:
     max_before: int
     closes_at: int
     late: bool
-    tables: list[pa.Table] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
 
@@ -52,11 +76,17 @@ class Closed:
     """A decision to publish: window start in ns, its rows in offset order, and what the footer must say."""
 
     start: int
-    rows: pa.Table
+    pieces: tuple[Piece, ...]
+    row_count: int
     first_offset: int
     position_at_close: int
     watermark: int
     reason: str
+
+    @property
+    def rows(self) -> pa.Table:
+        """The window's rows as one table."""
+        return unite(self.pieces)
 
 
 @dataclass
@@ -119,70 +149,72 @@ class Windows:
         offsets = readings.column("offset").to_numpy()
         times = readings.column("event_time").cast(pa.int64()).to_numpy()
         largest = np.maximum.accumulate(np.concatenate(([self.max_event], times)))
-        first = np.searchsorted(offsets, offsets, side="left")
-        before = largest[first]
+        before = largest[np.searchsorted(offsets, offsets, side="left")]
         starts = times // length * length
         too_late = starts + length + self.rules.lateness <= before - disorder
-        late = starts + length <= before - disorder
+        unique, window = np.unique(starts, return_inverse=True)
+        known = np.array([self.handled.get(start, -1) for start in unique.tolist()], dtype=np.int64)
+        done = (offsets < known[window]) & ~too_late
+        step.already += int(done.sum())
         order = np.argsort(starts, kind="stable")
-        sorted_starts = starts[order]
-        bounds = np.flatnonzero(np.diff(sorted_starts)) + 1
-        groups = np.split(order, bounds)
-        ordered = readings.take(pa.array(order))
-        lost: list[np.ndarray] = []
+        if done.any() or too_late.any():
+            order = order[~(done | too_late)[order]]
         reach = _Reach(offsets, largest, disorder)
-        begin = 0
-        for group in groups:
-            start = int(starts[group[0]])
-            table = ordered.slice(begin, len(group))
-            begin += len(group)
-            done = offsets[group] < self.handled.get(start, -1)
-            gone = too_late[group]
-            step.already += int((done & ~gone).sum())
-            if gone.any():
-                lost.append(group[gone])
-            if (done | gone).any():
-                keep = ~(done | gone)
-                group, table = group[keep], table.filter(pa.array(keep))
-            if len(group):
-                self._gather(start, group, table, late, before, offsets, reach, step)
+        if len(order):
+            in_place = len(order) == len(offsets) and bool((order[1:] > order[:-1]).all())
+            rows = _Rows(
+                readings if in_place else readings.take(pa.array(order)),
+                offsets[order],
+                before[order],
+                starts[order],
+            )
+            bounds = [0, *(np.flatnonzero(np.diff(rows.starts)) + 1).tolist(), len(order)]
+            for begin, end in itertools.pairwise(bounds):
+                self._gather(rows, begin, end, reach, step)
         self.max_event = int(largest[-1])
         for start in [s for s, g in self.open.items() if g.closes_at <= self.watermark]:
             self._finish(start, reach, step)
-        if lost:
-            step.too_late = readings.take(pa.array(np.sort(np.concatenate(lost))))
+        if len(order):
+            self._let_go(rows.table)
+        if too_late.any():
+            step.too_late = readings.take(pa.array(np.flatnonzero(too_late)))
 
-    def _gather(
-        self,
-        start: int,
-        group: np.ndarray,
-        table: pa.Table,
-        late: np.ndarray,
-        before: np.ndarray,
-        offsets: np.ndarray,
-        reach: "_Reach",
-        step: Step,
-    ) -> None:
-        at = 0
-        while at < len(group):
-            row = int(group[at])
+    def _gather(self, rows: "_Rows", begin: int, end: int, reach: "_Reach", step: Step) -> None:
+        """Add the rows of one window, closing it whenever the watermark before a row says so."""
+        start, disorder = int(rows.starts[begin]), self.rules.disorder
+        while begin < end:
+            before = int(rows.before[begin])
             gathering = self.open.get(start)
             if gathering is None:
-                behind = bool(late[row]) or start in self.handled
-                mark = int(before[row]) - self.rules.disorder
-                closes_at = mark + self.rules.length if behind else start + self.rules.length
-                gathering = Gathering(start, int(offsets[row]), int(before[row]), closes_at, behind)
+                late = start + self.rules.length <= before - disorder or start in self.handled
+                closes_at = (before - disorder if late else start) + self.rules.length
+                gathering = Gathering(start, int(rows.offsets[begin]), before, closes_at, late)
                 self.open[start] = gathering
-            inside = before[group[at:]] - self.rules.disorder < gathering.closes_at
-            count = len(inside) if inside.all() else int(np.argmin(inside))
-            if count:
-                piece = table.slice(at, count)
-                gathering.tables.append(piece)
-                gathering.rows += count
-                gathering.bytes += piece.nbytes
-                at += count
-            if at < len(group):
+            reached = gathering.closes_at + disorder
+            inside = end
+            if rows.before[end - 1] >= reached:
+                inside = begin + int(np.searchsorted(rows.before[begin:end], reached, side="left"))
+            if inside > begin:
+                gathering.pieces.append(Piece(rows.table, begin, inside))
+                gathering.rows += inside - begin
+                gathering.bytes += int((inside - begin) * rows.row_bytes)
+                begin = inside
+            if begin < end:
                 self._finish(start, reach, step)
+
+    def _let_go(self, table: pa.Table) -> None:
+        """Copy what open windows hold of a batch, if that is the smaller part, so that the rest can be freed."""
+        held = [g for g in self.open.values() if g.pieces and g.pieces[-1].table is table]
+        pieces = [g.pieces[-1] for g in held]
+        total = sum(piece.end - piece.begin for piece in pieces)
+        if not total or total * 2 > table.num_rows:
+            return
+        chosen = np.concatenate([np.arange(piece.begin, piece.end) for piece in pieces])
+        copy, at = table.take(pa.array(chosen)), 0
+        for gathering, piece in zip(held, pieces, strict=True):
+            size = piece.end - piece.begin
+            gathering.pieces[-1] = Piece(copy, at, at + size)
+            at += size
 
     def _finish(self, start: int, reach: "_Reach", step: Step) -> None:
         gathering = self.open[start]
@@ -193,8 +225,23 @@ class Windows:
     def _close(self, start: int, position: int, watermark: int, reason: str) -> Closed:
         gathering = self.open.pop(start)
         self.handled[start] = position
-        rows = pa.concat_tables(gathering.tables, promote_options="default")
-        return Closed(start, rows, gathering.first_offset, position, watermark, reason)
+        return Closed(
+            start,
+            tuple(gathering.pieces),
+            gathering.rows,
+            gathering.first_offset,
+            position,
+            watermark,
+            reason,
+        )
+
+
+class _Rows:
+    """A batch's rows that belong into windows, ordered by window and offset, with what their judgement needs."""
+
+    def __init__(self, table: pa.Table, offsets: np.ndarray, before: np.ndarray, starts: np.ndarray) -> None:
+        self.table, self.offsets, self.before, self.starts = table, offsets, before, starts
+        self.row_bytes = table.nbytes / table.num_rows
 
 
 class _Reach:

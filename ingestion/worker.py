@@ -203,7 +203,7 @@ class Worker:
             if step.too_late is not None:
                 fresh += self._late(lane, batch, step.too_late)
             lane.pending_rows = sum(g.rows for g in lane.windows.open.values()) + sum(
-                c.rows.num_rows for c in step.closed
+                c.row_count for c in step.closed
             )
             lane.last_batch = time.monotonic()
             closed = step.closed
@@ -232,7 +232,7 @@ class Worker:
             lane.pending_rows = 0
             return
         for window, published in zip(closed, done, strict=True):
-            lane.pending_rows -= window.rows.num_rows
+            lane.pending_rows -= window.row_count
             _count(lane.counts, window, published)
 
     def _dead(self, lane: Lane, batch: RecordBatch, reject: Reject) -> Letter:
@@ -279,7 +279,7 @@ def new_lane(
 
 def _count(counts: SiteCounts, window: Closed, published: Published) -> None:
     if published.adopted:
-        counts.already_handled += window.rows.num_rows
+        counts.already_handled += window.row_count
         return
     counts.duplicate += published.duplicates
     if published.late:

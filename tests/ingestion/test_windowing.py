@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.records import BASE_FIELDS, EVENT_TIME
-from ingestion.windowing import Closed, Rules, Step, Windows
+from ingestion.windowing import Closed, Rules, Step, Windows, unite
 
 S = 1_000_000_000
 RULES = Rules(length=60 * S, disorder=5 * S, lateness=300 * S)
@@ -45,7 +45,7 @@ def pairs(table: pa.Table | None) -> list[tuple[int, int]]:
 
 
 def shape(closed: Closed) -> tuple[object, ...]:
-    return tuple(tuple(pairs(v)) if k == "rows" else v for k, v in closed.__dict__.items())
+    return tuple(tuple(pairs(closed.rows)) if k == "pieces" else v for k, v in closed.__dict__.items())
 
 
 streams = st.lists(st.lists(st.integers(0, 1500), min_size=1, max_size=3), min_size=1, max_size=60).map(
@@ -60,7 +60,7 @@ def test_a_window_closes_at_the_message_that_moves_the_watermark_to_its_end():
     (closed,) = step.closed
     assert pairs(closed.rows) == [(0, 10), (1, 59), (3, 58)]
     assert (closed.position_at_close, closed.watermark, closed.reason) == (5, 60 * S, "watermark")
-    assert pairs(windows.open[0].tables[0]) == [(5, 59)] and windows.open[0].late
+    assert pairs(unite(windows.open[0].pieces)) == [(5, 59)] and windows.open[0].late
 
 
 def test_a_row_beyond_the_allowed_lateness_is_handed_back_and_not_kept():
