@@ -30,7 +30,11 @@ def client_options(kafka: KafkaConfig, environment: Mapping[str, str] = os.envir
     Raises:
       ConfigError: a password is needed and none was given, or a named file cannot be read.
     """
-    options: dict[str, Any] = {"security_protocol": kafka.security_protocol}
+    options: dict[str, Any] = {
+        "security_protocol": kafka.security_protocol,
+        # Without it a client waits its own 30 s for a cluster that is not there.
+        "bootstrap_timeout_ms": int(kafka.request_timeout * 1000),
+    }
     for key, path in (
         ("ssl_cafile", kafka.ca_file),
         ("ssl_certfile", kafka.cert_file),
@@ -82,7 +86,7 @@ def connect(config: Config, bootstrap: str | None, say: Callable[[str], None]) -
     folder = config.kafka.embedded_dir or default_data_dir()
     running = status(folder)
     if running is not None:
-        yield Cluster(running.bootstrap)
+        yield Cluster(running.bootstrap, client_options(config.kafka))
         return
     with EmbeddedBroker.start(folder, on_message=say) as broker:
-        yield Cluster(broker.bootstrap)
+        yield Cluster(broker.bootstrap, client_options(config.kafka))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts import FEDERATED, LOCAL, Evaluation, RunSummary, read_evaluation
-from pipeline.cluster import Cluster
+from pipeline.cluster import Cluster, client_options
 from pipeline.config import Config, load_config
 from pipeline.config.starter import starter
 from pipeline.errors import ConfigError
@@ -127,7 +127,14 @@ def run_demo(folder: Path, data: Path | None, *, watch: Watch, keep_broker: bool
         step.update(1, 1, broker.bootstrap)
     try:
         config = _configuration(folder, list(files), broker.bootstrap, split)
-        outcome = _learn_and_score(config, Cluster(broker.bootstrap), files, split, data or EXAMPLE, watch)
+        outcome = _learn_and_score(
+            config,
+            Cluster(broker.bootstrap, client_options(config.kafka)),
+            files,
+            split,
+            data or EXAMPLE,
+            watch,
+        )
     except BaseException:
         broker.stop()
         raise
