@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models.detector import CalibrationOptions, Detector, fit_sources
 from models.errors import InvalidModel
 from models.scaling import SensorScaling
-from models.sources.base import Source
-from models.sources.pca import PcaSource
+from models.sources.base import SourceFit
+from models.sources.pca import PcaFit
 from models.sources.zscore import ZScoreSource
 
 BASELINES = ("zscore", "pca")
@@ -34,9 +34,7 @@ def fit_baseline(
     if name not in BASELINES:
         raise InvalidModel(f"baseline {name!r} is unknown; choose one of {', '.join(BASELINES)}")
 
-    def make(scaled: Sequence[Sequence[NDArray[np.float32]]]) -> list[Source]:
-        return [ZScoreSource() if name == "zscore" else PcaSource.of(scaled, len(sensors), 0.5)]
-
-    return fit_sources(
-        make, sensors, step_seconds, steps, site_scaling, training_runs, options or CalibrationOptions()
-    )
+    fits: list[SourceFit] = [PcaFit(len(sensors), 0.5)] if name == "pca" else []
+    fixed = [] if name == "pca" else [ZScoreSource()]
+    chosen = options or CalibrationOptions()
+    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)

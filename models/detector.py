@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,31 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.errors import DetectorUnreadable, InvalidInput, NotEnoughData
+from models.calibration import FOLDS, CalibrationOptions, Judge, calibrate, fold_rows, typical_calibration
+from models.errors import InvalidInput, NotEnoughData
 from models.graph import series_score
 from models.scaling import SensorScaling, moments
-from models.sources.base import Source
+from models.sources.base import Source, SourceFit
+from models.sources.folds import fit_rows
 from models.sources.network import NetworkSource
-from models.sources.pca import PcaSource
+from models.sources.pca import PcaFit
+from models.sources.ridge import RidgeFit
+from models.store import load_detector, save_detector
 
-_AVERAGES = (3, 10, 30)
-_CHUNK = 4096
 _FLEET_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """How residuals become a score; nothing here may be chosen with labels of the data it is judged on.
-
-    `false_alarm_rate`: share of training steps above the threshold. `pca`: variance explained by the companion PCA, None
-    for the network alone. `cap`: largest squared normalised residual of a sensor. `min_steps`: scored training steps a
-    site needs for a calibration of its own.
-    """
-
-    false_alarm_rate: float = 0.001
-    pca: float | None = 0.5
-    cap: float = 100.0
-    min_steps: int = 100
 
 
 @dataclass(frozen=True)
@@ -116,119 +102,22 @@ class Detector:
         )
 
     def save(self, path: Path) -> None:
-        """Write this detector to one file for `load` on the same version of the project."""
-        path.write_bytes(pickle.dumps(self))
+        """Write this detector to one file, at once, for `load`."""
+        save_detector(self, path)
 
     @classmethod
     def load(cls, path: Path) -> Detector:
-        """Read what `save` wrote; only from files of one's own, as pickle runs what it reads.
+        """Read what `save` wrote; nothing in the file is executed.
 
         Raises:
-          DetectorUnreadable: missing or not a detector.
+          DetectorUnreadable: missing, damaged or of another format.
         """
-        try:
-            found = pickle.loads(path.read_bytes())
-        except (OSError, pickle.UnpicklingError, EOFError, AttributeError) as error:
-            raise DetectorUnreadable(f"{path}: not a saved detector ({error}); fit it again") from error
-        if not isinstance(found, cls):
-            raise DetectorUnreadable(f"{path}: holds {type(found).__name__}, not a detector; fit it again")
-        return found
-
-
-def _residual_chunks(source: Source, scaled: NDArray[np.float32], row: int, steps: int) -> Any:
-    """Masked residual blocks [M, T', F] (NaN where truth is), long blocks for shift-invariant sources, else every frame."""
-    import tensorflow as tf
-
-    arrays = {k: tf.constant(v) for k, v in source.arrays().items()}
-    if source.shift_invariant:
-        span = _CHUNK + steps - 1
-        blocks = [scaled[None, i : i + span] for i in range(0, len(scaled) - steps + 1, _CHUNK)]
-    else:
-        every = np.lib.stride_tricks.sliding_window_view(scaled, steps, axis=0).transpose(0, 2, 1)
-        blocks = [every[i : i + 256] for i in range(0, len(every), 256)]
-    for block in blocks:
-        known = tf.constant(np.nan_to_num(block, nan=0.0))
-        residual = source.residuals(arrays, known, tf.fill([len(block)], row)).numpy()
-        yield np.where(np.isnan(block[:, source.context :]), np.nan, residual)
-
-
-def _weighted(
-    source: Source,
-    scaled: NDArray[np.float32],
-    row: int,
-    spread: NDArray[np.float32],
-    cap: float,
-    steps: int,
-    kernels: NDArray[np.floating],
-    over_sensors: bool = False,
-) -> NDArray[np.float64]:
-    """Smoothed energy float64[N - steps + 1, F, K] of one run under kernels [L, K], the oldest step first.
-
-    `over_sensors` sums over the sensors first (F = 1): what calibration needs, at a fraction of the work.
-    """
-    parts = []
-    length = len(kernels)
-    for residual in _residual_chunks(source, scaled, row, steps):
-        energy = np.minimum((residual / spread) ** 2, cap)
-        present = np.maximum(np.isfinite(energy).sum(axis=2, keepdims=True), 1)
-        energy = np.nan_to_num(energy, nan=0.0) / present
-        if over_sensors:
-            energy = energy.sum(axis=2, keepdims=True)
-        if source.shift_invariant:
-            count = energy.shape[1] - length + 1
-            smooth = np.zeros((count, energy.shape[2], kernels.shape[1]))
-            for k in range(length):
-                smooth += energy[0, k : k + count, :, None] * kernels[k]
-            parts.append(smooth)
-        else:
-            parts.append(np.einsum("btf,tk->bfk", energy, kernels))
-    return np.concatenate(parts)
-
-
-def _kernels(length: int) -> NDArray[np.float64]:
-    """Exponential averages over 3, 10, 30 steps, cut to `length` and normalised: [length, 3], the oldest step first."""
-    ages = np.arange(length)[::-1, None]
-    weights = (1.0 - 2.0 / (np.asarray(_AVERAGES) + 1.0)) ** ages
-    return np.asarray(weights / weights.sum(axis=0))
-
-
-def _calibrate(
-    sources: Sequence[Source],
-    runs: Sequence[NDArray[np.float32]],
-    row: int,
-    steps: int,
-    options: CalibrationOptions,
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]], float]:
-    """Residual scales, kernels and threshold of one row from scaled runs, each at least `steps` long."""
-    spreads, kernels = [], []
-    score: NDArray[np.float64] | float = 0.0
-    for source in sources:
-        residual = np.concatenate(
-            [
-                part.reshape(-1, part.shape[2])
-                for run in runs
-                for part in _residual_chunks(source, run, row, steps)
-            ]
-        ).astype(np.float64)
-        count = np.maximum(np.isfinite(residual).sum(axis=0), 1)
-        square = np.nan_to_num(residual, nan=0.0) ** 2
-        limit = 25.0 * square.sum(axis=0) / count
-        spread = np.sqrt(np.minimum(square, limit).sum(axis=0) / count)
-        spread = np.maximum(spread, source.floor).astype(np.float32)
-        basis = _kernels(steps - source.context)
-        smooth = np.concatenate(
-            [_weighted(source, run, row, spread, options.cap, steps, basis, True)[:, 0] for run in runs]
-        )
-        tail = np.maximum(np.quantile(smooth, 0.99, axis=0), 1e-3)
-        weight = 1.0 / (tail * len(_AVERAGES) * len(sources))
-        spreads.append(spread)
-        kernels.append((basis @ weight).astype(np.float32))
-        score = score + smooth @ weight
-    return spreads, kernels, float(np.quantile(score, 1.0 - options.false_alarm_rate))
+        return load_detector(path)
 
 
 def fit_sources(
-    make: Any,
+    fixed: Sequence[Source],
+    fits: Sequence[SourceFit],
     sensors: Sequence[str],
     step_seconds: float,
     steps: int,
@@ -236,45 +125,57 @@ def fit_sources(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: CalibrationOptions,
 ) -> Detector:
-    """Calibrate the sources that `make(scaled runs per row)` gives, one row a site and the fleet's last.
+    """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
+
+    A site with a frame but fewer than `options.min_steps` scored steps keeps its own scaling and takes the calibration of a
+    typical other site. A site's companion is fitted with `options.prior_rows` rows of an average site beside its own.
 
     Raises:
       NotEnoughData: no site has a run of `steps` steps.
     """
     usable = {
         site: [np.asarray(run, np.float32) for run in runs if len(run) >= steps]
-        for site, runs in training_runs.items()
+        for site, runs in sorted(training_runs.items())
     }
     pooled = [run[-_FLEET_ROWS:] for runs in usable.values() for run in runs]
     if not pooled:
         raise NotEnoughData(
             f"no site has a gap-free run of {steps} steps; lower the frame length or ingest more"
         )
-    sites = tuple(
-        site
-        for site, runs in sorted(usable.items())
-        if site in site_scaling and sum(len(run) - steps + 1 for run in runs) >= options.min_steps
-    )
-    fleet = moments(pooled, len(sensors)).scaling()
-    scalings = [*(site_scaling[site] for site in sites), fleet]
+    named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
+    own = [s for s, runs in named.items() if sum(len(r) - steps + 1 for r in runs) >= options.min_steps]
+    sites = tuple(named) if own else ()
+    scalings = [*(site_scaling[site] for site in sites), moments(pooled, len(sensors)).scaling()]
     scaled = [
-        [s.apply(r) for r in runs]
-        for s, runs in zip(scalings, [*(usable[x] for x in sites), pooled], strict=True)
+        [scaling.apply(run) for run in runs]
+        for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
     ]
-    sources: tuple[Source, ...] = tuple(make(scaled))
-    rows = [_calibrate(sources, runs, row, steps, options) for row, runs in enumerate(scaled)]
-    indices = range(len(sources))
+    alone = [row for row, site in enumerate(sites) if site in own]
+    fitted: list[Source] = list(fixed)
+    # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
+    judges = [[Judge(source, fold_rows(_lengths(runs), 0, 1)) for source in fixed] for runs in scaled]
+    for fit in fits:
+        whole, held = fit_rows(fit, scaled, alone, options.prior_rows)
+        fitted.extend(whole)
+        for row, found in held.items():
+            folds = fold_rows(_lengths(scaled[row]), 0, FOLDS)
+            judges[row] += [Judge(source, folds) for source in found]
+    by_row = {row: calibrate(judges[row], scaled[row], steps, options) for row in [*alone, len(sites)]}
+    if len(alone) < len(sites):
+        typical = typical_calibration([by_row[row] for row in alone])
+        by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
+    rows = [by_row[row] for row in range(len(scaled))]
     return Detector(
         sensors=tuple(sensors),
         step_seconds=step_seconds,
         steps=steps,
         sites=sites,
-        sources=sources,
+        sources=tuple(fitted),
         mean=np.stack([s.mean for s in scalings]),
         scale=np.stack([s.scale for s in scalings]),
-        residual_scale=tuple(np.stack([r[0][i] for r in rows]) for i in indices),
-        kernel=tuple(np.stack([r[1][i] for r in rows]) for i in indices),
-        threshold=np.array([r[2] for r in rows], np.float32),
+        residual_scale=tuple(np.stack([row.spreads[i] for row in rows]) for i in range(len(fitted))),
+        kernel=tuple(np.stack([row.kernels[i] for row in rows]) for i in range(len(fitted))),
+        threshold=np.array([row.threshold for row in rows], np.float32),
         options=options,
     )
 
@@ -289,16 +190,29 @@ def fit_detector(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: CalibrationOptions | None = None,
 ) -> Detector:
-    """Calibrate trained weights on raw training runs float64[N, F] per site.
+    """Calibrate trained weights on raw training runs float64[N, F] per site, in time order.
 
     Raises:
       InvalidModel: the weights do not fit. NotEnoughData: no site has a run of `steps` steps.
     """
     chosen = options or CalibrationOptions()
     network = NetworkSource.of(spec, weights, steps, len(sensors))
+    companions: dict[str | None, list[SourceFit]] = {
+        "ridge": [RidgeFit(len(sensors))],
+        "pca": [PcaFit(len(sensors), chosen.pca)],
+        None: [],
+    }
+    return fit_sources(
+        [network],
+        companions[chosen.companion],
+        sensors,
+        step_seconds,
+        steps,
+        site_scaling,
+        training_runs,
+        chosen,
+    )
 
-    def make(scaled: Sequence[Sequence[NDArray[np.float32]]]) -> list[Source]:
-        pca = [] if chosen.pca is None else [PcaSource.of(scaled, len(sensors), chosen.pca)]
-        return [network, *pca]
 
-    return fit_sources(make, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+def _lengths(runs: Sequence[NDArray[np.float32]]) -> list[int]:
+    return [len(run) for run in runs]

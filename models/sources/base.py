@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.sources.gram import GramStatistics
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,3 +39,15 @@ class Source(Protocol):
 
         NaN cells of the frames read as 0; what is returned for them is masked by the caller.
         """
+
+
+class SourceFit(Protocol):
+    """How a source is fitted from sums that add up over stretches, blocks and sites."""
+
+    context: ClassVar[int]
+
+    def summarise(self, run: NDArray[np.float32], start: int, stop: int) -> GramStatistics:
+        """Statistics of steps `start` to `stop` of a scaled run float32[N, F]."""
+
+    def solve(self, statistics: Sequence[GramStatistics]) -> tuple[Source, ...]:
+        """Sources with one row for each of `statistics`; they weigh the same in the score."""

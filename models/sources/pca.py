@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.sources.gram import GramStatistics
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _CLIP = 5.0
+_ROWS = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PcaSource:
     """`projection` float32[rows, F, F] onto the kept components, one matrix a site and the fleet's last."""
 
@@ -29,11 +32,6 @@ class PcaSource:
 
     projection: NDArray[np.float32]
     floor: float = 0.05
-
-    @classmethod
-    def of(cls, runs: Sequence[Sequence[NDArray[np.float32]]], sensors: int, variance: float) -> PcaSource:
-        """Fit one projection per row on scaled runs float32[N, F]: the fewest components that explain `variance`."""
-        return cls(np.stack([_projection(of_row, sensors, variance) for of_row in runs]))
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """The projections."""
@@ -47,17 +45,36 @@ class PcaSource:
         return frames - tf.matmul(known, tf.gather(arrays["projection"], rows))
 
 
-def _projection(runs: Sequence[NDArray[np.float32]], sensors: int, variance: float) -> NDArray[np.float32]:
-    total, rows, sums = np.zeros((sensors, sensors)), 0, np.zeros(sensors)
-    for run in runs:
-        clipped = np.clip(np.nan_to_num(run.astype(np.float64)), -_CLIP, _CLIP)
-        total += clipped.T @ clipped
-        sums += clipped.sum(axis=0)
-        rows += len(run)
-    if rows < 2:
+@dataclass(frozen=True)
+class PcaFit:
+    """Fits one `PcaSource`: the fewest components that explain `variance` of the training data."""
+
+    context: ClassVar[int] = 0
+
+    sensors: int
+    variance: float = 0.5
+
+    def summarise(self, run: NDArray[np.float32], start: int, stop: int) -> GramStatistics:
+        """Statistics of steps `start` to `stop` of a scaled run float32[N, F]; NaN reads as 0."""
+        total = GramStatistics.empty(self.sensors + 1)
+        for first in range(start, stop, _ROWS):
+            part = np.nan_to_num(run[first : min(stop, first + _ROWS)].astype(np.float64), nan=0.0)
+            clipped = np.clip(part, -_CLIP, _CLIP)
+            total = total.plus(GramStatistics.of(np.hstack([clipped, np.ones((len(part), 1))])))
+        return total
+
+    def solve(self, statistics: Sequence[GramStatistics]) -> tuple[PcaSource, ...]:
+        """One source, one projection for each of `statistics`."""
+        return (PcaSource(np.stack([_projection(each, self.variance) for each in statistics])),)
+
+
+def _projection(statistics: GramStatistics, variance: float) -> NDArray[np.float32]:
+    sensors = len(statistics.gram) - 1
+    if statistics.rows < 1:
         return np.zeros((sensors, sensors), np.float32)
-    mean = sums / rows
-    values, vectors = np.linalg.eigh(total / rows - np.outer(mean, mean))
+    mean = statistics.gram[:-1, -1] / statistics.rows
+    covariance = statistics.gram[:-1, :-1] / statistics.rows - np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     explained = np.cumsum(values) / max(float(values.sum()), 1e-12)
     kept = vectors[:, : int(np.searchsorted(explained, variance - 1e-12)) + 1]

@@ -1,0 +1,158 @@
+"""A detector in one file: an `.npz` of its arrays and one JSON text; nothing in it is executed when read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architectures.spec import from_dict
+from models.calibration import CalibrationOptions
+from models.errors import DetectorUnreadable, ModelError
+from models.sources.base import Source
+from models.sources.network import NetworkSource
+from models.sources.pca import PcaSource
+from models.sources.ridge import LAGS, RidgeSource
+from models.sources.zscore import ZScoreSource
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+
+FORMAT_VERSION = 1
+_ROW_ARRAYS = ("mean", "scale", "threshold")
+
+
+def save_detector(detector: Detector, path: Path) -> None:
+    """Write `path` by rename: whoever reads sees the old file or the whole new one."""
+    header = {
+        "format_version": FORMAT_VERSION,
+        "sensors": list(detector.sensors),
+        "step_seconds": detector.step_seconds,
+        "steps": detector.steps,
+        "sites": list(detector.sites),
+        "options": dataclasses.asdict(detector.options),
+        "sources": [_describe(source) for source in detector.sources],
+    }
+    arrays = {name: getattr(detector, name) for name in _ROW_ARRAYS}
+    for index, source in enumerate(detector.sources):
+        arrays[f"{index}.residual_scale"] = detector.residual_scale[index]
+        arrays[f"{index}.kernel"] = detector.kernel[index]
+        arrays.update({f"{index}.source.{name}": value for name, value in source.arrays().items()})
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, header=text, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_detector(path: Path) -> Detector:
+    """Read what `save_detector` wrote.
+
+    Raises:
+      DetectorUnreadable: missing, damaged or of another format.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            if isinstance(found, np.ndarray):
+                raise ValueError("one array instead of several")
+            arrays = {name: found[name] for name in found.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        if header["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"format version {header['format_version']}, this release reads {FORMAT_VERSION}"
+            )
+        return _detector(header, arrays)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ModelError,
+    ) as error:
+        raise DetectorUnreadable(f"{path}: not a saved detector ({error}); fit it again") from error
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": source.name, "floor": source.floor}
+    if isinstance(source, NetworkSource):
+        described["spec"] = source.spec.to_dict()
+    if isinstance(source, RidgeSource):
+        described["ridge"] = source.ridge
+    return described
+
+
+def _source(
+    described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], steps: int, sensors: int
+) -> Source:
+    floor = float(described["floor"])
+    if described["name"] == NetworkSource.name:
+        weights = [arrays[name] for name in sorted(arrays)]
+        found = NetworkSource.of(from_dict(described["spec"]), weights, steps, sensors)
+        return dataclasses.replace(found, floor=floor)
+    if described["name"] == PcaSource.name:
+        return PcaSource(arrays["projection"], floor)
+    if described["name"] == RidgeSource.name:
+        return RidgeSource(arrays["weights"], float(described["ridge"]), floor)
+    if described["name"] == ZScoreSource.name:
+        return ZScoreSource(floor)
+    raise ValueError(f"unknown source {described['name']!r}")
+
+
+def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Detector:
+    from models.detector import Detector
+
+    sensors, sites, steps = tuple(header["sensors"]), tuple(header["sites"]), int(header["steps"])
+    rows = len(sites) + 1
+    sources = tuple(
+        _source(described, _below(arrays, f"{index}.source."), steps, len(sensors))
+        for index, described in enumerate(header["sources"])
+    )
+    expected: dict[str, tuple[int, ...]] = {
+        "mean": (rows, len(sensors)),
+        "scale": (rows, len(sensors)),
+        "threshold": (rows,),
+    }
+    for index, source in enumerate(sources):
+        expected[f"{index}.residual_scale"] = (rows, len(sensors))
+        expected[f"{index}.kernel"] = (rows, steps - source.context)
+        if isinstance(source, PcaSource):
+            expected[f"{index}.source.projection"] = (rows, len(sensors), len(sensors))
+        if isinstance(source, RidgeSource):
+            expected[f"{index}.source.weights"] = (rows, (LAGS + 1) * len(sensors) + 1, len(sensors))
+    for name, shape in expected.items():
+        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
+    return Detector(
+        sensors=sensors,
+        step_seconds=float(header["step_seconds"]),
+        steps=steps,
+        sites=sites,
+        sources=sources,
+        mean=arrays["mean"],
+        scale=arrays["scale"],
+        residual_scale=tuple(arrays[f"{i}.residual_scale"] for i in range(len(sources))),
+        kernel=tuple(arrays[f"{i}.kernel"] for i in range(len(sources))),
+        threshold=arrays["threshold"],
+        options=CalibrationOptions(**header["options"]),
+    )
+
+
+def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
