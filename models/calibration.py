@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -97,12 +97,8 @@ def calibrate(
     spreads, kernels = [], []
     score = [np.zeros(len(run) - steps + 1) for run in runs]
     for judge in judges:
-        spread = _spread(judge, runs, steps)
         basis = smoothing(steps - judge.source.context)
-        smooth = [
-            _smoothed(judge, run, rows, spread, options.cap, steps, basis)
-            for run, rows in zip(runs, judge.rows, strict=True)
-        ]
+        spread, smooth = _one_source(judge, runs, steps, options.cap, basis)
         tail = np.maximum(np.quantile(np.concatenate(smooth), 0.99, axis=0), _LEAST_TAIL)
         weight = 1.0 / (tail * len(_AVERAGES) * len(judges))
         spreads.append(spread)
@@ -178,46 +174,44 @@ def _frames(run: NDArray[np.float32], steps: int, stride: int) -> Iterator[NDArr
         yield every[first : first + _FRAMES]
 
 
-def _spread(judge: Judge, runs: Sequence[NDArray[np.float32]], steps: int) -> NDArray[np.float32]:
+def _spread(residuals: Iterable[NDArray[np.float32]], floor: float) -> NDArray[np.float32]:
     """Root mean square residual of each sensor, float32[F], with squares limited to 25 times their mean."""
-    source = judge.source
-    if source.shift_invariant:
-        parts = [_along(source, run, rows) for run, rows in zip(runs, judge.rows, strict=True)]
-    else:
-        # Frames that do not overlap hold each step once; all frames would be `steps` times the data.
-        parts = [
-            _residual(source, frames, int(rows[-1])).reshape(-1, run.shape[1])
-            for run, rows in zip(runs, judge.rows, strict=True)
-            for frames in _frames(run, steps, steps)
-        ]
-    residual = np.concatenate(parts).astype(np.float64)
+    residual = np.concatenate([part.reshape(-1, part.shape[-1]) for part in residuals]).astype(np.float64)
     count = np.maximum(np.isfinite(residual).sum(axis=0), 1)
     square = np.nan_to_num(residual, nan=0.0) ** 2
     limit = 25.0 * square.sum(axis=0) / count
     spread = np.sqrt(np.minimum(square, limit).sum(axis=0) / count)
-    return np.maximum(spread, source.floor).astype(np.float32)
+    return np.maximum(spread, floor).astype(np.float32)
 
 
-def _smoothed(
-    judge: Judge,
-    run: NDArray[np.float32],
-    rows: NDArray[np.int32],
-    spread: NDArray[np.float32],
-    cap: float,
-    steps: int,
-    basis: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Energy of a run summed over sensors, under each column of `basis` [L, K]: float64[N - steps + 1, K]."""
+def _one_source(
+    judge: Judge, runs: Sequence[NDArray[np.float32]], steps: int, cap: float, basis: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], list[NDArray[np.float64]]]:
+    """Residual scales, and per run the energy summed over sensors under each column of `basis`: float64[N - steps + 1, K]."""
     source = judge.source
     if source.shift_invariant:
-        energy = _energy(_along(source, run, rows), spread, cap)
-        return np.stack([np.convolve(energy, column[::-1], "valid") for column in basis.T], axis=1)
-    return np.concatenate(
-        [
-            _energy(_residual(source, frames, int(rows[-1])), spread, cap) @ basis
-            for frames in _frames(run, steps, 1)
+        along = [_along(source, run, rows) for run, rows in zip(runs, judge.rows, strict=True)]
+        spread = _spread(along, source.floor)
+        energies = [_energy(residual, spread, cap) for residual in along]
+        return spread, [
+            np.stack([np.convolve(energy, column[::-1], "valid") for column in basis.T], axis=1)
+            for energy in energies
         ]
+    row = int(judge.rows[0][-1])
+    # Frames that do not overlap hold each step once; the residuals of all frames would be `steps` times the data.
+    spread = _spread(
+        (_residual(source, frames, row) for run in runs for frames in _frames(run, steps, steps)),
+        source.floor,
     )
+    return spread, [
+        np.concatenate(
+            [
+                _energy(_residual(source, frames, row), spread, cap) @ basis
+                for frames in _frames(run, steps, 1)
+            ]
+        )
+        for run in runs
+    ]
 
 
 def _energy(residual: NDArray[np.float32], spread: NDArray[np.float32], cap: float) -> NDArray[np.float64]:

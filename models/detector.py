@@ -23,7 +23,8 @@ from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.store import load_detector, save_detector
 
-_FLEET_ROWS = 20_000
+_FLEET_ROWS = 60_000
+"""Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def fit_sources(
         site: [np.asarray(run, np.float32) for run in runs if len(run) >= steps]
         for site, runs in sorted(training_runs.items())
     }
-    pooled = [run[-_FLEET_ROWS:] for runs in usable.values() for run in runs]
+    share = max(steps, _FLEET_ROWS // max(1, sum(len(runs) for runs in usable.values())))
+    pooled = [run[-share:] for runs in usable.values() for run in runs]
     if not pooled:
         raise NotEnoughData(
             f"no site has a gap-free run of {steps} steps; lower the frame length or ingest more"
