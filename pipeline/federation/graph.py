@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 
 def _flat_names(binding: Any) -> list[str]:
@@ -49,7 +50,10 @@ class PlainGraph:
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(self.graph_def, name="")
-        self._session = tf.compat.v1.Session(graph=graph)
+        config = tf.compat.v1.ConfigProto()
+        # This pass fails on the while loop of a training step and prints an error; nothing is lost without it.
+        config.graph_options.rewrite_options.function_optimization = rewriter_config_pb2.RewriterConfig.OFF
+        self._session = tf.compat.v1.Session(graph=graph, config=config)
         if proto.tensorflow.initialize_op:
             self._session.run(graph.as_graph_element(proto.tensorflow.initialize_op))
         # The same tensor may be bound to several outputs, which a session allows.

@@ -53,7 +53,10 @@ class InProcess:
     def __init__(self, process: Process) -> None:
         """Compile the process."""
         mapreduce = tff.backends.mapreduce
-        form = mapreduce.get_map_reduce_form_for_computation(process.learning.next)
+        # The sessions optimise the graphs; TFF's own pass before them finds nothing and prints errors.
+        config = tf.compat.v1.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        form = mapreduce.get_map_reduce_form_for_computation(process.learning.next, grappler_config=config)
         self._initialize = PlainGraph(
             mapreduce.get_state_initialization_computation(process.learning.initialize)
         )

@@ -17,9 +17,8 @@ from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.federation.checkpoints import Checkpoint, CheckpointStore
+from pipeline.federation.compiled import compiled
 from pipeline.federation.convergence import Convergence
-from pipeline.federation.process import for_architecture
-from pipeline.federation.runtime import open_runtime
 from pipeline.federation.settings import Mode, RoundResult, TrainingResult, TrainingSettings
 
 OnRound = Callable[[RoundResult], None]
@@ -75,11 +74,10 @@ def train(
         settings.keep_checkpoints,
     )
     validation_specs = {s: paths.validation for s, paths in shards.items() if paths.validation_frames > 0}
-    process = for_architecture(
-        architecture, steps=steps, sensors=sensors, settings=settings, max_steps=max_steps
-    )
-    runtime = open_runtime(settings.runtime, process)
-    try:
+    with compiled(architecture, settings, steps=steps, sensors=sensors, max_steps=max_steps) as (
+        runtime,
+        weight_leaves,
+    ):
         curve: list[RoundResult] = []
         excluded: dict[str, str] = {}
         rule = Convergence(settings.patience, settings.min_improvement)
@@ -133,13 +131,11 @@ def train(
             curve.append(result)
             rule = rule.after(number, validation)
             if rule.best_round == number or not best:
-                best = list(state[: process.weight_leaves])
+                best = list(state[:weight_leaves])
             progress = {"curve": [asdict(entry) for entry in curve], "excluded": excluded}
             store.save(Checkpoint(number, state, best, progress))
             if on_round is not None:
                 on_round(result)
-    finally:
-        runtime.close()
     return TrainingResult(
         weights=[np.asarray(value, np.float32) for value in best],
         curve=tuple(curve),
