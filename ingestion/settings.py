@@ -76,9 +76,11 @@ class EventTimeRules:
 @dataclass(frozen=True)
 class DecodeRules:
     """How values become sensors. `sensors` is the declared set, empty if all are welcome; `unknown_sensors` says what then
-    happens to others: `keep`, `drop` (counted) or `reject` (the message becomes a dead letter)."""
+    happens to others: `keep`, `drop` (counted) or `reject` (the message becomes a dead letter). `format` is one of
+    `ingestion.decode.FORMATS` or a user's `module:function`; `schema_registry` is a folder or an http(s) address, for Avro."""
 
     format: str = "flat"
+    schema_registry: str = ""
     sensors: tuple[str, ...] = ()
     unknown_sensors: Literal["keep", "drop", "reject"] = "keep"
     max_sensors: int = 2000

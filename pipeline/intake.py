@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingestion.settings import EventTimeRules, IngestSettings, Limits, Site
+from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits, Site
 from pipeline.artefacts import IngestionCounts
 from pipeline.cluster import Cluster
 from pipeline.config.schema import Config
@@ -42,7 +43,15 @@ def limits(config: Config) -> Limits:
     )
 
 
-def ingest_settings(config: Config, cluster: Cluster, *, close_open: bool) -> IngestSettings:
+@dataclass(frozen=True)
+class Consent:
+    """What the operator has agreed to after a ContinuityError: readings that retention removed, or a topic made anew."""
+
+    accept_gap: bool = False
+    new_topic: bool = False
+
+
+def ingest_settings(config: Config, cluster: Cluster, consent: Consent = Consent()) -> IngestSettings:
     """What ingestion is told."""
     return IngestSettings(
         sites=sites_of(config),
@@ -51,8 +60,12 @@ def ingest_settings(config: Config, cluster: Cluster, *, close_open: bool) -> In
         group_id=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
+        decode=DecodeRules(
+            format=config.ingestion.format, schema_registry=config.ingestion.schema_registry or ""
+        ),
         limits=limits(config),
-        close_open=close_open,
+        accept_gap=consent.accept_gap,
+        new_topic=consent.new_topic,
     )
 
 
@@ -78,12 +91,10 @@ def ingest_sites(
     cluster: Cluster,
     *,
     follow: bool = False,
-    close_open: bool = False,
+    consent: Consent = Consent(),
     progress: Callable[..., None] | None = None,
 ) -> IngestReport:
-    """Ingest what is there now, or with `follow` until a signal ends it.
-
-    `close_open` also publishes the windows that are still open at the end; readings that come later become addenda.
+    """Ingest what is there now, or with `follow` until a signal ends it; open windows wait for their readings.
 
     Raises:
       BrokerUnavailable: the cluster does not answer in time.
@@ -97,7 +108,7 @@ def ingest_sites(
             total = None if at.remaining is None else at.read + at.remaining
             progress(at.read, total, f"{at.read:,} readings")
 
-    settings = ingest_settings(config, cluster, close_open=close_open)
+    settings = ingest_settings(config, cluster, consent)
     if not follow:
         return ingest(settings, until="end", progress=tell)
     with stopped_by_signal() as stop:

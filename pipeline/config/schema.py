@@ -144,6 +144,16 @@ class IngestionConfig(Section):
     time_zone: str | None = Field(
         None, description="IANA zone of times that carry no offset; without it such times are dead-lettered."
     )
+    format: str = Field(
+        "flat",
+        pattern=r"^(auto|flat|narrow|csv|sparkplug|opcua|uns|edgex|avro|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="What messages look like: `flat`, `narrow`, `csv`, `sparkplug`, `opcua`, `uns`, `edgex`, `avro`; "
+        "`auto` recognises it from the first records; `module:function` names your own decoder.",
+    )
+    schema_registry: str | None = Field(
+        None,
+        description="For Avro: a folder with `<id>.avsc` files or the http(s) address of a schema registry.",
+    )
     group: str = Field("fedplant-ingest", description="Kafka consumer group.")
 
     @field_validator("time_zone")
