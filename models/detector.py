@@ -100,7 +100,7 @@ class Detector:
                 tf.TensorSpec((None, len(self.sensors)), tf.float32),
                 tf.TensorSpec((), tf.int32),
             ],
-        )
+        ).get_concrete_function()
 
     def save(self, path: Path) -> None:
         """Write this detector to one file, at once, for `load`."""

@@ -56,7 +56,7 @@ def architecture(config: Config) -> ArchitectureSpec:
     model = config.model
     if model.architecture == "tcn":
         return from_name("tcn", channels=model.channels, dilations=tuple(model.dilations))
-    return from_name("autoencoder", hidden=tuple(model.hidden))
+    return from_name("autoencoder", widths=tuple(model.hidden))
 
 
 def learn(

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.architectures import AutoencoderSpec, TcnSpec, build
+from models.baselines import fit_baseline
+from models.calibration import CalibrationOptions, fold_rows, segments, threshold
+from models.detector import fit_detector
+from models.errors import InvalidInput, InvalidModel
+from models.scaling import moments
+from tests.models.test_detector import SENSORS, STEPS, plant
+
+
+def fitted(runs, spec=None, **options):
+    spec = spec or TcnSpec(channels=4, dilations=(1, 2))
+    scaling = {site: moments(of_site, 5).scaling() for site, of_site in runs.items()}
+    weights = build(spec, STEPS, 5, seed=3).get_weights()
+    return fit_detector(spec, weights, SENSORS, 60.0, STEPS, scaling, runs, CalibrationOptions(**options))
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    small = plant(140, 3) * 3 + 1000
+    return fitted({"north": [plant(600, 1)], "south": [plant(300, 2) * 2, plant(300, 5) * 2], "new": [small]})
+
+
+def test_a_site_with_little_data_keeps_its_own_scaling_and_counts_as_known(fleet):
+    assert fleet.sites == ("new", "north", "south")
+    usual = fleet.score("new", plant(200, 6) * 3 + 1000)
+    assert usual.known_site
+    assert usual.threshold == pytest.approx(max(fleet.threshold[1:3]))
+    assert usual.is_anomaly.mean() < 0.05
+    assert fleet.score("north", plant(200, 6) * 3 + 1000).is_anomaly[STEPS:].all()
+
+
+def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
+    found = fleet.score("nobody", plant(100, 6))
+    assert not found.known_site
+    assert np.isfinite(found.score[STEPS - 1 :]).all()
+    assert found.threshold == pytest.approx(float(fleet.threshold[-1]))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([1, STEPS - 1, STEPS, 130]), st.floats(0, 1))
+@settings(max_examples=15, deadline=None)
+def test_contributions_are_never_negative_and_sum_to_the_score(fleet, seed, rows, lost):
+    random = np.random.default_rng(seed)
+    values = plant(rows, 4) + random.standard_cauchy((rows, 5))
+    values[random.random((rows, 5)) < lost] = np.nan
+    values[random.random((rows, 5)) < 0.02] = np.inf
+    found = fleet.score("south", values)
+    scored = np.isfinite(found.score)
+    assert (found.contribution >= 0).all() and np.isfinite(found.contribution).all()
+    np.testing.assert_allclose(
+        found.contribution[scored].sum(axis=1), found.score[scored], rtol=1e-4, atol=1e-6
+    )
+    assert not found.contribution[~scored].any() and not found.is_anomaly[~scored].any()
+
+
+def test_a_sensor_that_was_never_seen_does_no_harm_and_one_that_stood_still_alarms_when_it_moves():
+    train = plant(600, 1)
+    train[:, 0] = np.nan
+    detector = fitted({"north": [train]})
+    quiet = plant(200, 6)
+    quiet[:, 0] = np.nan
+    assert not detector.score("north", quiet).is_anomaly.any()
+    moved = quiet.copy()
+    moved[150:, 4] *= 3
+    found = detector.score("north", moved)
+    assert found.is_anomaly[155]
+    assert found.contribution[155].argmax() == 4
+    assert not found.is_anomaly[:150].any()
+
+
+@pytest.mark.parametrize("companion", ["ridge", "pca"])
+def test_every_companion_sees_a_broken_relation(companion):
+    detector = fitted({"north": [plant(600, 1)]}, companion=companion)
+    values = plant(300, 6)
+    values[250:, 3] = 200 - values[250:, 3] + 8
+    assert detector.score("north", values).is_anomaly[260]
+
+
+@pytest.mark.parametrize("name", ["zscore", "pca"])
+def test_baselines_see_what_breaks_and_stay_quiet_before(name):
+    runs = {"north": [plant(800, 1)]}
+    scaling = {"north": moments(runs["north"], 5).scaling()}
+    detector = fit_baseline(name, SENSORS, 60.0, STEPS, scaling, runs)
+    values = plant(300, 6)
+    values[200:260, 2] += 25
+    found = detector.score("north", values)
+    assert found.is_anomaly[205:255].all() and found.is_anomaly[:200].mean() < 0.02
+    # Principal components smear one sensor's jump over those that moved with it.
+    assert name == "pca" or found.contribution[230].argmax() == 2
+
+
+def test_mistakes_are_named(fleet):
+    with pytest.raises(InvalidModel, match="zscore, pca"):
+        fit_baseline("oracle", SENSORS, 60.0, STEPS, {}, {})
+    with pytest.raises(InvalidModel, match="'oak' is unknown"):
+        CalibrationOptions(companion="oak")
+    with pytest.raises(InvalidModel, match="false_alarm_rate"):
+        CalibrationOptions(false_alarm_rate=0)
+    with pytest.raises(InvalidInput, match="expected"):
+        fleet.score("north", plant(100, 1)[:, :4])
+
+
+def test_an_autoencoder_is_calibrated_like_a_forecaster():
+    detector = fitted({"north": [plant(400, 1)]}, AutoencoderSpec(widths=(8, 2)))
+    values = plant(120, 6)
+    values[100:, 2] += 30
+    found = detector.score("north", values)
+    assert found.is_anomaly[105:].all() and not found.is_anomaly[:100].any()
+
+
+def test_a_threshold_is_near_the_quantile_of_steady_scores_and_above_it_for_changing_or_few_ones():
+    random = np.random.default_rng(1)
+    steady = random.exponential(size=100_000)
+    for rate in (0.01, 0.001):
+        assert (random.exponential(size=200_000) > threshold(steady, rate)).mean() == pytest.approx(
+            rate, rel=0.25
+        )
+    changing = steady * np.repeat([1, 1, 1, 1, 3], 20_000)
+    assert threshold(changing, 0.001) > np.quantile(changing, 0.999)
+    assert threshold(steady[:300], 0.001) > steady[:300].max() * 0.75
+    assert np.isfinite(threshold(np.ones(1), 0.001))
+
+
+def test_blocks_are_contiguous_and_cover_every_step_once():
+    rows = fold_rows([7, 40, 3], 0, 5)
+    assert [len(r) for r in rows] == [7, 40, 3]
+    assert (np.diff(np.concatenate(rows)) >= 0).all()
+    assert sorted({row for part in rows for *_, row in segments(part)}) == [0, 1, 2, 3, 4]
+    assert sum(stop - start for part in rows for start, stop, _ in segments(part)) == 50

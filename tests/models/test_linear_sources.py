@@ -1,0 +1,105 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+
+from models.errors import InvalidInput
+from models.sources.folds import fit_rows
+from models.sources.gram import GramStatistics, federated_prior
+from models.sources.pca import PcaFit
+from models.sources.ridge import LAGS, RidgeFit, ridge_weights
+
+FIT = RidgeFit(3)
+
+
+def run(rows, seed):
+    return np.random.default_rng(seed).normal(size=(rows, 3)).cumsum(axis=0).astype(np.float32) / 10
+
+
+def test_one_inverse_gives_the_ridge_regression_of_every_sensor():
+    values = run(300, 1)
+    weights = ridge_weights(FIT.summarise(values, 0, 300), 3, 0.1)
+    design = np.hstack([values[LAGS - lag : 300 - lag] for lag in range(LAGS + 1)]).astype(np.float64)
+    for sensor in range(3):
+        others = [c for c in range(12) if c != sensor]
+        # scikit-learn's constant is free, ours carries a ridge of 1e-6 a row.
+        expected = Ridge(alpha=0.1 * 297).fit(design[:, others], design[:, sensor])
+        np.testing.assert_allclose(weights[others, sensor], expected.coef_, atol=1e-4)
+        assert weights[12, sensor] == pytest.approx(expected.intercept_, abs=1e-4)
+        assert weights[sensor, sensor] == 0
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_statistics_of_blocks_add_up_to_those_of_the_run(cuts):
+    values = run(60, 2)
+    edges = sorted({0, 60, *cuts})
+    total = GramStatistics.empty(13)
+    for start, stop in pairwise(edges):
+        total = total.plus(FIT.summarise(values, start, stop))
+    whole = FIT.summarise(values, 0, 60)
+    np.testing.assert_allclose(total.gram, whole.gram, atol=1e-9)
+    assert total.rows == whole.rows == 57
+
+
+def test_statistics_survive_json_exactly_and_nonsense_is_refused():
+    found = FIT.summarise(run(50, 3), 0, 50)
+    again = GramStatistics.from_dict(json.loads(json.dumps(found.to_dict())))
+    np.testing.assert_array_equal(again.gram, found.gram)
+    assert again.rows == 47
+    for wrong in (
+        {},
+        {"gram": [[1, 2]], "rows": 1},
+        {"gram": [[float("nan")]], "rows": 1},
+        {"gram": [[1]], "rows": -1},
+    ):
+        with pytest.raises(InvalidInput):
+            GramStatistics.from_dict(wrong)
+    with pytest.raises(InvalidInput, match="cannot be added"):
+        found.plus(GramStatistics.empty(9))
+
+
+def test_a_prior_of_the_site_alone_changes_nothing_and_each_site_weighs_the_same():
+    one, two = FIT.summarise(run(200, 4), 0, 200), FIT.summarise(run(900, 5), 0, 900)
+    alone = federated_prior([one])
+    np.testing.assert_allclose(
+        ridge_weights(one.plus(alone, 2000), 3, 0.1), ridge_weights(one, 3, 0.1), atol=1e-5
+    )
+    both = federated_prior([one, two, GramStatistics.empty(13)])
+    np.testing.assert_allclose(both.gram, (one.gram / one.rows + two.gram / two.rows) / 2)
+    assert both.rows == 1
+    assert federated_prior([]) is None
+
+
+def test_residuals_look_back_three_steps_and_nan_reads_as_zero():
+    (source,) = RidgeFit(3, ridges=(0.1,)).solve([FIT.summarise(run(200, 6), 0, 200)])
+    arrays = {"weights": tf.constant(source.weights)}
+    values = run(20, 7)[None]
+    holed = values.copy()
+    holed[0, 10, 1] = np.nan
+    filled = np.nan_to_num(holed)
+    found = source.residuals(arrays, tf.constant(holed), tf.constant([0])).numpy()[0]
+    expected = source.residuals(arrays, tf.constant(filled), tf.constant([0])).numpy()[0]
+    known = np.isfinite(holed[0, LAGS:])
+    np.testing.assert_array_equal(found[known], expected[known])
+    unchanged = source.residuals(arrays, tf.constant(values), tf.constant([0])).numpy()[0]
+    np.testing.assert_allclose(expected[:7], unchanged[:7], atol=1e-6)
+    np.testing.assert_allclose(expected[11:], unchanged[11:], atol=1e-6)
+    assert np.abs(expected[8:11] - unchanged[8:11]).max() > 1e-6
+
+
+@pytest.mark.parametrize("fit", [FIT, PcaFit(3)])
+def test_a_fold_never_sees_the_block_it_judges(fit):
+    values, other = run(500, 8), run(500, 9)
+    changed = values.copy()
+    changed[:97] = np.random.default_rng(1).normal(size=(97, 3)) * 5
+    found = [fit_rows(fit, [[v], [other], [v]], [0, 1], 2000)[1][0][0] for v in (values, changed)]
+    one, two = (next(iter(source.arrays().values())) for source in found)
+    # Fold 0 leaves out the first 100 steps; its last three are the past of what follows.
+    assert np.abs(one[0] - two[0]).max() < 1e-5
+    assert np.abs(one[1] - two[1]).max() > 0.05
