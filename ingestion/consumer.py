@@ -75,7 +75,7 @@ def ingest(
         return loop.run()
     except OffsetOutOfRangeError as error:
         raise ContinuityError(
-            f"retention removed records not yet read: {error}; start again with accept_gap"
+            f"retention removed records not yet read: {error}; start again with --accept-gap"
         ) from error
     except KafkaError as error:
         raise BrokerUnavailable(
@@ -127,6 +127,9 @@ class _Loop:
         self._held = False
         self._moved: dict[TopicPartition, float] = {}
         self._last: dict[TopicPartition, Any] = {}
+        self._topics: list[str] = []
+        self._heard = 0.0
+        self._joined_again = False
 
     def run(self) -> IngestReport:
         """See `ingest`."""
@@ -147,7 +150,22 @@ class _Loop:
         self._outbox = Outbox(
             settings.bootstrap, settings.client, settings.group_id, settings.data_dir, limits.broker_timeout
         )
-        self._consumer = KafkaConsumer(
+        self._consumer = self._client()
+        partitions = [
+            TopicPartition(t, p) for t in topics for p in sorted(self._consumer.partitions_for_topic(t) or ())
+        ]
+        if self._to_end:
+            self._goal = self._ends(partitions)
+        self._topics = topics
+        self._listener = _Assignment(self._consumer)
+        self._consumer.subscribe(topics, listener=self._listener)
+        self._poll_until_done()
+        report.seconds = time.monotonic() - began
+        return report
+
+    def _client(self) -> KafkaConsumer:
+        settings, limits = self._settings, self._settings.limits
+        return KafkaConsumer(
             bootstrap_servers=settings.bootstrap,
             group_id=settings.group_id,
             enable_auto_commit=False,
@@ -158,16 +176,38 @@ class _Loop:
             heartbeat_interval_ms=int(limits.session_timeout * 200),
             **settings.client,
         )
-        partitions = [
-            TopicPartition(t, p) for t in topics for p in sorted(self._consumer.partitions_for_topic(t) or ())
-        ]
-        if self._to_end:
-            self._goal = self._ends(partitions)
-        self._listener = _Assignment(self._consumer)
-        self._consumer.subscribe(topics, listener=self._listener)
-        self._poll_until_done()
-        report.seconds = time.monotonic() - began
-        return report
+
+    def _join_again(self) -> None:
+        """Replace a client that no longer gets anywhere: kafka-python 3.0.12 can lose a join and then stays out for good."""
+        worker, old = self._worker, self._consumer
+        assert worker is not None and old is not None
+        with contextlib.suppress(KafkaError):
+            consumer = self._client()
+            for partition in self._open:
+                worker.drop(partition)
+            self._open.clear()
+            self._held = False
+            self._listener = _Assignment(consumer)
+            self._consumer = consumer
+            consumer.subscribe(self._topics, listener=self._listener)
+            old.close(autocommit=False, timeout_ms=1000)
+
+    def _bound_silence(self) -> None:
+        """Until the end is reached, silence is bounded: join again once, then say that the broker does not answer."""
+        limits, worker = self._settings.limits, self._worker
+        assert worker is not None
+        now = time.monotonic()
+        if self._held or not worker.idle:
+            self._heard = now
+        silent, patience = now - self._heard, limits.session_timeout + 5
+        if silent > patience and not self._joined_again:
+            self._joined_again = True
+            self._join_again()
+        elif silent > patience + limits.broker_timeout:
+            raise BrokerUnavailable(
+                f"{self._settings.bootstrap}: nothing read for {silent:.0f} s although {self._remaining()} messages are left; "
+                "check the broker, then start again: the run continues where it was"
+            )
 
     def _describe(self) -> set[str]:
         """Learn cluster id and topic ids; returns the topics that do not exist."""
@@ -189,13 +229,13 @@ class _Loop:
         return dict(self._consumer.end_offsets(partitions, timeout_ms=timeout))
 
     def _poll_until_done(self) -> None:
-        consumer, worker, listener = self._consumer, self._worker, self._listener
-        assert consumer is not None and worker is not None and listener is not None
+        worker = self._worker
+        assert self._consumer is not None and worker is not None
         limits = self._settings.limits
         next_commit = time.monotonic() + limits.commit_interval
-        first = time.monotonic()
+        first = self._heard = time.monotonic()
         while not self._stop.is_set():
-            polled = consumer.poll(timeout_ms=200)
+            polled = self._consumer.poll(timeout_ms=200)
             worker.check()
             self._rebalanced()
             for partition, records in polled.items():
@@ -208,8 +248,10 @@ class _Loop:
                 next_commit = time.monotonic() + limits.commit_interval
                 if self._progress is not None:
                     self._progress(Progress(sum(c.read for c in self._counts.values()), self._remaining()))
-            if self._to_end and self._reached_goal(first):
-                break
+            if self._to_end:
+                if self._reached_goal(first):
+                    break
+                self._bound_silence()
         if self._stop.is_set():
             return
         worker.drain(600)
@@ -252,7 +294,8 @@ class _Loop:
             values=values,
             next_offset=self._consumer.position(partition) or records[-1].offset + 1,
         )
-        self._moved[partition] = time.monotonic()
+        self._moved[partition] = self._heard = time.monotonic()
+        self._joined_again = False
         self._worker.feed(partition, batch, sum(len(value) for value in values if value is not None))
 
     def _rebalanced(self) -> None:
@@ -283,7 +326,7 @@ class _Loop:
             if not settings.new_topic:
                 raise ContinuityError(
                     f"topic {partition.topic} was created again (id {topic_id}, on disk {sorted(other - {topic_id})[0]}): "
-                    "start with new_topic to read it beside the old windows"
+                    "start with --new-topic to read it beside the old windows"
                 )
             store = PartitionStore(settings.data_dir, identity, length).scan(new_folder=True)
             if note and note["t"] != topic_id:
@@ -297,7 +340,7 @@ class _Loop:
         if start < log_start and not settings.accept_gap:
             raise ContinuityError(
                 f"{partition.topic}[{partition.partition}]: offsets {start} to {log_start - 1} were removed by retention before "
-                "they were read: start with accept_gap to go on without them"
+                "they were read: start with --accept-gap to go on without them"
             )
         if start > log_end or settled > log_end:
             raise ContinuityError(
@@ -310,7 +353,7 @@ class _Loop:
         windows = Windows(Rules.of(settings.event_time), start, largest, store.handled)
         worker.open(partition, new_lane(settings, site, store, windows, self._counts[site.name], settled))
         self._open.add(partition)
-        self._moved[partition] = time.monotonic()
+        self._moved[partition] = self._heard = time.monotonic()
         consumer.seek(partition, start)
         if not self._held:
             consumer.resume(partition)

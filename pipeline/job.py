@@ -30,7 +30,7 @@ from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
 from pipeline.errors import NothingToDo
-from pipeline.intake import counts_by_site, ingest_sites
+from pipeline.intake import Consent, counts_by_site, ingest_sites
 from pipeline.judging import Judged, cut_from, judge, label_run
 from pipeline.learning import BASELINES, Learned, TrainingRows, fit_scaling, learn
 from pipeline.manifest import manifest, run_id
@@ -39,7 +39,9 @@ from pipeline.sources import Readings, WindowReadings, site_runs
 from pipeline.watch import Watch
 
 
-def run_job(config: Config, cluster: Cluster, *, watch: Watch, force: bool = False) -> RunSummary:
+def run_job(
+    config: Config, cluster: Cluster, *, watch: Watch, force: bool = False, consent: Consent = Consent()
+) -> RunSummary:
     """One complete job; returns what `summary.json` holds.
 
     Raises:
@@ -49,7 +51,7 @@ def run_job(config: Config, cluster: Cluster, *, watch: Watch, force: bool = Fal
     """
     clock = _Clock()
     with watch.step("ingesting") as step:
-        report = ingest_sites(config, cluster, progress=step.update)
+        report = ingest_sites(config, cluster, consent=consent, progress=step.update)
     counts = counts_by_site(report)
     clock.lap("ingest")
     readings = WindowReadings(config.project.data_dir, [site.name for site in config.sites])

@@ -1,6 +1,6 @@
 """Runs the job once, or again and again: periodic retraining as one long-running process.
 
-Drift triggers will call `run_once` too; nothing but the reason for starting differs.
+Drift triggers will call `Job.run` too; nothing but the reason for starting differs.
 """
 
 from __future__ import annotations
@@ -9,32 +9,35 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 from pipeline.artefacts import RunSummary
+from pipeline.cluster import connect
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
+from pipeline.intake import Consent
 from pipeline.job import run_job
 from pipeline.watch import Watch
 
 
-def run_once(config: Config, *, bootstrap: str | None, force: bool, watch: Watch) -> RunSummary:
-    """One complete job on the configured (or named) cluster. Raises as `pipeline.job.run_job`."""
-    from pipeline.cluster import connect
+@dataclass(frozen=True)
+class Job:
+    """Everything one start of the job needs: the cluster is the configured one unless `bootstrap` names another."""
 
-    with connect(config, bootstrap, watch.say) as cluster:
-        return run_job(config, cluster, watch=watch, force=force)
+    config: Config
+    watch: Watch
+    bootstrap: str | None = None
+    consent: Consent = Consent()
+    force: bool = False
+
+    def run(self) -> RunSummary:
+        """One complete job. Raises as `pipeline.job.run_job`."""
+        with connect(self.config, self.bootstrap, self.watch.say) as cluster:
+            return run_job(self.config, cluster, watch=self.watch, force=self.force, consent=self.consent)
 
 
-def run_periodically(
-    config: Config,
-    period: float,
-    *,
-    bootstrap: str | None,
-    force: bool,
-    watch: Watch,
-    on_summary: Callable[[RunSummary], None],
-) -> int:
+def run_periodically(job: Job, period: float, *, on_summary: Callable[[RunSummary], None]) -> int:
     """Run the job every `period` seconds, counted from start to start, until SIGTERM or SIGINT; returns 0 then.
 
     A job that fails is reported and tried again at the next turn, so that a broker's bad night does not end retraining.
@@ -51,13 +54,13 @@ def run_periodically(
         while True:
             started = time.monotonic()
             try:
-                on_summary(run_once(config, bootstrap=bootstrap, force=force, watch=watch))
+                on_summary(job.run())
             except NothingToDo as nothing:
-                watch.say(str(nothing))
+                job.watch.say(str(nothing))
             except Exception as error:
                 if not isinstance(getattr(error, "exit_code", None), int):
                     raise
-                watch.say(f"this run failed: {error}; next one in {period:g} s")
+                job.watch.say(f"this run failed: {error}; next one in {period:g} s")
             asked.wait(max(0.0, period - (time.monotonic() - started)))
     except KeyboardInterrupt:
         if not asked.is_set():

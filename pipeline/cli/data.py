@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
+from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant
 
 
 def register(app: typer.Typer) -> None:
@@ -79,17 +79,21 @@ def ingest(
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep reading until stopped, instead of what is there now.")
     ] = False,
+    accept_gap: AcceptGap = False,
+    new_topic: NewTopic = False,
     as_json: AsJson = False,
 ) -> None:
     """Read the sites' topics into closed windows on disk, each reading exactly once."""
     from pipeline.cluster import connect
     from pipeline.config import load_config
-    from pipeline.intake import counts_by_site, ingest_sites
+    from pipeline.intake import Consent, counts_by_site, ingest_sites
     from pipeline.tables import counts_table
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
-        report = ingest_sites(settings, cluster, follow=follow, progress=progress.update)
+        report = ingest_sites(
+            settings, cluster, follow=follow, consent=Consent(accept_gap, new_topic), progress=progress.update
+        )
     if as_json:
         print_json(report.to_dict())
     else:
@@ -106,6 +110,6 @@ def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fal
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster:
-        report = audit_topics(ingest_settings(settings, cluster, close_open=False))
+        report = audit_topics(ingest_settings(settings, cluster))
     print_json(report.to_dict()) if as_json else show(audit_table(report))
     return 0 if report.clean else 7

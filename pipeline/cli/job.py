@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, show
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, seconds
+from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, seconds
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +27,8 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Train again even if there are no new readings.")
     ] = False,
+    accept_gap: AcceptGap = False,
+    new_topic: NewTopic = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and trained; change nothing.")
     ] = False,
@@ -45,19 +47,18 @@ def run(
         print_json(planned.to_dict()) if as_json else show(planned.text())
         return 0
 
-    from pipeline.schedule import run_once, run_periodically
+    from pipeline.intake import Consent
+    from pipeline.schedule import Job, run_periodically
     from pipeline.tables import summary_text
 
     def present(summary) -> None:  # type: ignore[no-untyped-def]
         print_json(summary.to_json()) if as_json else show(summary_text(summary))
 
-    watch = JobWatch()
+    job = Job(settings, JobWatch(), bootstrap, Consent(accept_gap, new_topic), force)
     if period is None:
-        present(run_once(settings, bootstrap=bootstrap, force=force, watch=watch))
+        present(job.run())
         return 0
-    return run_periodically(
-        settings, period, bootstrap=bootstrap, force=force, watch=watch, on_summary=present
-    )
+    return run_periodically(job, period, on_summary=present)
 
 
 def demo(

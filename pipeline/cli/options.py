@@ -18,6 +18,18 @@ Bootstrap = Annotated[
         "--bootstrap", metavar="HOST:PORT", help="Use this Kafka cluster instead of the configured one."
     ),
 ]
+AcceptGap = Annotated[
+    bool,
+    typer.Option(
+        "--accept-gap", help="Go on although the broker has removed readings that were not read yet."
+    ),
+]
+NewTopic = Annotated[
+    bool,
+    typer.Option(
+        "--new-topic", help="Go on although a topic was deleted and made anew; old windows are kept."
+    ),
+]
 
 
 def instant(text: str | None, option: str) -> datetime | None:
