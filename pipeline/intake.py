@@ -51,7 +51,10 @@ class Consent:
     new_topic: bool = False
 
 
-def ingest_settings(config: Config, cluster: Cluster, consent: Consent = Consent()) -> IngestSettings:
+NO_CONSENT = Consent()
+
+
+def ingest_settings(config: Config, cluster: Cluster, consent: Consent = NO_CONSENT) -> IngestSettings:
     """What ingestion is told."""
     return IngestSettings(
         sites=sites_of(config),
@@ -91,7 +94,7 @@ def ingest_sites(
     cluster: Cluster,
     *,
     follow: bool = False,
-    consent: Consent = Consent(),
+    consent: Consent = NO_CONSENT,
     progress: Callable[..., None] | None = None,
 ) -> IngestReport:
     """Ingest what is there now, or with `follow` until a signal ends it; open windows wait for their readings.

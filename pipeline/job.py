@@ -30,7 +30,7 @@ from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
 from pipeline.errors import NothingToDo
-from pipeline.intake import Consent, counts_by_site, ingest_sites
+from pipeline.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites
 from pipeline.judging import Judged, cut_from, judge, label_run
 from pipeline.learning import BASELINES, Learned, TrainingRows, fit_scaling, learn
 from pipeline.manifest import manifest, run_id
@@ -40,7 +40,7 @@ from pipeline.watch import Watch
 
 
 def run_job(
-    config: Config, cluster: Cluster, *, watch: Watch, force: bool = False, consent: Consent = Consent()
+    config: Config, cluster: Cluster, *, watch: Watch, force: bool = False, consent: Consent = NO_CONSENT
 ) -> RunSummary:
     """One complete job; returns what `summary.json` holds.
 

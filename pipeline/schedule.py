@@ -16,7 +16,7 @@ from pipeline.artefacts import RunSummary
 from pipeline.cluster import connect
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
-from pipeline.intake import Consent
+from pipeline.intake import NO_CONSENT, Consent
 from pipeline.job import run_job
 from pipeline.watch import Watch
 
@@ -28,7 +28,7 @@ class Job:
     config: Config
     watch: Watch
     bootstrap: str | None = None
-    consent: Consent = Consent()
+    consent: Consent = NO_CONSENT
     force: bool = False
 
     def run(self) -> RunSummary:
