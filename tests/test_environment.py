@@ -19,10 +19,7 @@ IMPORT_NAMES = {
     "tensorflow-cpu": "tensorflow",
     "tensorflow-federated": "tensorflow_federated",
     "kafka-python": "kafka",
-    "scikit-learn": "sklearn",
     "python-snappy": "snappy",
-    "prometheus-client": "prometheus_client",
-    "dp-accounting": "dp_accounting",
     "lz4": "lz4.frame",
     "protobuf": "google.protobuf",
 }
