@@ -5,6 +5,7 @@ import pytest
 
 from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
+from ingestion.settings import Site
 from ingestion.store import footers, read_site
 from tests.ingestion.harness import START_MS, letters, on_disk, origin, produce, reading, rows, settings_for
 
@@ -171,3 +172,19 @@ def test_a_topic_created_again_stops_the_run_until_the_operator_decides(
         ingest(settings_for(broker, site, tmp_path), until="end")
     counts = ingest(settings_for(broker, site, tmp_path, new_topic=True), until="end").sites[site]
     assert (counts.kept, counts.left_open) == (60, 40)
+
+
+def test_one_row_a_constant_sensor_and_an_unknown_one_are_kept(broker, make_topic, topic, tmp_path: Path):
+    one, constant = topic("site"), topic("site")
+    produce(broker, make_topic(1, f"iiot.{one}.telemetry.v1"), [b'{"ts": %d, "t": 1}' % START_MS])
+    same = [reading(s, values={"stuck": 5, **({"new": s} if s > 1 else {})}) for s in range(4)]
+    produce(broker, make_topic(1, f"iiot.{constant}.telemetry.v1"), same)
+    settings = settings_for(broker, one, tmp_path, close_open=True)
+    both = type(settings)(**{**settings.__dict__, "sites": (*settings.sites, Site(constant))})
+    counts = ingest(both, until="end").sites
+    assert (counts[one].kept, counts[constant].kept) == (1, 4)
+    (single,) = read_site(tmp_path, one)
+    assert single.column("asset").to_pylist() == ["k"] and single.column("t").to_pylist() == [1.0]
+    (table,) = read_site(tmp_path, constant)
+    assert table.column("stuck").to_pylist() == [5.0] * 4
+    assert table.column("new").to_pylist() == [None, None, 2.0, 3.0]
