@@ -12,8 +12,14 @@ from models.scaling import moments
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 
-@pytest.mark.parametrize("companion", ["ridge", "pca", None])
-@pytest.mark.parametrize("spec", [TcnSpec(channels=4, dilations=(1, 2)), AutoencoderSpec(widths=(8, 2))])
+@pytest.mark.parametrize(
+    ("spec", "companion"),
+    [
+        (TcnSpec(channels=4, dilations=(1, 2)), "ridge"),
+        (AutoencoderSpec(widths=(8, 2)), "pca"),
+        (AutoencoderSpec(widths=(8, 2)), None),
+    ],
+)
 def test_a_stored_detector_scores_as_before(spec, companion, tmp_path):
     runs = {"north": [plant(300, 1)], "south": [plant(300, 2) * 2]}
     scaling = {site: moments(of_site, 5).scaling() for site, of_site in runs.items()}
