@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Below this many files the pages of everybody else on the file system cost more than syncing one by one.
-_TOGETHER_FROM = 16
+_TOGETHER_FROM = 4
 
 
 class Batch:
