@@ -150,6 +150,15 @@ class MessageDecoder:
         if raw is None:
             return None
         if isinstance(raw, str):
+            if len(raw) < 32 and raw.isascii() and "_" not in raw:
+                try:
+                    found = float(raw)
+                except ValueError:
+                    pass
+                else:
+                    if found - found == 0.0:
+                        self.counts["text_number"] += 1
+                        return found
             lowered = raw.strip().lower()[:64]
             if lowered in ("true", "false"):
                 return float(lowered == "true")
@@ -250,9 +259,14 @@ class MessageDecoder:
     def _times(self, raw: list[Any]) -> pa.Array:
         """int64 ns; null where the message has no time, -1 where it has none that can be read."""
         kinds = {type(time) for time in raw}
+        if str in kinds:
+            raw = [
+                int(t) if type(t) is str and len(t) < 19 and t.isascii() and t.isdigit() else t for t in raw
+            ]
+            kinds = {type(time) for time in raw}
         if kinds == {int} and max(raw) < 2**63 and min(raw) >= -(2**63):
             times = eventtime.from_numbers(np.array(raw, dtype=np.int64), self.times)
-        elif kinds == {str} and max(map(len, raw)) <= 64 and not any(text.isdigit() for text in raw):
+        elif kinds == {str} and max(map(len, raw)) <= 64:
             times = eventtime.from_text(pa.array(raw, pa.string()), self.times)
         else:
             ns = np.full(len(raw), -1, dtype=np.int64)
