@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,22 @@ def test_a_damaged_or_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
 def test_no_site_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed, match="no site has frames"):
         run({}, tmp_path)
+
+
+def test_a_shard_smaller_than_a_batch_with_a_silent_and_a_constant_sensor_still_learns(
+    tmp_path: Path,
+) -> None:
+    shards = make_shards(tmp_path, "a")
+    values = np.sin(np.arange(12, dtype=np.float32)[:, None] + np.arange(SENSORS, dtype=np.float32))
+    values[:, 1], values[:, 2] = np.nan, 0.0
+    write_shard(Path(shards["a"].train), [values])
+    write_shard(Path(shards["a"].validation), [values])
+    began = time.perf_counter()
+    first = run(shards, tmp_path / "w", rounds=5, patience=5)
+    between = time.perf_counter()
+    again = run(shards, tmp_path / "again", rounds=5, patience=5)
+    print(f"compiled {between - began:.2f} s, shared {time.perf_counter() - between:.2f} s")
+    assert [r.frames for r in first.curve] == [5] * 5
+    assert first.curve[-1].loss < first.curve[0].loss
+    assert all(np.isfinite(weight).all() for weight in first.weights)
+    assert [r.loss for r in again.curve] == [r.loss for r in first.curve]
