@@ -162,6 +162,8 @@ def _from_protobuf(metric: Any) -> Metric:
         given = {field.name: value for field, value in metric.ListFields()}
     except UnicodeDecodeError as error:
         raise Refused("not_sparkplug", f"text is not UTF-8: {error.reason}") from None
+    if isinstance(given.get("name"), bytes):  # what the C parser gives for text that is not UTF-8
+        raise Refused("not_sparkplug", "a metric name is not UTF-8")
     value = None if given.get("is_null") else next((given[name] for name in VALUES if name in given), None)
     quality = None
     if "properties" in given:

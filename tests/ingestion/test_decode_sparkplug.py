@@ -61,12 +61,13 @@ def test_protobuf_takes_name_and_signedness_from_the_birth(tmp_path: Path) -> No
         (DATA_KEY, data(int_value=2**32 - 5)),
         (DATA_KEY, data(is_null=True, is_historical=True)),
         (DATA_KEY, b"\x12\xff\xff\xff"),
+        (BIRTH_KEY, birth("level").replace(b"level", b"l\x80vel")),
     )
     found = decoder("sparkplug", tmp_path).decode(batch)
     assert [row.get("level") for row in rows(found)] == [1.0, -5.0, None]
     assert rows(found)[1]["event_time"] == 1638223074_000_000_000
     assert found.counts["historical"] == 1
-    assert reasons(found) == [(3, "not_sparkplug")]
+    assert reasons(found) == [(3, "not_sparkplug"), (4, "not_sparkplug")]
 
 
 def test_births_survive_a_restart_and_old_offsets_keep_their_old_names(tmp_path: Path) -> None:
