@@ -13,6 +13,7 @@ import tensorflow_federated as tff
 
 from models.architectures import ArchitectureSpec, build, loss_fn
 from pipeline.datasets.frames import frames
+from pipeline.federation.adam import FusedAdam
 from pipeline.federation.settings import TrainingSettings
 
 
@@ -139,5 +140,5 @@ def for_architecture(
 
 def _optimizer(name: str, learning_rate: float) -> Any:
     if name == "adam":
-        return tff.learning.optimizers.build_adam(learning_rate)
+        return FusedAdam(learning_rate)
     return tff.learning.optimizers.build_sgdm(learning_rate)

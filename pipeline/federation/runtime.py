@@ -12,6 +12,7 @@ import tensorflow_federated as tff
 
 from pipeline.errors import TrainingFailed
 from pipeline.federation.graph import PlainGraph
+from pipeline.federation.memory import keep_freed_memory
 from pipeline.federation.process import Process
 from pipeline.federation.settings import RuntimeName
 
@@ -52,6 +53,7 @@ class InProcess:
 
     def __init__(self, process: Process) -> None:
         """Compile the process."""
+        keep_freed_memory()
         mapreduce = tff.backends.mapreduce
         # The sessions optimise the graphs; TFF's own pass before them finds nothing and prints errors.
         config = tf.compat.v1.ConfigProto()
