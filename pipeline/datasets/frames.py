@@ -102,7 +102,12 @@ def frames(
         dataset = one_epoch(tf.constant(0, tf.int64))
     else:
         dataset = tf.data.Dataset.range(epochs).flat_map(one_epoch)
-    return dataset if limit is None else dataset.take(limit)
+    dataset = dataset if limit is None else dataset.take(limit)
+    # A few dozen batches are read once: rewriting and tuning the pipeline would cost more than it saves.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
 
 
 def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:
