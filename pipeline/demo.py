@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ingestion.sitefile import SiteFile
     from pipeline.scoring.settings import ScoreReport
 
-ROUNDS = 8
+ROUNDS = 6
 """So that the demo ends within three minutes on two cores; more rounds change little on these machines."""
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "machines"
