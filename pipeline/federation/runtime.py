@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from pipeline.errors import TrainingFailed
+from pipeline.federation.form import CompiledForm
 from pipeline.federation.graph import PlainGraph
 from pipeline.federation.memory import keep_freed_memory
 from pipeline.federation.process import Process
@@ -66,35 +67,22 @@ class InProcess:
     def __init__(self, process: Process) -> None:
         """Compile the process."""
         keep_freed_memory()
-        mapreduce = tff.backends.mapreduce
-        # The sessions optimise the graphs; TFF's own pass before them finds nothing and prints errors.
-        config = tf.compat.v1.ConfigProto()
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        form = mapreduce.get_map_reduce_form_for_computation(process.learning.next, grappler_config=config)
-        self._initialize = PlainGraph(
-            mapreduce.get_state_initialization_computation(process.learning.initialize)
-        )
-        self._prepare = PlainGraph(form.prepare)
-        self._work = PlainGraph(form.work)
-        self._zero = PlainGraph(form.zero)
-        self._accumulate = PlainGraph(form.accumulate)
-        self._report = PlainGraph(form.report)
-        self._update = PlainGraph(form.update)
+        self._form = CompiledForm(process.learning.initialize, process.learning.next)
         self._evaluate = PlainGraph(process.evaluate_shard)
         self._leaves = process.weight_leaves
 
     def initialize(self) -> State:
         """See `Runtime`."""
-        return self._initialize([])
+        return self._form.initialize()
 
     def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
         """See `Runtime`."""
-        prepared = self._prepare(state)
-        total = self._zero([])
+        prepared = self._form.prepare(state)
+        updates: list[list[Any]] = []
         failed: dict[str, str] = {}
         for client, spec in specs.items():
             try:
-                update = self._work([spec, *prepared])
+                update = self._form.work(spec, prepared)
             except tf.errors.OpError as error:
                 failed[client] = f"its shard cannot be read ({type(error).__name__})"
                 continue
@@ -102,12 +90,11 @@ class InProcess:
             if not any(np.any(leaf) for leaf in update):
                 failed[client] = "its update is not finite"
                 continue
-            total = self._accumulate([*total, *update])
+            updates.append(update)
         if len(failed) == len(specs):
             return Outcome(state, float("nan"), 0, failed)
-        result = self._update([*state, *self._report(total)])
-        size = len(state)
-        return Outcome(result[:size], float(result[size]), int(result[size + 1]), failed)
+        new, measured = self._form.combine(state, updates)
+        return Outcome(new, float(measured[0]), int(measured[1]), failed)
 
     def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
         """See `Runtime`."""
@@ -122,17 +109,8 @@ class InProcess:
 
     def close(self) -> None:
         """See `Runtime`."""
-        for graph in (
-            self._initialize,
-            self._prepare,
-            self._work,
-            self._zero,
-            self._accumulate,
-            self._report,
-            self._update,
-            self._evaluate,
-        ):
-            graph.close()
+        self._form.close()
+        self._evaluate.close()
 
 
 class Native:

@@ -1,0 +1,144 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.sources.gram import GramStatistics, federated_prior
+from models.sources.pca import PcaFit
+from models.sources.ridge import RidgeFit, ridge_weights
+from pipeline.datasets.shards import ShardPaths, write_shard
+from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.federation.privacy import StatisticsNoise, gaussian_epsilon, gram_sensitivity
+from pipeline.federation.statistics import Design, federated_statistics, statistics_process
+
+SENSORS = 4
+Runs = dict[str, list[np.ndarray]]
+
+
+def sites() -> Runs:
+    """Several runs a site, one too short for a row of the design, with silent cells and values beyond the clip."""
+    random = np.random.default_rng(5)
+    found: Runs = {}
+    for site, lengths in {"a": [200, 3, 57], "b": [90], "c": [30, 31]}.items():
+        runs = [random.normal(size=(length, SENSORS)).astype(np.float32) for length in lengths]
+        runs[0][10:20, 1] = np.nan
+        runs[0][5, 2] = 9.5
+        found[site] = runs
+    return found
+
+
+def shards(folder: Path, runs: Runs) -> dict[str, ShardPaths]:
+    """The last run of a site that has several is its validation."""
+    made = {}
+    for site, each in runs.items():
+        folder.mkdir(exist_ok=True)
+        train, validation = folder / f"{site}.train.tfrecord", folder / f"{site}.validation.tfrecord"
+        write_shard(train, each[:-1] or each)
+        write_shard(validation, each[-1:] if len(each) > 1 else [])
+        made[site] = ShardPaths(str(train), str(validation), 1, 1 if len(each) > 1 else 0)
+    return made
+
+
+def total(fit: RidgeFit | PcaFit, runs: list[np.ndarray]) -> GramStatistics:
+    found = fit.summarise(runs[0], 0, len(runs[0]))
+    for run in runs[1:]:
+        found = found.plus(fit.summarise(run, 0, len(run)))
+    return found
+
+
+def close(one: np.ndarray, two: np.ndarray) -> bool:
+    return float(np.abs(one - two).max()) <= 1e-9 * float(np.abs(two).max())
+
+
+def test_the_federated_sum_is_the_centralised_one_and_solves_the_same_ridge(tmp_path: Path) -> None:
+    runs = sites()
+    fit = RidgeFit(SENSORS)
+    central = {site: total(fit, each) for site, each in runs.items()}
+    fleet = federated_statistics(shards(tmp_path, runs), Design(SENSORS))
+    expected = federated_prior(list(central.values()))
+    found = fleet.prior()
+    assert found is not None and expected is not None and found.rows == 1.0
+    assert close(found.gram, expected.gram)
+    for site, each in central.items():
+        assert close(fleet.own[site].gram, each.per_row().gram)
+        others = federated_prior([central[other] for other in runs if other != site])
+        left = fleet.prior(without=site)
+        assert others is not None and left is not None and close(left.gram, others.gram)
+    np.testing.assert_array_equal(
+        ridge_weights(found, SENSORS, 0.1).round(5), ridge_weights(expected, SENSORS, 0.1).round(5)
+    )
+
+
+def test_the_design_of_the_principal_components_is_the_one_without_past(tmp_path: Path) -> None:
+    runs = sites()
+    fleet = federated_statistics(shards(tmp_path, runs), Design(SENSORS, lags=0, clip=5.0))
+    for site, each in runs.items():
+        assert close(fleet.own[site].gram, total(PcaFit(SENSORS), each).per_row().gram)
+
+
+def test_tffs_own_runtime_gives_the_same_sum(tmp_path: Path) -> None:
+    from pipeline.federation.worker import guarded_context
+
+    made = shards(tmp_path, sites())
+    process = statistics_process(Design(SENSORS))
+    context = guarded_context()
+    try:
+        with context.install():
+            state, _ = process.next(
+                process.initialize(), [f"{p.train}\n{p.validation}" for p in made.values()]
+            )
+    finally:
+        context.close()
+    fleet = federated_statistics(made, Design(SENSORS))
+    assert state["sites"] == 3 == fleet.total.rows
+    assert close(np.asarray(state["gram"]), fleet.total.gram)
+
+
+def test_a_site_without_rows_or_shard_is_named_and_takes_no_part(tmp_path: Path) -> None:
+    runs = {**sites(), "short": [np.ones((3, SENSORS), np.float32)]}
+    made = shards(tmp_path, runs)
+    made["gone"] = dataclasses.replace(made["a"], train=str(tmp_path / "nowhere"))
+    Path(made["c"].train).write_bytes(b"not a shard " * 9)
+    fleet = federated_statistics(made, Design(SENSORS))
+    assert set(fleet.own) == {"a", "b"} and fleet.total.rows == 2
+    assert fleet.excluded["short"] == "it has no run of 4 rows"
+    assert "cannot be read" in fleet.excluded["gone"] and "cannot be read" in fleet.excluded["c"]
+    alone = federated_statistics({"b": made["b"]}, Design(SENSORS))
+    assert alone.prior(without="b") is None
+    with pytest.raises(TrainingFailed, match="short: it has no run"):
+        federated_statistics({"short": made["short"]}, Design(SENSORS))
+
+
+def test_noise_keeps_the_matrix_regular_is_drawn_once_and_tells_its_budget(tmp_path: Path) -> None:
+    made = shards(tmp_path, sites())
+    design = Design(SENSORS, largest_norm=3.0)
+    noise = StatisticsNoise(1.0, unit="row")
+    work = tmp_path / "work"
+    first = federated_statistics(made, design, noise=noise, workdir=work)
+    again = federated_statistics(made, design, noise=noise, workdir=work)
+    elsewhere = federated_statistics(made, design, noise=noise)
+    np.testing.assert_array_equal(first.total.gram, again.total.gram)
+    assert first.budget == again.budget and not np.array_equal(first.total.gram, elsewhere.total.gram)
+    plain = federated_statistics(made, design)
+    assert first.budget is not None and first.budget.unit == "row"
+    # Site c has 30 - 3 + 31 - 3 rows; a reading is in four of them, and each may turn round.
+    assert first.budget.sensitivity == pytest.approx(2 * 4 * 9 / 55)
+    assert first.budget.epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5))
+    added = first.total.gram - plain.total.gram
+    np.testing.assert_allclose(added, added.T, atol=1e-12)
+    assert np.std(np.triu(added)[np.triu_indices(len(added))]) == pytest.approx(8 * 9 / 55, rel=0.25)
+    for without in (None, "a"):
+        prior = first.prior(without)
+        assert prior is not None and np.linalg.eigvalsh(prior.gram).min() > 0
+    # One whole site weighs more than the noise of a row hides.
+    assert gram_sensitivity("site", 3.0, lags=3, fewest_rows=57) == 9.0
+    with pytest.raises(ConfigError, match="largest_norm"):
+        federated_statistics(made, Design(SENSORS), noise=noise)
+
+
+def test_no_row_is_longer_than_the_bound(tmp_path: Path) -> None:
+    made = shards(tmp_path, sites())
+    bounded = federated_statistics(made, Design(SENSORS, largest_norm=2.0))
+    for statistics in bounded.own.values():
+        assert np.trace(statistics.gram) <= 4.0 * (1 + 1e-9)
