@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingestion.mapping import by_sensor
+
 
 @dataclass
 class SiteCounts:
@@ -63,7 +65,8 @@ class SiteCounts:
             "left_open": self.left_open,
             "windows": self.windows,
             "addenda": self.addenda,
-            "repaired": dict(sorted(self.repaired.items())),
+            "repaired": {name: count for name, count in sorted(self.repaired.items()) if ":" not in name},
+            "sensors": by_sensor(self.repaired),
             "damaged_files": self.damaged_files,
         }
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingestion.errors import InputDataError
+from ingestion.mapping import SensorRule
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
@@ -77,13 +78,18 @@ class EventTimeRules:
 class DecodeRules:
     """How values become sensors. `sensors` is the declared set, empty if all are welcome; `unknown_sensors` says what then
     happens to others: `keep`, `drop` (counted) or `reject` (the message becomes a dead letter). `format` is one of
-    `ingestion.decode.FORMATS` or a user's `module:function`; `schema_registry` is a folder or an http(s) address, for Avro."""
+    `ingestion.decode.FORMATS` or a user's `module:function`; `schema_registry` is a folder or an http(s) address, for Avro.
+    `mapping` holds by site the rules of its sensors, by the names as sent; `min_quality` is the lowest OPC quality of values that
+    are kept; `states` are the text values that decoders turn into numbers (sensor -> text -> code), taken from `mapping`."""
 
     format: str = "flat"
     schema_registry: str = ""
     sensors: tuple[str, ...] = ()
     unknown_sensors: Literal["keep", "drop", "reject"] = "keep"
     max_sensors: int = 2000
+    mapping: Mapping[str, Mapping[str, SensorRule]] = field(default_factory=dict)
+    min_quality: int | None = None
+    states: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

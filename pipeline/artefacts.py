@@ -204,6 +204,7 @@ class IngestionCounts:
         dead_lettered: messages sent to the dead-letter topic.
         reasons: dead letters by reason.
         windows: window files published.
+        sensors: values dropped by the sensor mapping, sensor -> reason -> number.
     """
 
     read: int = 0
@@ -213,6 +214,7 @@ class IngestionCounts:
     dead_lettered: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     windows: int = 0
+    sensors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,22 @@ def event_time_rules(config: Config) -> EventTimeRules:
     )
 
 
+def decode_rules(config: Config) -> DecodeRules:
+    """The configured meaning of values, by site."""
+    common, rules = config.ingestion.sensors, config.ingestion
+    mapping = {
+        site.name: {name: sensor.rule() for name, sensor in {**common, **site.sensors}.items()}
+        for site in config.sites
+        if common or site.sensors
+    }
+    return DecodeRules(
+        format=rules.format,
+        schema_registry=rules.schema_registry or "",
+        mapping=mapping,
+        min_quality=rules.min_quality,
+    )
+
+
 def limits(config: Config) -> Limits:
     """The configured bounds."""
     return Limits(
@@ -63,9 +79,7 @@ def ingest_settings(config: Config, cluster: Cluster, consent: Consent = NO_CONS
         group_id=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
-        decode=DecodeRules(
-            format=config.ingestion.format, schema_registry=config.ingestion.schema_registry or ""
-        ),
+        decode=decode_rules(config),
         limits=limits(config),
         accept_gap=consent.accept_gap,
         new_topic=consent.new_topic,
@@ -130,5 +144,6 @@ def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
             dead_lettered=found["dead_lettered"],
             reasons=found["dead_lettered_by_reason"],
             windows=found["windows"],
+            sensors=found["sensors"],
         )
     return counts

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.cluster import Cluster
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
-from pipeline.intake import event_time_rules, limits, sites_of, stopped_by_signal
+from pipeline.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
 from pipeline.runs import detector_root, newest_run, run_folder
 from pipeline.scoring.settings import ScoreReport, ScoreSettings
 
@@ -55,6 +55,7 @@ def score_sites(
         start_group=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
+        decode=decode_rules(config),
         limits=limits(config),
         max_gap_s=config.dataset.max_gap if isinstance(config.dataset.max_gap, float) else None,
         hold_off_s=config.scoring.hold_off,

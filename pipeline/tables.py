@@ -31,8 +31,8 @@ def _table(title: str | None, first: str, columns: Iterable[str]) -> Table:
     return table
 
 
-def counts_table(counts: Mapping[str, IngestionCounts]) -> Table:
-    """Where every message of every site went."""
+def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
+    """Where every message of every site went, and which values the sensor mapping dropped."""
     table = _table(
         None, "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows", "why dead")
     )
@@ -40,7 +40,16 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Table:
         why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items())) or "-"
         figures = (count.read, count.kept, count.late, count.duplicate, count.dead_lettered, count.windows)
         table.add_row(site, *(f"{figure:,}" for figure in figures), why)
-    return table
+    dropped = [
+        f"{site}: {sensor}: {', '.join(f'{reason} {n:,}' for reason, n in sorted(why.items()))}"
+        for site, count in counts.items()
+        for sensor, why in sorted(count.sensors.items())
+    ]
+    if not dropped:
+        return table
+    from rich.console import Group
+
+    return Group(table, "values dropped by the sensor mapping:", *(f"  {line}" for line in dropped))
 
 
 def audit_table(report: AuditReport) -> Any:

@@ -40,6 +40,8 @@ def build_decoder(settings: IngestSettings) -> Decoder:
     Raises InputDataError for an unknown format, or a `module:function` that cannot be loaded.
     """
     name = settings.decode.format
+    if settings.decode.mapping or settings.decode.min_quality is not None:
+        return import_module("ingestion.decode.mapped").Mapped(settings)  # type: ignore[no-any-return]
     if name == "flat":
         return FlatJson(settings.decode, settings.event_time, settings.limits)
     if ":" in name:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name
+from ingestion.decode.states import States, codes_of
 
 _HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
 _LONG = 2048
@@ -58,8 +59,8 @@ def parse(values: list[bytes], hint: pa.Schema | None) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def flatten(messages: pa.Array) -> Columns:
-    """Columns of parsed messages. Raises NotColumnar for every shape that needs a decision per message."""
+def flatten(messages: pa.Array, states: States) -> Columns:
+    """Columns of parsed messages; text is a value where `states` has a code for it. Raises NotColumnar for every shape that needs a decision per message."""
     if messages.null_count:
         raise NotColumnar("null message")
     parent = np.arange(len(messages), dtype=np.int64)
@@ -83,17 +84,17 @@ def flatten(messages: pa.Array) -> Columns:
         if not pa.types.is_struct(inner.type):
             raise NotColumnar("values is not an object")
         for name, array in _children(inner).items():
-            sensors[name] = _sensor(name, array)
+            sensors[name] = _sensor(name, array, states)
     ignored = 0
     for name, array in fields.items():
         if name in OWN_FIELDS:
             continue
-        if inner is not None and inner.null_count == 0 and not _numeric(array.type):
+        if inner is not None and inner.null_count == 0 and not _numeric(array.type) and name not in states:
             ignored += len(array) - array.null_count
             continue
         if name in sensors:
             raise NotColumnar("sensor beside and inside values")
-        sensors[name] = _sensor(name, array)
+        sensors[name] = _sensor(name, array, states)
     if not sensors:
         raise NotColumnar("no sensors")
     silent = np.ones(len(parent), dtype=bool)
@@ -154,9 +155,14 @@ def _time(fields: dict[str, pa.Array]) -> pa.Array | None:
     return found[0] if found else None
 
 
-def _sensor(name: str, array: pa.Array) -> pa.Array:
+def _sensor(name: str, array: pa.Array, states: States) -> pa.Array:
     if bad_sensor_name(name):
         raise NotColumnar("bad sensor name")
+    if name in states and pa.types.is_string(array.type):
+        codes = codes_of(array, states[name])
+        if codes is None:
+            raise NotColumnar("a state without a code")
+        return codes
     if not _numeric(array.type):
         raise NotColumnar("sensor is not a number")
     return array if array.type == pa.float64() else pc.cast(array, pa.float64(), safe=False)

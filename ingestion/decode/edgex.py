@@ -49,6 +49,8 @@ class EdgeX(MessageDecoder):
 
     def _value(self, reading: dict[str, Any]) -> Any:
         kind, value = reading.get("valueType"), reading.get("value")
+        if kind == "String" and isinstance(value, str) and reading["resourceName"] in self.rules.states:
+            return value
         if kind in _NOT_NUMBERS:
             self.counts["not_a_number"] += 1
             return None

@@ -71,7 +71,7 @@ class FlatJson:
             learned = columns.hint_from(messages)
             if learned is not None:
                 messages = columns.parse(values, learned)
-        found = columns.flatten(messages)
+        found = columns.flatten(messages, self._rules.states)
         names = self._sensors | found.sensors.keys()
         strict = self._rules.sensors and self._rules.unknown_sensors == "reject"
         if len(names) > self._rules.max_sensors or (strict and not names <= set(self._rules.sensors)):

@@ -12,6 +12,7 @@ from ingestion import eventtime
 from ingestion.decode.columns import Columns
 from ingestion.decode.readings import from_columns
 from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, Refused, Row, bad_sensor_name, parse_json
+from ingestion.decode.states import code_of
 from ingestion.errors import IngestionError
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
@@ -130,7 +131,14 @@ class MessageDecoder:
                     self.counts["unknown_sensor"] += 1
                     row.dropped += 1
                     return
-        row.sensors[name] = raw if type(raw) is float and -1.7e308 < raw < 1.7e308 else self.number(raw)
+        if type(raw) is float and -1.7e308 < raw < 1.7e308:
+            row.sensors[name] = raw
+        elif isinstance(raw, str) and name in self.rules.states:
+            row.sensors[name] = code = code_of(raw, self.rules.states[name])
+            if code is None:
+                self.counts[f"unknown_state:{name}"] += 1
+        else:
+            row.sensors[name] = self.number(raw)
 
     def put_any(self, row: Row, name: str, raw: Any) -> None:
         """As `put`; a list becomes `name[0]`, `name[1]`, ..., an object is ignored and counted."""
@@ -214,7 +222,7 @@ class MessageDecoder:
         for name, raw in item.items():
             if name in OWN_FIELDS:
                 continue
-            if isinstance(raw, str) and inner is not None:
+            if isinstance(raw, str) and inner is not None and name not in self.rules.states:
                 self.counts["ignored_field"] += 1
             else:
                 self.put_any(row, str(name), raw)

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from ingestion.decode.states import code_of
 from ingestion.records import RESERVED
 from ingestion.settings import DecodeRules, Limits
 
@@ -136,7 +137,9 @@ def _row(item: Any, rules: DecodeRules, counts: Counter[str]) -> Row:
     for name, raw in item.items():
         if name in OWN_FIELDS:
             continue
-        if isinstance(raw, (dict, list)) or (isinstance(raw, str) and inner is not None):
+        if isinstance(raw, (dict, list)) or (
+            isinstance(raw, str) and inner is not None and name not in rules.states
+        ):
             counts["ignored_field"] += 1
             continue
         if name in row.sensors:
@@ -181,6 +184,11 @@ def _add(row: Row, name: str, raw: Any, rules: DecodeRules, counts: Counter[str]
             counts["unknown_sensor"] += 1
             row.dropped += 1
             return
+    if isinstance(raw, str) and name in rules.states:
+        row.sensors[name] = code = code_of(raw, rules.states[name])
+        if code is None:
+            counts[f"unknown_state:{name}"] += 1
+        return
     row.sensors[name] = _number(raw, counts)
 
 

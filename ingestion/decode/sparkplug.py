@@ -125,7 +125,11 @@ class Sparkplug(MessageDecoder):
                     poor.setdefault(moment, []).append(quality)
                 else:
                     row.quality = quality if row.quality is None else min(row.quality, quality)
-            if kind in _TEXTUAL and value is not None:
+            if (
+                kind in _TEXTUAL
+                and value is not None
+                and not (isinstance(value, str) and name in self.rules.states)
+            ):
                 self.counts["not_a_number"] += 1
                 value = None
             elif type(value) is int and kind in _SIGNED:

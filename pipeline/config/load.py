@@ -106,17 +106,19 @@ def _lines(error: ValidationError) -> list[str]:
 def _key_path(location: tuple[Any, ...]) -> list[str]:
     """The keys of a location as the user wrote them: pydantic also names the branch of a union, which we drop."""
     depth = 3 if location and location[0] == "sites" else 2
+    if len(location) >= depth and location[depth - 1] == "sensors":
+        depth += 2
     return [str(part) for part in location[:depth]]
 
 
 def _allowed(location: tuple[Any, ...]) -> list[str]:
     model: Any = Config
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or part not in model.model_fields:
             continue
         annotation = model.model_fields[part].annotation
         arguments = getattr(annotation, "__args__", None)
-        model = arguments[0] if arguments else annotation
+        model = arguments[-1] if arguments else annotation
     return sorted(model.model_fields)
 
 

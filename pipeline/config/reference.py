@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from pipeline.config.durations import Seconds, format_duration
 from pipeline.config.schema import Config
+from pipeline.config.sensors import SensorConfig
 
 _HEADER = """# Configuration reference
 
@@ -28,16 +29,18 @@ def render() -> str:
         repeated = get_origin(field.annotation) is list
         model = get_args(field.annotation)[0] if repeated else field.annotation
         assert isinstance(model, type) and issubclass(model, BaseModel)
-        parts.append(
-            f"\n## `{f'[[{name}]]' if repeated else f'[{name}]'}`\n\n{(model.__doc__ or '').strip()}\n"
-        )
-        parts.append("| key | form | default | meaning |\n| --- | --- | --- | --- |")
-        for key, info in model.model_fields.items():
-            duration = _is_duration(model, key)
-            parts.append(
-                f"| `{key}` | {_form(model, key, info)} | {_default(info, duration)} | {info.description} |"
-            )
+        parts += _section(f"[[{name}]]" if repeated else f"[{name}]", model)
+    parts += _section('[ingestion.sensors."NAME"]', SensorConfig)
     return "\n".join(parts) + "\n"
+
+
+def _section(title: str, model: type[BaseModel]) -> list[str]:
+    parts = [f"\n## `{title}`\n\n{' '.join((model.__doc__ or '').split())}\n"]
+    parts.append("| key | form | default | meaning |\n| --- | --- | --- | --- |")
+    for key, info in model.model_fields.items():
+        default = _default(info, _is_duration(model, key))
+        parts.append(f"| `{key}` | {_form(model, key, info)} | {default} | {info.description} |")
+    return parts
 
 
 def _hint(model: type[BaseModel], key: str) -> Any:
@@ -74,6 +77,12 @@ def _type_name(hint: Any) -> str:
         return " or ".join(_type_name(part) for part in arguments if part is not type(None))
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
+    if origin is dict:
+        return (
+            "table of tables"
+            if issubclass(arguments[1], BaseModel)
+            else f"table of {_type_name(arguments[1])}s"
+        )
     names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
     names["datetime"] = "date and time"
     return names.get(hint.__name__, hint.__name__)
@@ -83,7 +92,7 @@ def _default(info: FieldInfo, duration: bool) -> str:
     value = info.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "required"
-    if value is None:
+    if value is None or value in ("", {}):
         return "none"
     if duration and isinstance(value, float):
         return f"`{format_duration(value)}`"

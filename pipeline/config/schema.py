@@ -10,18 +10,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.durations import Seconds
+from pipeline.config.section import Section
+from pipeline.config.sensors import SensorConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused and values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProjectConfig(Section):
@@ -104,6 +100,9 @@ class SiteConfig(Section):
 
     name: str = Field(description="The site's id, as in its topic and in the detector.")
     topic: str | None = Field(None, description="Its telemetry topic; default `iiot.<name>.telemetry.v1`.")
+    sensors: dict[str, SensorConfig] = Field(
+        default_factory=dict, description="Sensors that this site sends in its own way; see below."
+    )
 
     @field_validator("name", "topic")
     @classmethod
@@ -155,6 +154,15 @@ class IngestionConfig(Section):
         description="For Avro: a folder with `<id>.avsc` files or the http(s) address of a schema registry.",
     )
     group: str = Field("fedplant-ingest", description="Kafka consumer group.")
+    min_quality: int | None = Field(
+        None,
+        ge=0,
+        le=255,
+        description="Lowest OPC quality that is kept, for all sensors; default: all are kept.",
+    )
+    sensors: dict[str, SensorConfig] = Field(
+        default_factory=dict, description="How single sensors are read; see below."
+    )
 
     @field_validator("time_zone")
     @classmethod

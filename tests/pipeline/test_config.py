@@ -53,6 +53,28 @@ def test_the_smallest_file_is_one_site_and_every_default(tmp_path):
         (SITE + "[kafka]\nsasl_mechanism = 'PLAIN'", "sasl_mechanism PLAIN needs security_protocol"),
         (SITE + "[kafka]\nbootstrap = 'k:1'\nsecurity_protocol = 'SASL_SSL'", "needs sasl_mechanism"),
         (SITE + "[kafka]\npassword = 'hunter2'", "kafka.password: secrets do not belong in this file"),
+        (
+            SITE + "[ingestion.sensors.'a.b']\nunit = 'frob'\nto = 'bar'",
+            "ingestion.sensors.a.b.unit = 'frob': unit 'frob' is not known; write a unit such as 'degC'",
+        ),
+        (
+            SITE + "[ingestion.sensors.t]\nunit = 'bar'\nto = 'degC'",
+            "ingestion.sensors.t: 'bar' ([mass] / [length] / [time] ** 2) cannot become 'degC' ([temperature]); allowed are",
+        ),
+        (
+            SITE + "[sites.sensors.t]\nunit = 'rpm'\nto = 'Hz'",
+            "sites.0.sensors.t: 'rpm' to 'Hz': one counts angle",
+        ),
+        (SITE + "[ingestion.sensors.t]\nunit = 'bar'", "ingestion.sensors.t: unit and to go together"),
+        (
+            SITE + "[ingestion.sensors.t]\nunti = 'bar'",
+            "ingestion.sensors.t.unti: unknown key; allowed here: max, min",
+        ),
+        (SITE + "[ingestion.sensors.t]\nmin = 3\nmax = 1", "ingestion.sensors.t: min 3 is above max 1"),
+        (
+            SITE + "[ingestion.sensors.t]\nname = 'offset'",
+            "ingestion.sensors.t: name 'offset': expected up to 256",
+        ),
         ("sites = [", "not TOML"),
     ],
 )
