@@ -74,7 +74,7 @@ def replay_folder(
             bootstrap = bootstrap or config.kafka.bootstrap
     return replay(
         files,
-        bootstrap="" if dry_run else bootstrap or _running_broker(),
+        bootstrap="" if dry_run else bootstrap or running_broker(),
         client_options=client,
         topic_for=lambda site: topics.get(site, f"iiot.{site}.telemetry.v1"),
         start=start,
@@ -87,12 +87,13 @@ def replay_folder(
     )
 
 
-def _running_broker() -> str:
+def running_broker() -> str:
+    """Address of the embedded broker that runs on this machine. Raises ConfigError."""
     from ingestion.broker import default_data_dir, status
 
     running = status(default_data_dir())
     if running is None:
         raise ConfigError(
-            "no Kafka to send to: give --bootstrap HOST:PORT or --config CONFIG, or start one with `fedplant broker start`"
+            "no Kafka is named: give --bootstrap HOST:PORT or --config CONFIG, or start one with `fedplant broker start`"
         )
     return running.bootstrap

@@ -144,6 +144,11 @@ def backtest_table(outcome: Backtest) -> Any:
     return Group(*parts)
 
 
+def plain_table(first: str, columns: Iterable[str]) -> Table:
+    """An empty table in the common style."""
+    return _table(None, first, columns)
+
+
 def verdict(evaluation: Evaluation) -> str:
     """One plain sentence: what federation bought, from the mean area under precision-recall."""
     federated, local = evaluation.mean.get(FEDERATED), evaluation.mean.get(LOCAL)

@@ -35,6 +35,7 @@ def test_every_command_that_a_page_names_exists(page, capsys):
         "backtest",
         "doctor",
         "init",
+        "inspect",
         "version",
     }
     asked = {name for name in named if name.split()[0] in known | {"broker", "config"}}

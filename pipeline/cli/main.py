@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from pipeline.cli import broker, check, data, job, results
+from pipeline.cli import broker, check, data, job, look, results
 
 app = typer.Typer(
     name="fedplant",
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (job, data, results, check):
+for group in (job, data, look, results, check):
     group.register(app)
 app.add_typer(broker.app, name="broker")
 app.add_typer(check.config_app, name="config")

@@ -51,7 +51,15 @@ def write_starter(path: Path, sites: Sequence[str], bootstrap: str) -> None:
     Raises:
       ConfigError: the file exists already or cannot be written.
     """
-    text = starter(sites, bootstrap)
+    write_new(path, starter(sites, bootstrap))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a configuration where there is none yet.
+
+    Raises:
+      ConfigError: the file exists already or cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:

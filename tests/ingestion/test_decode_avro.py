@@ -42,9 +42,9 @@ EXPECTED = {
 }
 
 
-def encoded(number: int = 5) -> bytes:
+def encoded(number: int = 5, **changed: Any) -> bytes:
     body = io.BytesIO()
-    fastavro.schemaless_writer(body, fastavro.parse_schema(SCHEMA), READING)
+    fastavro.schemaless_writer(body, fastavro.parse_schema(SCHEMA), {**READING, **changed})
     return b"\0" + number.to_bytes(4, "big") + body.getvalue()
 
 

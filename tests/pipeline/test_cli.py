@@ -32,6 +32,7 @@ def test_help_lists_every_command():
         "backtest",
         "doctor",
         "init",
+        "inspect",
         "broker",
     }
 
