@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics import Metrics
 
 FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA = "federated", "local", "centralised", "zscore", "pca"
 MODES = (FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA)
@@ -95,52 +96,6 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """How one mode did at one site, on data after training, against the labels; None is "not measurable".
-
-    Attributes:
-        auc_pr: area under precision-recall, point-wise (average precision); chance is `anomaly_share`.
-        auc_roc: area under the ROC curve, point-wise; chance is 0.5.
-        precision: share of flagged points that were truly anomalous, at the training threshold.
-        recall: share of anomalous points that were flagged, at the training threshold.
-        f1: harmonic mean of precision and recall, at the training threshold; never point-adjusted.
-        false_alarms_per_day: alarms that touch no incident, per day of data.
-        false_alarms_per_week: the same per week.
-        detection_delay: for each incident, seconds from its start to its first flagged point; None if it was missed.
-        event_recall: share of incidents with at least one flagged point.
-        flagged_share: share of all scored points above the threshold.
-        anomaly_share: share of points labelled anomalous.
-        vus_pr: volume under the precision-recall surface.
-        events: incidents in the labels.
-        rows: scored points.
-        threshold: score above which a point is flagged, from training data only.
-    """
-
-    auc_pr: float | None = None
-    auc_roc: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-    false_alarms_per_day: float | None = None
-    false_alarms_per_week: float | None = None
-    detection_delay: tuple[float | None, ...] = ()
-    event_recall: float | None = None
-    flagged_share: float | None = None
-    anomaly_share: float | None = None
-    vus_pr: float | None = None
-    events: int | None = None
-    rows: int | None = None
-    threshold: float | None = None
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "Metrics":
-        """Inverse of `asdict`."""
-        known = _known(cls, raw)
-        known["detection_delay"] = tuple(known.get("detection_delay") or ())
-        return cls(**known)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..]}`."""
 
@@ -171,7 +126,7 @@ class Evaluation:
     ) -> "Evaluation":
         """The evaluation with `mean` filled in: per mode, each figure averaged over the sites that have it.
 
-        Counts (`events`, `rows`) are summed, `detection_delay` is joined, `threshold` has no mean.
+        Counts (`events`, `rows`, `alarms`, `false_alarms`) are summed, delays joined; what is on a site's own scale has no mean.
         """
         modes = dict.fromkeys(mode for by_mode in sites.values() for mode in by_mode)
         mean = {mode: _mean([by[mode] for by in sites.values() if mode in by]) for mode in modes}
@@ -184,9 +139,9 @@ def _mean(metrics: list[Metrics]) -> Metrics:
         got = [v for v in (getattr(m, name) for m in metrics) if v is not None]
         if name == "detection_delay":
             values[name] = tuple(delay for m in metrics for delay in m.detection_delay)
-        elif name in ("events", "rows"):
+        elif name in ("events", "rows", "alarms", "false_alarms"):
             values[name] = sum(got) if got else None
-        elif name != "threshold":
+        elif name not in ("threshold", "score_quantiles"):
             got = [v for v in got if math.isfinite(v)]
             values[name] = sum(got) / len(got) if got else None
     return Metrics(**values)

@@ -89,7 +89,7 @@ def run_backtest(
         learned = learn(config, dataset, rows, wanted, workdir=folder / "training" / name, watch=watch)
         with watch.step("judging") as step:
             judged = _judged(config, files, readings, dataset)
-            evaluation = judge(learned.scorers, judged, dataset.step_ns / 1e9, step)
+            evaluation = judge(learned.scorers, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step)
         notes = (*(f"{site}: {why}" for site, why in skipped.items()), *evaluation.notes)
         outcome = Backtest(
             replace(evaluation, notes=notes),

@@ -121,7 +121,13 @@ def _train_and_export(
     with watch.step("evaluating") as step:
         # Without labels the other ways of training have nothing to be compared by; `report --labels` judges them all.
         chosen = {FEDERATED: learned.scorers[FEDERATED]}
-        evaluation = judge(chosen, _held_out(config, readings, dataset), dataset.step_ns / 1e9, step)
+        evaluation = judge(
+            chosen,
+            _held_out(config, readings, dataset),
+            dataset.step_ns / 1e9,
+            config.scoring.hold_off,
+            step,
+        )
     clock.lap("evaluate")
     assert learned.detector is not None
     with watch.step("exporting"):

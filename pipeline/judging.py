@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artefacts import Evaluation, Metrics
+from pipeline.artefacts import Evaluation
 from pipeline.datasets.run import Run
-from pipeline.evaluation.metrics import evaluate
+from pipeline.evaluation.metrics import Metrics, evaluate
 from pipeline.learning import Scorer
 from pipeline.watch import Step
 
@@ -69,9 +69,13 @@ def judge(
     scorers: Mapping[str, Mapping[str, Scorer]],
     runs: Mapping[str, Sequence[Judged]],
     step_seconds: float,
+    hold_off: float,
     step: Step | None = None,
 ) -> Evaluation:
-    """Metrics of every mode at every site; steps whose label is not known are scored but not counted against labels."""
+    """Metrics of every mode at every site; steps whose label is not known are scored but not counted against labels.
+
+    `hold_off` is in seconds, as the live scorer's: alarms are counted as an operator would be called.
+    """
     sites: dict[str, dict[str, Metrics]] = {}
     total = sum(len(by_site) for by_site in scorers.values())
     done = 0
@@ -79,14 +83,16 @@ def judge(
         for site, scorer in by_site.items():
             judged = runs.get(site, ())
             if judged:
-                sites.setdefault(site, {})[mode] = _metrics(scorer, site, judged, step_seconds)
+                sites.setdefault(site, {})[mode] = _metrics(scorer, site, judged, step_seconds, hold_off)
             done += 1
             if step is not None:
                 step.update(done, total, f"{mode} {site}")
     return Evaluation.of_sites(dict(sorted(sites.items())), tuple(_notes(sites, runs)))
 
 
-def _metrics(scorer: Scorer, site: str, judged: Sequence[Judged], step_seconds: float) -> Metrics:
+def _metrics(
+    scorer: Scorer, site: str, judged: Sequence[Judged], step_seconds: float, hold_off: float
+) -> Metrics:
     """Figures of one mode at one site; a blank step between runs keeps alarms and incidents from joining over a gap."""
     scores: list[NDArray[np.float64]] = []
     labels: list[NDArray[np.int8]] = []
@@ -100,9 +106,7 @@ def _metrics(scorer: Scorer, site: str, judged: Sequence[Judged], step_seconds: 
     known = label != UNKNOWN
     if known.any():
         score = np.where(known, score, np.nan)
-    figures = evaluate(score, label == 1 if known.any() else None, threshold, step_seconds).to_json()
-    per_day = figures["false_alarms_per_day"]
-    return Metrics.from_json({**figures, "false_alarms_per_week": None if per_day is None else 7 * per_day})
+    return evaluate(score, label == 1 if known.any() else None, threshold, step_seconds, hold_off=hold_off)
 
 
 def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[str]:

@@ -84,7 +84,7 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
         from_ns = until if until is not None else max(run.end_ns for run in runs) + 1
         parts = (cut_from(run, label_run(run, labels.get(site)), from_ns, config.model.steps) for run in runs)
         judged[site] = [part for part in parts if part is not None]
-    return judge(scorers, judged, dataset.step_ns / 1e9, step)
+    return judge(scorers, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step)
 
 
 def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:

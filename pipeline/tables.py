@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, Metrics, RunSummary
+from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, RunSummary
+from pipeline.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
@@ -120,11 +121,14 @@ def metrics_table(evaluation: Evaluation) -> Table:
     rows: tuple[tuple[str, str, int], ...] = (
         ("AUC-PR", "auc_pr", 3),
         ("AUC-ROC", "auc_roc", 3),
+        ("VUS-PR", "vus_pr", 3),
         ("precision at threshold", "precision", 3),
         ("recall at threshold", "recall", 3),
         ("F1 at threshold", "f1", 3),
         ("incidents found", "event_recall", 3),
         ("false alarms per day", "false_alarms_per_day", 2),
+        ("false alarms per week", "false_alarms_per_week", 1),
+        ("alarms per day", "alarms_per_day", 2),
         ("share of steps flagged", "flagged_share", 4),
     )
     table = _table("mean over sites", "", list(evaluation.mean))

@@ -1,53 +1,101 @@
-"""Metrics of one scored run against labels, and what can be said without labels."""
+"""Every figure of one scored stretch: against labels, and what can be said without them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.evaluation.alarms import Stretch, alarms, stretches
+from pipeline.evaluation.ranking import average_precision, roc_area
+from pipeline.evaluation.volume import vus_pr
+
+HOLD_OFF = 600.0
+"""Seconds, the live scorer's default (`scoring.hold_off`)."""
+_DAY = 86400.0
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of one run; None where a figure has no meaning (no label, one class only). Delays in seconds, None if missed."""
+    """How one detector did on one stretch of data; None is "not measurable" (no label, one class only).
 
-    auc_pr: float | None
-    auc_roc: float | None
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    false_alarms_per_day: float | None
-    detection_delay: tuple[float | None, ...]
-    event_recall: float | None
-    flagged_share: float | None
-    alarms_per_day: float | None
-    anomaly_share: float | None
-    score_quantiles: dict[str, float]
-    events: int
-    rows: int
-    threshold: float
+    An incident is an unbroken stretch of labelled steps. An alarm is what an operator is called for: flagged steps of which
+    each is at most the hold-off from the next (`pipeline.evaluation.alarms`). A false alarm overlaps no incident.
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-safe form."""
-        return {**asdict(self), "detection_delay": list(self.detection_delay)}
+    Attributes:
+        auc_pr: area under precision-recall, point-wise (average precision); chance is `anomaly_share`.
+        auc_roc: area under the ROC curve, point-wise; chance is 0.5.
+        vus_pr: volume under the precision-recall surface (`pipeline.evaluation.volume`).
+        precision: share of flagged steps that were truly anomalous, at the training threshold.
+        recall: share of anomalous steps that were flagged, at the training threshold.
+        f1: harmonic mean of precision and recall, at the training threshold; never point-adjusted.
+        event_recall: share of incidents with at least one flagged step.
+        detection_delay: for each incident, seconds from its start to its first flagged step; None if it was missed.
+        false_alarms_per_day: false alarms per day of normal data.
+        false_alarms_per_week: the same per week.
+        alarms_per_day: alarms, true or false, per day of scored data.
+        alarms: how many alarms.
+        false_alarms: how many of them were false.
+        flagged_share: share of all scored steps above the threshold.
+        false_flagged_share: share of the normal steps above the threshold, to hold against the promised false-alarm rate.
+        anomaly_share: share of steps labelled anomalous.
+        events: incidents of which a step was scored.
+        rows: scored steps.
+        threshold: score above which a step is flagged, from training data only.
+        score_quantiles: quantiles of the scores, by share.
+    """
+
+    auc_pr: float | None = None
+    auc_roc: float | None = None
+    vus_pr: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    event_recall: float | None = None
+    detection_delay: tuple[float | None, ...] = ()
+    false_alarms_per_day: float | None = None
+    false_alarms_per_week: float | None = None
+    alarms_per_day: float | None = None
+    alarms: int | None = None
+    false_alarms: int | None = None
+    flagged_share: float | None = None
+    false_flagged_share: float | None = None
+    anomaly_share: float | None = None
+    events: int | None = None
+    rows: int | None = None
+    threshold: float | None = None
+    score_quantiles: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Metrics:
+        """Inverse of `dataclasses.asdict`; keys of later versions are passed over."""
+        names = {f.name for f in fields(cls)}
+        known = {key: value for key, value in raw.items() if key in names}
+        known["detection_delay"] = tuple(known.get("detection_delay") or ())
+        known["score_quantiles"] = dict(known.get("score_quantiles") or {})
+        return cls(**known)
 
 
-def stretches(flags: ArrayLike) -> list[tuple[int, int]]:
-    """Contiguous true stretches of bool[N] as `[start, end)`."""
-    padded = np.r_[False, np.asarray(flags, bool), False].astype(np.int8)
-    edges = np.flatnonzero(np.diff(padded))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+def evaluate(
+    score: ArrayLike,
+    label: ArrayLike | None,
+    threshold: float,
+    step_seconds: float,
+    *,
+    hold_off: float = HOLD_OFF,
+) -> Metrics:
+    """Metrics of scores against labels, steps evenly spaced.
 
-
-def evaluate(score: ArrayLike, label: ArrayLike | None, threshold: float, step_seconds: float) -> Metrics:
-    """Metrics of scores float[N] (NaN: not scored, left out) against labels 0/1[N] or None, steps evenly spaced.
-
-    A false alarm is a flagged stretch that touches no incident; days are those of normal scored time. An incident none
-    of whose steps was scored is not counted.
+    Args:
+      score: float[N]; NaN was not scored and is left out of every figure.
+      label: 0/1[N], or None if nothing is known. An incident none of whose steps was scored is not counted.
+      threshold: a step is flagged when its score is above it.
+      step_seconds: time from one step to the next.
+      hold_off: seconds of silence that end an alarm.
 
     Raises:
       ValueError: scores and labels differ in length.
@@ -55,69 +103,68 @@ def evaluate(score: ArrayLike, label: ArrayLike | None, threshold: float, step_s
     values = np.asarray(score, np.float64)
     scored = ~np.isnan(values)
     flagged = scored & (values > threshold)
+    called = alarms(flagged, scored, hold_off / step_seconds)
     rows = int(scored.sum())
-    days = rows * step_seconds / 86400.0
-    kept = values[scored]
-    # No step can be interpolated towards an infinite score.
-    quantiles = {str(q): float(np.quantile(kept, q, method="lower")) for q in _QUANTILES} if rows else {}
-    empty: dict[str, Any] = {
-        "flagged_share": float(flagged.sum() / rows) if rows else None,
-        "alarms_per_day": len(stretches(flagged)) / days if rows else None,
-        "score_quantiles": {q: v for q, v in quantiles.items() if np.isfinite(v)},
+    known: dict[str, Any] = {
+        "flagged_share": _ratio(int(flagged.sum()), rows),
+        "alarms_per_day": _ratio(len(called), rows * step_seconds / _DAY),
+        "alarms": len(called),
+        "events": 0,
         "rows": rows,
         "threshold": float(threshold),
+        "score_quantiles": _quantiles(values[scored]),
     }
     if label is None:
-        return Metrics(None, None, None, None, None, None, (), None, anomaly_share=None, events=0, **empty)
+        return Metrics(**known)
     truth = np.asarray(label).astype(bool)
     if truth.shape != values.shape:
         raise ValueError(f"{values.shape} scores but {truth.shape} labels; they must be of equal length")
+    return Metrics(**known | _against(values, scored, flagged, truth, called, step_seconds))
+
+
+def _against(
+    values: NDArray[np.float64],
+    scored: NDArray[np.bool_],
+    flagged: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    called: list[Stretch],
+    step_seconds: float,
+) -> dict[str, Any]:
+    """The figures that need labels."""
     incidents = [(a, b) for a, b in stretches(truth) if scored[a:b].any()]
     delays = tuple(
         float(np.argmax(flagged[a:b]) * step_seconds) if flagged[a:b].any() else None for a, b in incidents
     )
-    hits = int((flagged & truth).sum())
-    alarms, positives = int(flagged.sum()), int((scored & truth).sum())
-    normal_days = (rows - positives) * step_seconds / 86400.0
-    false = sum(not truth[a:b].any() for a, b in stretches(flagged))
-    precision = hits / alarms if alarms else None
-    recall = hits / positives if positives else None
-    return Metrics(
-        auc_pr=average_precision(kept, truth[scored]),
-        auc_roc=roc_area(kept, truth[scored]),
-        precision=precision,
-        recall=recall,
-        f1=2 * hits / (alarms + positives) if positives else None,
-        false_alarms_per_day=false / normal_days if normal_days > 0 else None,
-        detection_delay=delays,
-        event_recall=sum(d is not None for d in delays) / len(delays) if delays else None,
-        anomaly_share=positives / rows if rows else None,
-        events=len(incidents),
-        **empty,
-    )
+    hits, taken = int((flagged & truth).sum()), int(flagged.sum())
+    rows, positives = int(scored.sum()), int((scored & truth).sum())
+    normal = rows - positives
+    false = sum(not truth[a:b].any() for a, b in called)
+    per_day = _ratio(false, normal * step_seconds / _DAY)
+    return {
+        "auc_pr": average_precision(values[scored], truth[scored]),
+        "auc_roc": roc_area(values[scored], truth[scored]),
+        "vus_pr": vus_pr(values, truth),
+        "precision": _ratio(hits, taken),
+        "recall": _ratio(hits, positives),
+        "f1": 2 * hits / (taken + positives) if positives else None,
+        "event_recall": _ratio(sum(delay is not None for delay in delays), len(delays)),
+        "detection_delay": delays,
+        "false_alarms_per_day": per_day,
+        "false_alarms_per_week": None if per_day is None else 7 * per_day,
+        "false_alarms": false,
+        "false_flagged_share": _ratio(taken - hits, normal),
+        "anomaly_share": _ratio(positives, rows),
+        "events": len(incidents),
+    }
 
 
-def average_precision(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Area under the precision-recall curve as a step sum; None without an anomaly. Ties count as one."""
-    positives = int(truth.sum())
-    if positives == 0:
-        return None
-    hits, taken = _cumulative(score, truth)
-    gained = np.diff(np.r_[0, hits])
-    return float((gained * hits / taken).sum() / positives)
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
 
 
-def roc_area(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve; None unless both classes are there."""
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if positives == 0 or negatives == 0:
-        return None
-    hits, taken = _cumulative(score, truth)
-    return float(np.trapz(np.r_[0, hits] / positives, np.r_[0, taken - hits] / negatives))
-
-
-def _cumulative(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """True positives and flagged points at each distinct score, from the highest down."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.r_[np.flatnonzero(score[order][:-1] != score[order][1:]), len(score) - 1]
-    return np.cumsum(truth[order])[ends], ends + 1
+def _quantiles(kept: NDArray[np.float64]) -> dict[str, float]:
+    """Finite quantiles; no step is interpolated towards an infinite score."""
+    if len(kept) == 0:
+        return {}
+    found = {str(q): float(np.quantile(kept, q, method="lower")) for q in _QUANTILES}
+    return {q: value for q, value in found.items() if np.isfinite(value)}

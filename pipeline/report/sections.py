@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artefacts import CENTRALISED, FEDERATED, MODES, Curves, Evaluation, Metrics, RunSummary
+from pipeline.artefacts import CENTRALISED, FEDERATED, MODES, Curves, Evaluation, RunSummary
+from pipeline.evaluation.metrics import Metrics
 from pipeline.report.charts import learning_curve
 from pipeline.report.scale import duration, number, percent
 from pipeline.report.words import METRIC_WORDS, MODE_NAMES

@@ -9,7 +9,8 @@ from html import escape
 
 import numpy as np
 
-from pipeline.artefacts import FEDERATED, LOCAL, Evaluation, Metrics, RunSummary
+from pipeline.artefacts import FEDERATED, LOCAL, Evaluation, RunSummary
+from pipeline.evaluation.metrics import Metrics
 from pipeline.report.collect import SiteView
 from pipeline.report.scale import duration, number, percent
 
@@ -31,6 +32,11 @@ METRIC_WORDS: Sequence[tuple[str, str, str]] = (
         "auc_roc",
         "Separation (AUC-ROC)",
         "How often a random anomalous point scores above a random normal one. 1 is perfect, 0.5 is guessing.",
+    ),
+    (
+        "vus_pr",
+        "Quality with slack (VUS-PR)",
+        "As the first figure, but answering a few steps before or after a labelled incident still counts in part.",
     ),
     (
         "precision",

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline.evaluation.metrics import evaluate, stretches
+from pipeline.artefacts import Evaluation
+from pipeline.evaluation.metrics import evaluate
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=60))
@@ -17,7 +18,7 @@ def test_areas_equal_scikit_learn_with_ties(points):
         assert found.auc_pr == pytest.approx(average_precision_score(label, score))
         if not label.all():
             assert found.auc_roc == pytest.approx(roc_auc_score(label, score))
-    json.dumps(found.to_json(), allow_nan=False)
+    json.dumps(Evaluation({"s": {"m": found}}).to_json(), allow_nan=False)
 
 
 def test_hand_computed_run():
@@ -40,6 +41,16 @@ def test_one_class_no_labels_and_nothing_scored_have_no_figure_instead_of_a_wron
     assert evaluate([np.nan, np.nan], [0, 1], 1.0, 60.0).rows == 0
 
 
-def test_stretches_are_half_open():
-    assert stretches([1, 1, 0, 1]) == [(0, 2), (3, 4)]
-    assert stretches([]) == []
+def test_flags_within_the_hold_off_are_one_alarm_and_true_if_it_overlaps_an_incident():
+    score = np.zeros(1440)
+    score[[10, 12, 14, 100, 300, 305, 700]] = 2.0
+    label = np.zeros(1440)
+    label[302:304] = 1
+    found = evaluate(score, label, 1.0, 60.0)
+    # 10, 12 and 14 lie within ten minutes of each other; the alarm of 300 and 305 holds the incident between its flags.
+    assert (found.alarms, found.false_alarms) == (4, 3)
+    assert found.false_alarms_per_day == pytest.approx(3 * 1440 / 1438)
+    assert found.false_alarms_per_week == pytest.approx(7 * 3 * 1440 / 1438)
+    assert found.false_flagged_share == pytest.approx(7 / 1438)
+    assert found.event_recall == 0
+    assert evaluate(score, label, 1.0, 60.0, hold_off=60.0).alarms == 7

@@ -12,7 +12,6 @@ from pipeline.artefacts import (
     Curves,
     Evaluation,
     IngestionCounts,
-    Metrics,
     RoundRecord,
     RunSummary,
     read_curves,
@@ -20,6 +19,7 @@ from pipeline.artefacts import (
     read_summary,
     write_json,
 )
+from pipeline.evaluation.metrics import Metrics
 
 
 def test_curves_survive_the_round_trip(tmp_path):

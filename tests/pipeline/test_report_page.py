@@ -18,12 +18,12 @@ from pipeline.artefacts import (
     Curves,
     Evaluation,
     IngestionCounts,
-    Metrics,
     RoundRecord,
     RunSummary,
     write_json,
 )
 from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics import Metrics
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
 from pipeline.report.scale import even_ticks
