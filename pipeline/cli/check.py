@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def doctor(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = False) -> int:
     """Check configuration, broker, topics, rights, disk and versions; each finding says what to do."""
-    from pipeline.checkup import check_up
-    from pipeline.tables import findings_table
+    from pipeline.cli.tables import findings_table
+    from pipeline.doctor.checkup import check_up
 
     findings = check_up(config, bootstrap)
     failed = any(finding.status == "fail" for finding in findings)

@@ -46,7 +46,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send recorded sensor data to each site's topic, as the plants' gateways would. Labels are never sent."""
-    from pipeline.plants import replay_folder, speed_factor
+    from pipeline.streams.plants import replay_folder, speed_factor
 
     factor = speed_factor(speed)
     if processes not in ("one", "per-site"):
@@ -84,10 +84,10 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Read the sites' topics into closed windows on disk, each reading exactly once."""
-    from pipeline.cluster import connect
+    from pipeline.cli.tables import counts_table
     from pipeline.config import load_config
-    from pipeline.intake import Consent, counts_by_site, ingest_sites
-    from pipeline.tables import counts_table
+    from pipeline.streams.cluster import connect
+    from pipeline.streams.intake import Consent, counts_by_site, ingest_sites
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
@@ -103,10 +103,10 @@ def ingest(
 def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = False) -> int:
     """Prove that every offset went to exactly one place. Ends with 7 if one is missing or doubled."""
     from ingestion.audit import audit as audit_topics
-    from pipeline.cluster import connect
+    from pipeline.cli.tables import audit_table
     from pipeline.config import load_config
-    from pipeline.intake import ingest_settings
-    from pipeline.tables import audit_table
+    from pipeline.streams.cluster import connect
+    from pipeline.streams.intake import ingest_settings
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster:

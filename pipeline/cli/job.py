@@ -41,15 +41,15 @@ def run(
     period = seconds(every, "--every")
     settings = load_config(config)
     if dry_run:
-        from pipeline.plan import plan
+        from pipeline.jobs.plan import plan
 
         planned = plan(settings, bootstrap)
         print_json(planned.to_dict()) if as_json else show(planned.text())
         return 0
 
-    from pipeline.intake import Consent
-    from pipeline.schedule import Job, run_periodically
-    from pipeline.tables import summary_text
+    from pipeline.cli.tables import summary_text
+    from pipeline.jobs.schedule import Job, run_periodically
+    from pipeline.streams.intake import Consent
 
     def present(summary) -> None:  # type: ignore[no-untyped-def]
         print_json(summary.to_json()) if as_json else show(summary_text(summary))
@@ -75,7 +75,7 @@ def demo(
 ) -> None:
     """Everything once, on this machine: a real Kafka, four plants, federated training, live scoring, a report."""
     from pipeline.cli.watch import JobWatch
-    from pipeline.demo import run_demo
+    from pipeline.jobs.demo import run_demo
 
     outcome = run_demo(folder, data, watch=JobWatch(), keep_broker=keep_broker)
     if as_json:

@@ -46,9 +46,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Look at a topic nobody knows yet, and print the configuration that ingests it. Leaves no trace on the cluster."""
+    from pipeline.cli.profile_text import profile_text
     from pipeline.config.starter import write_new
-    from pipeline.inspecting import inspect_topic
-    from pipeline.profile_text import profile_text
+    from pipeline.streams.inspecting import inspect_topic
 
     seen = inspect_topic(
         topic,

@@ -28,10 +28,10 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score the sites' live readings with the exported detector and send alerts to their alert topics."""
-    from pipeline.cluster import connect
+    from pipeline.cli.tables import score_table
     from pipeline.config import load_config
-    from pipeline.live import score_sites
-    from pipeline.tables import score_table
+    from pipeline.streams.cluster import connect
+    from pipeline.streams.live import score_sites
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("scoring") as progress:
@@ -53,7 +53,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
     from pipeline.config import load_config
-    from pipeline.reporting import make_report
+    from pipeline.report.making import make_report
 
     page = make_report(load_config(config), labels=labels, run_id=run, out=out, say=say)
     print_json({"report": str(page)}) if as_json else show(f"The report is {page}")
@@ -83,9 +83,9 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
-    from pipeline.backtest import run_backtest
+    from pipeline.cli.tables import backtest_table
     from pipeline.cli.watch import JobWatch
-    from pipeline.tables import backtest_table
+    from pipeline.jobs.backtest import run_backtest
 
     until = instant(train_until, "--train-until")
     assert until is not None

@@ -1,4 +1,5 @@
-"""How well scores tell incidents from normal operation: pure functions of numpy arrays, no files, no TensorFlow.
+"""How well scores tell incidents from normal operation.
 
-`metrics.evaluate` gives every figure of one scored stretch; `ranking`, `volume` and `alarms` hold what it is made of.
+`metrics.evaluate` gives every figure of one scored stretch; `ranking`, `volume` and `alarms` hold what it is made of: pure
+functions of numpy arrays. `judging` holds detectors against labelled runs.
 """

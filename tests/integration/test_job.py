@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.cli.main import run
-from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
+from tests.pipeline.streams.plants import FAULT, SETTINGS, START, plant, write_plants
 
 
 class Operator:

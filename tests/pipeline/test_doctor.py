@@ -10,7 +10,7 @@ from importlib import metadata
 import pytest
 from kafka import KafkaProducer
 
-from pipeline.doctor import Cluster, diagnose
+from pipeline.doctor.machine import Cluster, diagnose
 
 
 def by_name(findings):
@@ -19,7 +19,7 @@ def by_name(findings):
 
 def test_a_sound_machine_passes_without_importing_tensorflow(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from pipeline.doctor import diagnose\n"
+        "import sys; from pathlib import Path; from pipeline.doctor.machine import diagnose\n"
         f"found = diagnose(data_dir=Path({str(tmp_path)!r}) / 'new', embedded=True)\n"
         "assert 'tensorflow' not in sys.modules and 'tensorflow_federated' not in sys.modules\n"
         "print([f.name for f in found if f.status == 'fail'])"
@@ -48,7 +48,7 @@ def test_a_read_only_folder_is_found_by_writing(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("pipeline.doctor.os.link", refuse)
+    monkeypatch.setattr("pipeline.doctor.machine.os.link", refuse)
     finding = by_name(diagnose(data_dir=tmp_path))["data folder"]
     assert finding.status == "fail"
     assert "Read-only file system" in finding.detail
@@ -65,7 +65,7 @@ def test_an_untested_version_and_a_missing_package_are_told_apart(tmp_path, monk
             raise metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr("pipeline.doctor.metadata.version", version)
+    monkeypatch.setattr("pipeline.doctor.machine.metadata.version", version)
     found = by_name(diagnose(data_dir=tmp_path))
     assert (found["numpy"].status, found["pandas"].status) == ("warn", "fail")
     assert "2.0.1" in found["numpy"].detail
@@ -83,7 +83,7 @@ def test_nothing_listening_is_one_line_at_once(tmp_path):
 
 
 def test_a_port_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.doctor_cluster._NETWORK_SECONDS", 1.5)
+    monkeypatch.setattr("pipeline.doctor.cluster._NETWORK_SECONDS", 1.5)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         threading.Thread(target=lambda: mute.accept(), daemon=True).start()
         started = time.monotonic()
@@ -129,8 +129,8 @@ def test_a_worker_that_cannot_run_is_named(tmp_path, monkeypatch, missing):
 
     if missing == "forbidden":
         (tmp_path / "worker_binary").write_text("")
-        monkeypatch.setattr("pipeline.doctor.os.access", lambda *_: False)
-    monkeypatch.setattr("pipeline.doctor.metadata.files", lambda _name: [Located()])
+        monkeypatch.setattr("pipeline.doctor.machine.os.access", lambda *_: False)
+    monkeypatch.setattr("pipeline.doctor.machine.metadata.files", lambda _name: [Located()])
     finding = by_name(diagnose(data_dir=tmp_path))["training worker"]
     assert finding.status == "fail"
     assert ("missing" in finding.detail) == (missing == "missing")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits, Site
 from pipeline.artefacts import IngestionCounts
-from pipeline.cluster import Cluster
 from pipeline.config.schema import Config
+from pipeline.streams.cluster import Cluster
 
 if TYPE_CHECKING:
     from ingestion.counts import IngestReport

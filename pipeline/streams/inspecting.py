@@ -14,12 +14,12 @@ from typing import Any
 from ingestion.profile import Profile, SensorProfile, profile
 from ingestion.sample import take_sample
 from ingestion.settings import EventTimeRules
-from pipeline.cluster import Cluster, connect
 from pipeline.config import Config, load_config
 from pipeline.config.durations import format_duration
 from pipeline.config.schema import NAME, KafkaConfig
 from pipeline.errors import ConfigError
-from pipeline.plants import running_broker
+from pipeline.streams.cluster import Cluster, connect
+from pipeline.streams.plants import running_broker
 
 _NICE = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _STATES = range(2, 21)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.cluster import Cluster
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
-from pipeline.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
 from pipeline.runs import detector_root, newest_run, run_folder
 from pipeline.scoring.settings import ScoreReport, ScoreSettings
+from pipeline.streams.cluster import Cluster
+from pipeline.streams.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
 
 
 def model_folder(config: Config, version: int | None) -> Path:

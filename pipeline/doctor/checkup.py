@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.cluster import EMBEDDED, client_options
 from pipeline.config import Config, load_config
-from pipeline.doctor import Cluster, Finding, diagnose
+from pipeline.doctor.machine import Cluster, Finding, diagnose
 from pipeline.errors import ConfigError
-from pipeline.intake import sites_of
 from pipeline.scoring.settings import alert_topic
+from pipeline.streams.cluster import EMBEDDED, client_options
+from pipeline.streams.intake import sites_of
 
 
 def check_up(path: Path, bootstrap: str | None) -> list[Finding]:

@@ -56,10 +56,10 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
       labels: by site a frame with `timestamp`, `asset`, `label`.
     """
     from models.detector import Detector
-    from pipeline.job import dataset_settings, detector_path, training_rows
-    from pipeline.judging import cut_from, judge, label_run
+    from pipeline.datasets.sources import WindowReadings, site_runs
+    from pipeline.evaluation.judging import cut_from, judge, label_run
+    from pipeline.jobs.job import dataset_settings, detector_path, training_rows
     from pipeline.learning import BASELINES, fit_baselines
-    from pipeline.sources import WindowReadings, site_runs
 
     folder = run_folder(config, run_id)
     summary = read_summary(folder)
@@ -94,7 +94,7 @@ def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> di
       InputDataError: the folder cannot be used.
     """
     from ingestion.sitefile import read_site_dir
-    from pipeline.backtest import label_frames
+    from pipeline.jobs.backtest import label_frames
 
     frames = label_frames(read_site_dir(folder))
     missing = sorted({site.name for site in config.sites} - set(frames))

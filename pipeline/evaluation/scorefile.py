@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.detector import Detector
-from pipeline.judging import Judged
+from pipeline.evaluation.judging import Judged
 from pipeline.scoring.writer import ScoreWriter
 
 

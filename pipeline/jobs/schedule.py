@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pipeline.artefacts import RunSummary
-from pipeline.cluster import connect
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
-from pipeline.intake import NO_CONSENT, Consent
-from pipeline.job import run_job
+from pipeline.jobs.job import run_job
+from pipeline.streams.cluster import connect
+from pipeline.streams.intake import NO_CONSENT, Consent
 from pipeline.watch import Watch
 
 
@@ -32,7 +32,7 @@ class Job:
     force: bool = False
 
     def run(self) -> RunSummary:
-        """One complete job. Raises as `pipeline.job.run_job`."""
+        """One complete job. Raises as `pipeline.jobs.job.run_job`."""
         with connect(self.config, self.bootstrap, self.watch.say) as cluster:
             return run_job(self.config, cluster, watch=self.watch, force=self.force, consent=self.consent)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.doctor_cluster import Cluster, Finding, Status, look_at_cluster
+from pipeline.doctor.cluster import Cluster, Finding, Status, look_at_cluster
 
 __all__ = ["Cluster", "Finding", "diagnose"]
 

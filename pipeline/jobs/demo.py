@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts import FEDERATED, LOCAL, Evaluation, RunSummary, read_evaluation
-from pipeline.cluster import Cluster, client_options
 from pipeline.config import Config, load_config
 from pipeline.config.starter import starter
 from pipeline.errors import ConfigError
 from pipeline.runs import run_folder
+from pipeline.streams.cluster import Cluster, client_options
 from pipeline.watch import Watch
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROUNDS = 6
 """Few, so that the demo takes some three minutes on two cores; eight gave the same figures within .003."""
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "machines"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "machines"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DemoOutcome:
         """The last screen, for a person."""
         from rich.console import Group
 
-        from pipeline.tables import modes_table, verdict
+        from pipeline.cli.tables import modes_table, verdict
 
         alerts = sum(site.opened for site in self.scores.sites.values())
         return Group(
@@ -163,10 +163,10 @@ def _learn_and_score(
     watch: Watch,
 ) -> tuple[RunSummary, Evaluation, ScoreReport, Path]:
     from ingestion.replay import replay
-    from pipeline.intake import ingest_sites
-    from pipeline.job import run_job
-    from pipeline.live import score_sites
-    from pipeline.reporting import make_report
+    from pipeline.jobs.job import run_job
+    from pipeline.report.making import make_report
+    from pipeline.streams.intake import ingest_sites
+    from pipeline.streams.live import score_sites
 
     def send(title: str, start: datetime | None, end: datetime | None) -> None:
         with watch.step(title) as step:

@@ -25,17 +25,17 @@ from pipeline.artefacts import (
     read_summary,
     write_json,
 )
-from pipeline.cluster import Cluster
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
+from pipeline.datasets.sources import Readings, WindowReadings, site_runs
 from pipeline.errors import NothingToDo
-from pipeline.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites
-from pipeline.judging import Judged, cut_from, judge, label_run
+from pipeline.evaluation.judging import Judged, cut_from, judge, label_run
 from pipeline.learning import BASELINES, Learned, TrainingRows, fit_scaling, learn
 from pipeline.manifest import manifest, run_id
 from pipeline.runs import detector_root, run_folder
-from pipeline.sources import Readings, WindowReadings, site_runs
+from pipeline.streams.cluster import Cluster
+from pipeline.streams.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites
 from pipeline.watch import Watch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingestion.profile import Profile, SensorProfile
-from pipeline.tables import plain_table
+from pipeline.cli.tables import plain_table
 
 _SHOWN = 40
 

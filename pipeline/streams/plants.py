@@ -64,8 +64,8 @@ def replay_folder(
     topics: dict[str, str] = {}
     client: dict[str, object] = {}
     if config_path is not None:
-        from pipeline.cluster import client_options
         from pipeline.config import load_config
+        from pipeline.streams.cluster import client_options
 
         config = load_config(config_path)
         topics = {site.name: site.telemetry_topic for site in config.sites}

@@ -17,12 +17,12 @@ from pipeline.artefacts import MODES, Curves, Evaluation, RunSummary, write_json
 from pipeline.config import Config, SiteConfig, load_config
 from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import take_snapshot
+from pipeline.datasets.sources import FileReadings, site_runs
 from pipeline.errors import ConfigError, NothingToDo
-from pipeline.job import dataset_settings, training_rows
-from pipeline.judging import Judged, cut_from, judge, label_run
+from pipeline.evaluation.judging import Judged, cut_from, judge, label_run
+from pipeline.jobs.job import dataset_settings, training_rows
 from pipeline.learning import Learned, fit_scaling, learn
 from pipeline.manifest import manifest, run_id
-from pipeline.sources import FileReadings, site_runs
 from pipeline.watch import Watch
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _write_run(
     skipped: dict[str, str],
 ) -> None:
     """A run folder as the job makes it, with the scores of the federated detector, so that the same report reads it."""
-    from pipeline.scorefile import write_scores
+    from pipeline.evaluation.scorefile import write_scores
 
     write_json(folder / "manifest.json", outcome.manifest)
     write_json(folder / "curves.json", learned.curves)

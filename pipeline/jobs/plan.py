@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.artefacts import read_summary
-from pipeline.cluster import EMBEDDED
 from pipeline.config.schema import Config
 from pipeline.datasets.snapshot import take_snapshot
-from pipeline.job import dataset_settings, modes_of
+from pipeline.datasets.sources import WindowReadings
+from pipeline.jobs.job import dataset_settings, modes_of
 from pipeline.manifest import run_id
 from pipeline.runs import run_folder
-from pipeline.sources import WindowReadings
+from pipeline.streams.cluster import EMBEDDED
 
 
 @dataclass(frozen=True)

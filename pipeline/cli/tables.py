@@ -12,8 +12,8 @@ from pipeline.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
-    from pipeline.backtest import Backtest
-    from pipeline.doctor import Finding
+    from pipeline.doctor.machine import Finding
+    from pipeline.jobs.backtest import Backtest
     from pipeline.scoring.settings import ScoreReport
 
 _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
