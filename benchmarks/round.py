@@ -55,7 +55,10 @@ def measure(repeats: int) -> dict[str, object]:
     spec = AutoencoderSpec(widths=WIDTHS)
     with (
         tempfile.TemporaryDirectory() as name,
-        compiled(spec, settings, steps=STEPS, sensors=SENSORS, max_steps=None) as (runtime, leaves),
+        compiled(spec, settings, steps=STEPS, sensors=SENSORS, max_steps=None, population=SITES) as (
+            runtime,
+            leaves,
+        ),
     ):
         rows = [site_rows(site) for site in range(SITES)]
         paths = {f"site-{site}": str(Path(name) / f"{site}.tfrecord") for site in range(SITES)}

@@ -178,23 +178,7 @@ class _Training:
         return result
 
     def settings(self) -> TrainingSettings:
-        from pipeline.federation.settings import TrainingSettings
-
-        asked = self.config.training
-        half = max(1, self.config.model.steps // 2)
-        return TrainingSettings(
-            rounds=asked.rounds,
-            local_epochs=asked.local_epochs,
-            batch=asked.batch,
-            max_steps=asked.max_steps,
-            stride=half if asked.stride == "auto" else asked.stride,
-            client_optimizer=asked.client_optimizer,
-            client_learning_rate=asked.client_learning_rate,
-            server_learning_rate=asked.server_learning_rate,
-            patience=asked.patience,
-            min_improvement=asked.min_improvement,
-            seed=asked.seed,
-        )
+        return self.config.training.settings(self.config.model.steps)
 
     def detector(self, result: TrainingResult, sites: list[str]) -> Detector:
         return fit_detector(

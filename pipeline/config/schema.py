@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.durations import Seconds
 from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
+from pipeline.config.training import TrainingConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
@@ -228,37 +229,6 @@ class ModelConfig(Section):
                     f"steps {self.steps} must exceed the TCN's receptive field {context} (1 + 2 x sum of dilations)"
                 )
         return self
-
-
-class TrainingConfig(Section):
-    """How the sites learn together."""
-
-    rounds: int = Field(20, ge=1, le=10_000, description="Most rounds of federated averaging.")
-    local_epochs: int = Field(
-        1, ge=1, le=100, description="Passes over its own frames that a site makes per round."
-    )
-    batch: int = Field(32, ge=1, le=65_536, description="Frames per optimiser step.")
-    max_steps: int | None = Field(
-        None, ge=1, description="Most optimiser steps a site makes per round; default: all its frames."
-    )
-    stride: int | Literal["auto"] = Field(
-        "auto", description="Steps between the starts of two training frames; `auto` is half the frame."
-    )
-    client_optimizer: Literal["adam", "sgd"] = Field("adam", description="Optimiser at the sites.")
-    client_learning_rate: float = Field(1e-3, gt=0, le=10, description="Its learning rate.")
-    server_learning_rate: float = Field(
-        1.0, gt=0, le=10, description="Step along the averaged update; 1 is FedAvg."
-    )
-    patience: int = Field(
-        3, ge=1, description="Rounds without improvement of the federated validation before stopping."
-    )
-    min_improvement: float = Field(
-        0.003, ge=0, lt=1, description="Smallest relative improvement of the validation that counts."
-    )
-    seed: int = Field(1, ge=0, description="Seed of weights and shuffling.")
-    compare: bool = Field(
-        True, description="Also train local-only and centralised models, to show what federation buys."
-    )
 
 
 class DetectorConfig(Section):

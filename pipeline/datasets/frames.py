@@ -3,7 +3,7 @@
 Everything is TensorFlow graph code without `py_function`, so the same code runs eagerly, in TFF's native runtime and
 in the compiled plan of a remote site. A *spec* is the path of a shard, optionally followed by `?shuffle=<n>`: the number
 seeds the order of the frames, so that a training whose only input is a string still has a different, reproducible order
-every round. Several paths joined by a line break are read as one shard: that is how all sites become one client.
+every round; behind it may stand the files of the site's memory (`shard_spec`). Several paths joined by a line break are read as one shard: that is how all sites become one client.
 """
 
 from __future__ import annotations
@@ -15,18 +15,36 @@ import tensorflow as tf
 _ALL_RECORDS = 1 << 31
 
 
-def shard_spec(path: str | Sequence[str], *, seed: int, round_number: int) -> str:
-    """Gives the spec of a shard whose frame order is fixed by `seed` and `round_number` (both non-negative)."""
+def shard_spec(
+    path: str | Sequence[str], *, seed: int, round_number: int, recall: str = "", remember: str = ""
+) -> str:
+    """Gives the spec of a shard whose frame order is fixed by `seed` and `round_number` (both non-negative).
+
+    `remember` is the file in which the site keeps what it needs in a later round, `recall` the one it kept before.
+    """
     # Two numbers become one so that the string needs one number only; the multiplier keeps rounds of seeds apart.
     joined = path if isinstance(path, str) else "\n".join(path)
-    return f"{joined}?shuffle={seed * 1_000_003 + round_number}"
+    memory = f"&recall={recall}&remember={remember}" if remember else ""
+    return f"{joined}?shuffle={seed * 1_000_003 + round_number}{memory}"
+
+
+def spec_paths(spec: str) -> list[str]:
+    """Gives the shards that a spec names."""
+    return spec.rsplit("?shuffle=", 1)[0].split("\n")
 
 
 def _split_spec(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    path = tf.strings.regex_replace(spec, r"\?shuffle=\d+$", "")
-    number = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=(\d+))?$", r"\1")
+    path = tf.strings.regex_replace(spec, r"(?s)\?shuffle=\d+(&.*)?$", "")
+    number = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=(\d+)(&.*)?)?$", r"\1")
     number = tf.where(tf.equal(number, ""), "-1", number)
     return path, tf.strings.to_number(number, tf.int64)
+
+
+def memory_files(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gives the files `recall` and `remember` of a spec, empty where it names none."""
+    recall = tf.strings.regex_replace(spec, r"(?s)^.*?(?:&recall=(.*)&remember=.*)?$", r"\1")
+    remember = tf.strings.regex_replace(spec, r"(?s)^.*?(?:&remember=(.*))?$", r"\1")
+    return recall, remember
 
 
 def read_runs(path: tf.Tensor, sensors: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,6 +69,29 @@ def frame_starts(lengths: tf.Tensor, *, steps: int, stride: int) -> tf.Tensor:
     counts = tf.maximum(lengths - steps, -stride) // stride + 1
     first_starts = first_rows + tf.maximum(lengths - steps, 0) % stride
     return tf.ragged.range(first_starts, first_starts + counts * stride, stride).values
+
+
+def open_shard(
+    spec: tf.Tensor | str, *, sensors: int, steps: int, stride: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads a shard: its rows `float32[N, F]`, the first row of each frame `int64[M]`, and the seed of their order, -1 for time order."""
+    path, shuffle = _split_spec(tf.convert_to_tensor(spec))
+    rows, lengths = read_runs(path, sensors)
+    return rows, frame_starts(lengths, steps=steps, stride=stride), shuffle
+
+
+def frame_order(starts: tf.Tensor, shuffle: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    """Gives the frames' first rows in the order of an epoch."""
+    return tf.cond(
+        shuffle >= 0,
+        lambda: tf.random.experimental.stateless_shuffle(starts, seed=tf.stack([shuffle, epoch])),
+        lambda: starts,
+    )
+
+
+def cut_frames(rows: tf.Tensor, chosen: tf.Tensor, steps: int) -> tf.Tensor:
+    """Gives the frames `float32[B, T, F]` that begin at the rows `chosen`, `int64[B]`."""
+    return tf.gather(rows, chosen[:, tf.newaxis] + tf.range(steps, dtype=tf.int64))
 
 
 def frames(
@@ -78,23 +119,14 @@ def frames(
     Returns:
       Data set of `float32[B, T, F]`, NaN kept. Without a frame it is empty.
     """
-    path, shuffle = _split_spec(tf.convert_to_tensor(spec))
-    rows, lengths = read_runs(path, sensors)
-    starts = frame_starts(lengths, steps=steps, stride=stride)
-    number_of_frames = tf.size(starts, tf.int64)
-    batches_per_epoch = (number_of_frames + batch - 1) // batch
-    offsets = tf.range(steps, dtype=tf.int64)
+    rows, starts, shuffle = open_shard(spec, sensors=sensors, steps=steps, stride=stride)
+    batches_per_epoch = (tf.size(starts, tf.int64) + batch - 1) // batch
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.cond(
-            shuffle >= 0,
-            lambda: tf.random.experimental.stateless_shuffle(starts, seed=tf.stack([shuffle, epoch])),
-            lambda: starts,
-        )
+        order = frame_order(starts, shuffle, epoch)
 
         def one_batch(number: tf.Tensor) -> tf.Tensor:
-            chosen = order[number * batch : (number + 1) * batch]
-            return tf.gather(rows, chosen[:, tf.newaxis] + offsets)
+            return cut_frames(rows, order[number * batch : (number + 1) * batch], steps)
 
         return tf.data.Dataset.range(batches_per_epoch).map(one_batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,3 +100,51 @@ def noisy_sum(
     epsilon = gaussian_epsilon(noise.noise_multiplier, noise.delta)
     words = "Gaussian noise on the sum of Gram matrices, drawn once; each site's scaling and number of rows count as known"
     return noisy, Budget(epsilon, noise.delta, noise.unit, noise.noise_multiplier, sensitivity, words)
+
+
+def tree_sensitivity(rounds: int, took_part: Sequence[int]) -> float:
+    """Most that a site changes the nodes of a binary tree over `rounds`, in clipping norms, when it took part in those rounds.
+
+    Each node is a sum over a block of 2^h rounds in which the site counts as often as it took part. Kairouz et al. (2021),
+    "Practical and Private (Deep) Learning without Sampling or Shuffling", add noise to each node.
+    """
+    total, block = 0, 1
+    while True:
+        counts: dict[int, int] = {}
+        for number in took_part:
+            place = (number - 1) // block
+            counts[place] = counts.get(place, 0) + 1
+        total += sum(count**2 for count in counts.values())
+        if block >= rounds:
+            return float(np.sqrt(total))
+        block *= 2
+
+
+def training_budget(
+    mechanism: Literal["gaussian", "gaussian_adaptive", "tree"],
+    noise_multiplier: float,
+    delta: float,
+    took_part: Iterable[Sequence[int]],
+    rounds: int,
+) -> Budget:
+    """Give what the noise of a training promises about any one site.
+
+    Args:
+      mechanism: as configured.
+      noise_multiplier: standard deviation of the noise over the clipping norm.
+      delta: for epsilon.
+      took_part: for each site the rounds in which its update counted, from 1.
+      rounds: that there were.
+    """
+    each = [list(numbers) for numbers in took_part]
+    if mechanism == "tree":
+        sensitivity = max((tree_sensitivity(rounds, numbers) for numbers in each if numbers), default=1.0)
+        epsilon = gaussian_epsilon(noise_multiplier / sensitivity, delta)
+        words = f"tree aggregation over {rounds} rounds"
+    else:
+        times = max((len(numbers) for numbers in each), default=0)
+        sensitivity = 1.0
+        epsilon = gaussian_epsilon(noise_multiplier, delta, times=max(1, times))
+        words = f"Gaussian noise on {times} rounds, the most that a site took part in"
+    words += ", in clipping norms; nothing is gained from the choice of sites; validation losses and the exclusion of a failing site are not covered"
+    return Budget(epsilon, delta, "site", noise_multiplier, sensitivity, words)

@@ -12,9 +12,14 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from models.architectures import ArchitectureSpec, build, loss_fn
-from pipeline.datasets.frames import frames
-from pipeline.federation.adam import FusedAdam
+from pipeline.federation.aggregation.factory import aggregation
+from pipeline.federation.algorithms import ALGORITHMS, Algorithm
+from pipeline.federation.local import Amount, Frames, LocalTraining, Weighting
+from pipeline.federation.optimizers import optimizer
+from pipeline.federation.schedules import Schedule
 from pipeline.federation.settings import TrainingSettings
+
+_State = tff.learning.templates.LearningAlgorithmState
 
 
 @dataclass(frozen=True)
@@ -39,85 +44,56 @@ def build_process(
     sensors: int,
     settings: TrainingSettings,
     max_steps: int | None,
+    population: int,
 ) -> Process:
-    """Build weighted FedAvg (McMahan et al. 2017; server optimiser after Reddi et al. 2021) over shard specs.
+    """Build the configured algorithm over shard specs.
 
     Args:
       make_model: builds the Keras model on frames `float32[B, steps, sensors]`, seeded.
       steps: T.
       sensors: F.
-      settings: optimisers, batch, epochs.
+      settings: algorithm, optimisers, aggregation, batch, epochs.
       max_steps: most optimiser steps of one client in one round.
+      population: sites that there are, of which a round may have a part.
     """
     spec = tf.TensorSpec((None, steps, sensors), tf.float32)
-    keras_model = tff.learning.models.functional_model_from_keras(make_model, loss_fn, (spec, spec))
-
-    @tf.function
-    def no_metrics() -> Any:
-        return collections.OrderedDict(loss_sum=tf.constant(0.0), frames=tf.constant(0.0))
-
-    @tf.function
-    def add_metrics(state: Any, labels: Any, batch_output: Any, sample_weight: Any = None) -> Any:
-        count = tf.cast(batch_output.num_examples, tf.float32)
-        return collections.OrderedDict(
-            loss_sum=state["loss_sum"] + batch_output.loss * count, frames=state["frames"] + count
-        )
-
-    @tf.function
-    def final_metrics(state: Any) -> Any:
-        return collections.OrderedDict(
-            loss=tf.math.divide_no_nan(state["loss_sum"], state["frames"]), frames=state["frames"]
-        )
-
-    model = tff.learning.models.FunctionalModel(
-        initial_weights=keras_model.initial_weights,
-        predict_on_batch_fn=keras_model.predict_on_batch,
-        loss_fn=keras_model.loss,
-        metrics_fns=(no_metrics, add_metrics, final_metrics),
-        input_spec=(spec, spec),
+    model = tff.learning.models.functional_model_from_keras(make_model, loss_fn, (spec, spec))
+    initial, untrained = model.initial_weights
+    if untrained:
+        raise TypeError(f"a model with {len(untrained)} weights that are not trained cannot be averaged")
+    algorithm = named_algorithm(settings)
+    local = LocalTraining(
+        predict=lambda weights, frames: model.predict_on_batch((tuple(weights), ()), frames, training=True),
+        loss=lambda frames, prediction: model.loss(output=prediction, label=frames),
+        frames=Frames(steps, sensors, settings.stride, settings.batch),
+        amount=Amount(settings.local_epochs, max_steps, settings.local_steps),
+        algorithm=algorithm,
+        # MimeLite's moments are in its direction: what remains is a plain step along it.
+        optimizer=optimizer(
+            "sgd" if algorithm.needs_full_gradient else settings.client_optimizer, settings.weight_decay
+        ),
+        weighting=Weighting(
+            settings.equal_sites, float(settings.weight_cap) if settings.weighting == "capped" else None
+        ),
+        clip_gradients=settings.clip_gradients,
+        frozen=settings.frozen,
     )
-
-    def cut(path: Any, epochs: int, limit: int | None) -> tf.data.Dataset:
-        return frames(
-            path,
-            sensors=sensors,
-            steps=steps,
-            stride=settings.stride,
-            batch=settings.batch,
-            epochs=epochs,
-            limit=limit,
-        )
-
-    @tff.tensorflow.computation(np.str_)
-    def read_shard(path: Any) -> tf.data.Dataset:
-        return cut(path, settings.local_epochs, max_steps).map(lambda batch: (batch, batch))
-
-    fed_avg = tff.learning.algorithms.build_weighted_fed_avg(
-        model,
-        client_optimizer_fn=_optimizer(settings.client_optimizer, settings.client_learning_rate),
-        server_optimizer_fn=_optimizer(settings.server_optimizer, settings.server_learning_rate),
-        # An iterator in a while loop of the graph: measured shorter per call than `Dataset.reduce` (decision 5).
-        loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
+    schedule = Schedule(
+        settings.schedule,
+        settings.client_learning_rate,
+        settings.rounds,
+        settings.warmup_rounds,
+        settings.learning_rate_decay,
     )
-    learning = tff.simulation.compose_dataset_computation_with_learning_process(read_shard, fed_avg)
-    weights_type = learning.get_model_weights.type_signature.result
-
-    @tff.tensorflow.computation(weights_type, np.str_)
-    def evaluate_shard(weights: Any, path: Any) -> Any:
-        structure = (tuple(weights.trainable), tuple(weights.non_trainable))
-
-        def add(total: Any, batch: tf.Tensor) -> Any:
-            prediction = model.predict_on_batch(structure, batch, training=False)
-            count = tf.shape(batch)[0]
-            loss = model.loss(output=prediction, label=batch) * tf.cast(count, tf.float32)
-            return total[0] + loss, total[1] + tf.cast(count, tf.int64)
-
-        zero = (tf.constant(0.0), tf.constant(0, tf.int64))
-        loss_sum, count = cut(path, 1, None).reduce(zero, add)
-        return collections.OrderedDict(loss_sum=loss_sum, frames=count)
-
-    leaves = sum(len(part) for part in model.initial_weights)
-    return Process(learning, evaluate_shard, leaves)
+    specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in initial]
+    return _compose(
+        [np.asarray(weight, np.float32) for weight in initial],
+        local,
+        algorithm,
+        schedule,
+        aggregation(settings, specs, population),
+        population,
+    )
 
 
 def for_architecture(
@@ -127,6 +103,7 @@ def for_architecture(
     sensors: int,
     settings: TrainingSettings,
     max_steps: int | None,
+    population: int,
 ) -> Process:
     """Build the process of a named architecture with the settings' seed for its initial weights."""
     return build_process(
@@ -135,10 +112,138 @@ def for_architecture(
         sensors=sensors,
         settings=settings,
         max_steps=max_steps,
+        population=population,
     )
 
 
-def _optimizer(name: str, learning_rate: float) -> Any:
-    if name == "adam":
-        return FusedAdam(learning_rate)
-    return tff.learning.optimizers.build_sgdm(learning_rate)
+def named_algorithm(settings: TrainingSettings) -> Algorithm:
+    """Give the configured algorithm with its parameters."""
+    parameters: dict[str, Any] = {}
+    if settings.server_learning_rate is not None:
+        parameters["server_learning_rate"] = settings.server_learning_rate
+    if settings.algorithm == "fedprox":
+        parameters["proximal_strength"] = settings.proximal_strength
+    if settings.algorithm == "fedavgm":
+        parameters["momentum"] = settings.server_momentum
+    if settings.algorithm == "mimelite":
+        parameters["base"] = settings.client_optimizer
+    return ALGORITHMS[settings.algorithm](**parameters)
+
+
+def _compose(
+    initial: list[np.ndarray],
+    local: LocalTraining,
+    algorithm: Algorithm,
+    schedule: Schedule,
+    factory: Any,
+    population: int,
+) -> Process:
+    """Put the parts together as TFF's composer does, but over strings, and with a second message beside the update."""
+    leaves = len(initial)
+    server = algorithm.initial(initial)
+
+    @tff.tensorflow.computation
+    def initial_weights() -> Any:
+        return tff.learning.models.ModelWeights(tuple(tf.constant(weight) for weight in initial), ())
+
+    @tff.tensorflow.computation
+    def initial_server() -> Any:
+        return tf.constant(0, tf.int32), tuple(tf.constant(value) for value in server)
+
+    server_type = initial_server.type_signature.result
+
+    @tff.tensorflow.computation(initial_weights.type_signature.result, server_type)
+    def message(weights: Any, state: Any) -> Any:
+        number, held = state
+        received = algorithm.for_sites([tf.identity(value) for value in held])
+        return tuple(weights.trainable), tuple(received), schedule.at(number + 1)
+
+    @tff.tensorflow.computation(message.type_signature.result, np.str_)
+    def work(sent: Any, spec: Any) -> Any:
+        # A function graph orders what is done to the resources; the computation's own graph would not.
+        @tf.function(autograph=False)
+        def train(weights: Any, received: Any, rate: Any, where: Any) -> Any:
+            return local.train(list(weights), list(received), rate, where)
+
+        return train(tuple(sent[0]), tuple(sent[1]), sent[2], spec)
+
+    sent_back = work.type_signature.result
+    is_weighted = isinstance(factory, tff.aggregators.WeightedAggregationFactory)
+    types = (sent_back.update, sent_back.weight) if is_weighted else (sent_back.update,)
+    aggregator = factory.create(*types)
+
+    @tff.tensorflow.computation(
+        initial_weights.type_signature.result,
+        server_type,
+        sent_back.update,
+        sent_back.contribution,
+        sent_back.metrics.sites,
+    )
+    def finish(weights: Any, state: Any, update: Any, contribution: Any, sites: Any) -> Any:
+        number, held = state
+        held, new = algorithm.step(
+            list(held), list(weights.trainable), list(update), list(contribution), sites / population
+        )
+        return tff.learning.models.ModelWeights(tuple(new), ()), (number + 1, tuple(held))
+
+    @tff.tensorflow.computation(sent_back.metrics)
+    def measure(total: Any) -> Any:
+        frames = tf.cast(total["frames"], tf.float64)
+        return collections.OrderedDict(
+            loss=tf.math.divide_no_nan(total["loss_sum"], frames), frames=total["frames"]
+        )
+
+    @tff.federated_computation
+    def initialize() -> Any:
+        return tff.federated_zip(
+            _State(
+                tff.federated_eval(initial_weights, tff.SERVER),
+                tff.federated_value((), tff.SERVER),
+                tff.federated_eval(initial_server, tff.SERVER),
+                aggregator.initialize(),
+                tff.federated_value((), tff.SERVER),
+            )
+        )
+
+    @tff.federated_computation(initialize.type_signature.result, tff.FederatedType(np.str_, tff.CLIENTS))
+    def next_round(state: Any, paths: Any) -> Any:
+        sent = tff.federated_map(message, (state.global_model_weights, state.client_work))
+        done = tff.federated_map(work, (tff.federated_broadcast(sent), paths))
+        total = tff.federated_sum(done.metrics)
+        parts = (done.update, done.weight) if is_weighted else (done.update,)
+        aggregated = aggregator.next(state.aggregator, *parts)
+        if algorithm.contributes:
+            contribution = tff.federated_mean(done.contribution, done.weight)
+        else:
+            contribution = tff.federated_value((), tff.SERVER)
+        weights, server_state = tff.federated_map(
+            finish,
+            (
+                state.global_model_weights,
+                state.client_work,
+                aggregated.result,
+                contribution,
+                total.sites,
+            ),
+        )
+        new = tff.federated_zip(
+            _State(weights, state.distributor, server_state, aggregated.state, state.finalizer)
+        )
+        return tff.learning.templates.LearningProcessOutput(new, tff.federated_map(measure, total))
+
+    state_type = initialize.type_signature.result.member
+
+    @tff.tensorflow.computation(state_type)
+    def get_weights(state: Any) -> Any:
+        return state.global_model_weights
+
+    @tff.tensorflow.computation(state_type, initial_weights.type_signature.result)
+    def set_weights(state: Any, weights: Any) -> Any:
+        return _State(weights, state.distributor, state.client_work, state.aggregator, state.finalizer)
+
+    @tff.tensorflow.computation(initial_weights.type_signature.result, np.str_)
+    def evaluate_shard(weights: Any, path: Any) -> Any:
+        return local.evaluate(list(weights.trainable), path)
+
+    learning = tff.learning.templates.LearningProcess(initialize, next_round, get_weights, set_weights)
+    return Process(learning, evaluate_shard, leaves)

@@ -12,11 +12,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from pipeline.datasets.frames import spec_paths
 from pipeline.errors import TrainingFailed
+from pipeline.federation.allocator import keep_freed_memory
 from pipeline.federation.form import CompiledForm
 from pipeline.federation.graph import PlainGraph
-from pipeline.federation.memory import keep_freed_memory
 from pipeline.federation.process import Process
+from pipeline.federation.screening import diverged
 from pipeline.federation.settings import RuntimeName
 
 State = list[Any]
@@ -61,7 +63,8 @@ class Runtime(Protocol):
 class InProcess:
     """Runs the `MapReduceForm` of the process in this process: no worker, no port, no cache that grows.
 
-    Each client's work is run by itself, so a client that fails is known by name and the others are not run again.
+    Each client's work is run by itself, so a client that fails is known by name and the others are not run again. All updates of
+    a round are held until it is known which of them count.
     """
 
     def __init__(self, process: Process) -> None:
@@ -78,23 +81,40 @@ class InProcess:
     def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
         """See `Runtime`."""
         prepared = self._form.prepare(state)
-        updates: list[list[Any]] = []
+        done: dict[str, list[Any]] = {}
         failed: dict[str, str] = {}
         for client, spec in specs.items():
             try:
-                update = self._form.work(spec, prepared)
+                done[client] = self._form.work(spec, prepared)
             except tf.errors.OpError as error:
                 failed[client] = f"its shard cannot be read ({type(error).__name__})"
-                continue
-            # TFF zeroes update, weight and metrics of a client whose new weights are not finite.
-            if not any(np.any(leaf) for leaf in update):
-                failed[client] = "its update is not finite"
-                continue
-            updates.append(update)
-        if len(failed) == len(specs):
-            return Outcome(state, float("nan"), 0, failed)
-        new, measured = self._form.combine(state, updates)
-        return Outcome(new, float(measured[0]), int(measured[1]), failed)
+        # A site without a frame takes no step and says nothing.
+        worked = {client: update for client, update in done.items() if self._told(update, "steps") > 0}
+        failed.update(
+            (client, "its update is not finite")
+            for client, update in worked.items()
+            if not self._told(update, "sites")
+        )
+        norms = {
+            client: float(np.sqrt(self._told(update, "squared_norm")))
+            for client, update in worked.items()
+            if client not in failed
+        }
+        steps = {client: int(self._told(worked[client], "steps")) for client in norms}
+        failed.update(diverged(norms, steps))
+        left = {client: update for client, update in worked.items() if client not in failed}
+        while left:
+            new, (loss, frames) = self._form.combine(state, left.values())
+            if all(np.isfinite(value).all() for value in new[: self._leaves]):
+                return Outcome(new, float(loss), int(frames), failed)
+            # Finite each, not in sum: too few sites to compare, so the longest goes.
+            longest = max(left, key=lambda client: norms[client])
+            failed[longest] = f"its update diverged: its length is {norms[longest]:.3g}"
+            del left[longest]
+        return Outcome(state, float("nan"), 0, failed)
+
+    def _told(self, update: list[Any], name: str) -> float:
+        return float(update[self._form.place(name)])
 
     def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
         """See `Runtime`."""
@@ -145,18 +165,18 @@ class Native:
         return tf.nest.pack_sequence_as(self._template, list(state))
 
     def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
-        """See `Runtime`; a client whose update is not finite weighs nothing but is not named here."""
+        """See `Runtime`; a client whose update is not finite weighs nothing, but is not named, and one that diverged is not seen."""
         failed = {
             client: "its shard cannot be read (NotFoundError)"
             for client, spec in specs.items()
-            if not all(tf.io.gfile.exists(path) for path in spec.rsplit("?shuffle=", 1)[0].split("\n"))
+            if not all(tf.io.gfile.exists(path) for path in spec_paths(spec))
         }
         left = [spec for client, spec in specs.items() if client not in failed]
         if not left:
             return Outcome(state, float("nan"), 0, failed)
         with self._context.install():
             output = self._process.learning.next(self._pack(state), left)
-        metrics = output.metrics["client_work"]["train"]
+        metrics = output.metrics
         return Outcome(tf.nest.flatten(output.state), float(metrics["loss"]), int(metrics["frames"]), failed)
 
     def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:

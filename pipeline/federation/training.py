@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,9 +16,12 @@ from models.architectures import ArchitectureSpec
 from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.federation.algorithms import ALGORITHMS
 from pipeline.federation.checkpoints import Checkpoint, CheckpointStore
 from pipeline.federation.compiled import compiled
 from pipeline.federation.convergence import Convergence
+from pipeline.federation.memories import Memories
+from pipeline.federation.privacy import Budget, training_budget
 from pipeline.federation.settings import Mode, RoundResult, TrainingResult, TrainingSettings
 
 OnRound = Callable[[RoundResult], None]
@@ -38,12 +41,13 @@ def train(
 ) -> TrainingResult:
     """Train one model on the shards of all sites.
 
-    `federated`: every site is a client. `local`: the same with the one site given. `centralised`: all sites' frames,
-    each scaled by its own site's statistics, belong to one client; a round still sees every frame `local_epochs` times.
+    `federated`: every site is a client, in a round all or `sites_per_round` of them. `local`: the one site given is the only client.
+    `centralised`: all sites' frames, each scaled by its own site's statistics, belong to one client; a round still sees every frame
+    `local_epochs` times. With one client there is nothing to combine: algorithm and protection are those of plain averaging.
 
     Progress is kept in `workdir`: called again with the same arguments after an interruption it goes on with the round
     after the last finished one and gives exactly the weights of an uninterrupted training. A site whose update is not
-    finite or whose shard cannot be read is left out from then on; the others go on.
+    finite, that diverged or whose shard cannot be read is left out from then on; the others go on.
 
     Args:
       shards: by site, see `pipeline.datasets.shards`.
@@ -65,6 +69,7 @@ def train(
         raise TrainingFailed("no site has frames to train on; see why each site was excluded, then add data")
     if mode == "local" and len(shards) != 1:
         raise TrainingFailed(f"local training takes one site, got {len(shards)}; call it once for each")
+    settings = settings if mode == "federated" else alone(settings)
     max_steps = settings.max_steps
     if mode == "centralised" and max_steps is not None:
         max_steps *= len(shards)
@@ -74,19 +79,23 @@ def train(
         settings.keep_checkpoints,
     )
     validation_specs = {s: paths.validation for s, paths in shards.items() if paths.validation_frames > 0}
-    with compiled(architecture, settings, steps=steps, sensors=sensors, max_steps=max_steps) as (
-        runtime,
-        weight_leaves,
-    ):
+    memories = Memories(workdir / "memory", settings.keep_checkpoints)
+    with compiled(
+        architecture, settings, steps=steps, sensors=sensors, max_steps=max_steps, population=len(shards)
+    ) as (runtime, weight_leaves):
         curve: list[RoundResult] = []
         excluded: dict[str, str] = {}
+        remembers = ALGORITHMS[settings.algorithm].remembers
         rule = Convergence(settings.patience, settings.min_improvement)
         found = store.latest()
         if found is None:
             state, best = runtime.initialize(), []
         else:
             state, best = list(found.state), list(found.best_weights)
-            curve = [RoundResult(**entry) for entry in found.progress["curve"]]
+            curve = [
+                RoundResult(**{**entry, "took_part": tuple(entry["took_part"])})
+                for entry in found.progress["curve"]
+            ]
             excluded = dict(found.progress["excluded"])
             for result in curve:
                 rule = rule.after(result.round, result.validation)
@@ -95,9 +104,16 @@ def train(
         while len(curve) < settings.rounds and not rule.stop:
             number = len(curve) + 1
             began = time.perf_counter()
-            clients = {s: paths.train for s, paths in shards.items() if s not in excluded}
+            left = [site for site in shards if site not in excluded]
+            clients = {site: shards[site].train for site in draw(left, settings, number)}
             specs = {
-                s: shard_spec(path, seed=settings.seed, round_number=number) for s, path in clients.items()
+                site: shard_spec(
+                    path,
+                    seed=settings.seed,
+                    round_number=number,
+                    **(memories.files(site, curve, number) if remembers else {}),
+                )
+                for site, path in clients.items()
             }
             if mode == "centralised":
                 joined = shard_spec(list(clients.values()), seed=settings.seed, round_number=number)
@@ -127,8 +143,11 @@ def train(
                 sites=sites,
                 seconds=time.perf_counter() - began,
                 excluded=dict(excluded),
+                took_part=tuple(site for site in clients if site not in failed),
             )
             curve.append(result)
+            if remembers:
+                memories.drop_old(curve)
             rule = rule.after(number, validation)
             if rule.best_round == number or not best:
                 best = list(state[:weight_leaves])
@@ -143,7 +162,41 @@ def train(
         sites=tuple(site for site in shards if site not in excluded),
         excluded=excluded,
         stopped="converged" if rule.stop else "rounds",
+        privacy=_budget(settings, shards, curve),
     )
+
+
+def alone(settings: TrainingSettings) -> TrainingSettings:
+    """Give the settings for one client that holds all the data: the same steps, but nothing to combine or to protect."""
+    return replace(
+        settings,
+        algorithm="fedavg",
+        server_learning_rate=None,
+        weighting="auto",
+        sites_per_round=None,
+        aggregation="mean",
+        clip_updates=None,
+        privacy="none",
+        compression_bits=None,
+    )
+
+
+def draw(sites: Sequence[str], settings: TrainingSettings, number: int) -> list[str]:
+    """Give the sites of a round: all, or so many as are wanted, drawn by the seed and the round's number alone."""
+    if settings.sites_per_round is None or settings.sites_per_round >= len(sites):
+        return list(sites)
+    random = np.random.default_rng([settings.seed, number])
+    chosen = random.choice(len(sites), settings.sites_per_round, replace=False)
+    return [sites[place] for place in sorted(chosen)]
+
+
+def _budget(
+    settings: TrainingSettings, shards: Mapping[str, ShardPaths], curve: Sequence[RoundResult]
+) -> Budget | None:
+    if settings.privacy == "none":
+        return None
+    took_part = [[r.round for r in curve if site in r.took_part] for site in shards]
+    return training_budget(settings.privacy, settings.noise_multiplier, settings.delta, took_part, len(curve))
 
 
 def _summary(losses: Mapping[str, tuple[float, int]]) -> tuple[float | None, dict[str, float]]:
@@ -170,10 +223,12 @@ def _fingerprint(
     sensors: int,
     mode: str,
 ) -> str:
+    # More rounds go on where fewer ended, but for a learning rate that is laid out over all of them.
+    unseen = {"keep_checkpoints"} if settings.schedule == "cosine" else {"keep_checkpoints", "rounds"}
     content = {
         "shards": {site: asdict(paths) for site, paths in shards.items()},
         "architecture": architecture.to_dict(),
-        "settings": {k: v for k, v in asdict(settings).items() if k not in {"rounds", "keep_checkpoints"}},
+        "settings": {k: v for k, v in asdict(settings).items() if k not in unseen},
         "steps": steps,
         "sensors": sensors,
         "mode": mode,

@@ -55,29 +55,6 @@ def test_both_runtimes_give_the_same_weights_bit_for_bit_and_the_validation_fall
     assert last == pytest.approx(np.mean(list(plain.curve[-1].sites.values())), rel=1e-6)
 
 
-def test_the_fused_adam_takes_the_steps_of_tffs_own() -> None:
-    import tensorflow as tf
-    import tensorflow_federated as tff
-
-    from pipeline.federation.adam import FusedAdam
-
-    rng = np.random.default_rng(3)
-    shapes = ((5, 3), (3,))
-    weights = tuple(tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes)
-    specs = tf.nest.map_structure(lambda w: tf.TensorSpec(w.shape, w.dtype), weights)
-    for_each = []
-    for optimizer in (FusedAdam(0.01), tff.learning.optimizers.build_adam(0.01)):
-        random = np.random.default_rng(4)
-        state, now = optimizer.initialize(specs), weights
-        for _ in range(20):
-            gradients = tuple(tf.constant(random.normal(size=shape), tf.float32) for shape in shapes)
-            state, now = optimizer.next(state, now, gradients)
-        for_each.append(now)
-    for ours, theirs in zip(*for_each, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
-        assert np.abs(ours.numpy()).max() > 0
-
-
 def test_a_site_that_vanishes_or_diverges_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, "abc")
     write_shard(Path(shards["b"].train), [np.full((90, SENSORS), 3e38, np.float32)])

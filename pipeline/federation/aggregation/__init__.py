@@ -1,0 +1,1 @@
+"""How the sites' updates become one: mean, clipped, robust, private, compressed; TFF aggregation factories."""

@@ -1,0 +1,173 @@
+"""Aggregations against numbers worked out by hand, and against sites that lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from models.architectures import AutoencoderSpec
+from pipeline.federation.aggregation.robust import Median, MultiKrum, RobustFactory, Rule, TrimmedMean
+from pipeline.federation.privacy import gaussian_epsilon, training_budget, tree_sensitivity
+from pipeline.federation.process import for_architecture
+from pipeline.federation.runtime import InProcess
+from pipeline.federation.screening import diverged
+from pipeline.federation.settings import TrainingSettings
+from pipeline.federation.training import train
+from tests.pipeline.test_training import SENSORS, SPEC, STEPS, make_shards
+
+HONEST = np.array([[1.0, -2.0], [1.2, -2.2], [0.9, -1.8], [1.1, -2.1]], np.float32)
+RULES = {"median": Median(), "trimmed": TrimmedMean(0.2), "krum": MultiKrum(1)}
+LIES = {
+    "scaled": HONEST[0] * 1000,
+    "flipped": -HONEST[0] * 10,
+    "huge": np.array([3e38, -3e38], np.float32),
+}
+
+
+def combine(rule: Rule, updates: np.ndarray) -> np.ndarray:
+    return np.asarray(rule.combine(tf.constant(updates)))
+
+
+def test_the_rules_on_numbers_worked_out_by_hand() -> None:
+    updates = np.array([[1.0, 0.0], [2.0, 1.0], [3.0, 5.0], [4.0, 2.0], [100.0, 3.0]], np.float32)
+    np.testing.assert_allclose(combine(Median(), updates), [3.0, 2.0])
+    np.testing.assert_allclose(combine(Median(), updates[:4]), [2.5, 1.5])
+    np.testing.assert_allclose(combine(TrimmedMean(0.2), updates), [3.0, 2.0])
+    np.testing.assert_allclose(combine(TrimmedMean(0.19), updates), [22.0, 2.2])
+    # Squared distances to the two nearest: 2 + 13, 2 + 5, 10 + 17, 5 + 13, and the last far off: it alone is dropped.
+    np.testing.assert_allclose(combine(MultiKrum(1), updates), [2.5, 2.0])
+    # With three bad ones a score is the distance to the nearest: 2, 2, 10, 5: the first two stay.
+    np.testing.assert_allclose(combine(MultiKrum(3), updates), [1.5, 0.5])
+    np.testing.assert_allclose(combine(MultiKrum(1), updates[:1]), updates[0])
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("rule", RULES)
+def test_one_lying_site_moves_a_robust_rule_no_further_than_honest_sites_lie_apart(
+    rule: str, lie: str
+) -> None:
+    together = np.concatenate([HONEST, LIES[lie][np.newaxis]])
+    found = combine(RULES[rule], together)
+    assert (found >= HONEST.min(axis=0)).all() and (found <= HONEST.max(axis=0)).all()
+    assert np.abs(together.astype(np.float64).mean(axis=0) - HONEST.mean(axis=0)).max() > 1
+
+
+def test_a_site_of_weight_zero_does_not_count_in_tffs_own_runtime() -> None:
+    from pipeline.federation.worker import guarded_context
+
+    kind = tff.to_type([(np.float32, (2,)), (np.float32, (1, 1))])
+    process = RobustFactory(Median()).create(kind, tff.to_type(np.float32))
+    values = [[row, np.array([[row[0]]])] for row in HONEST[:3]] + [
+        [np.zeros(2, np.float32), np.zeros((1, 1), np.float32)]
+    ]
+    context = guarded_context()
+    try:
+        with context.install():
+            output = process.next(process.initialize(), values, [1.0, 5.0, 1.0, 0.0])
+            nobody = process.next(process.initialize(), values[:1], [0.0])
+    finally:
+        context.close()
+    np.testing.assert_allclose(output.result[0], [1.0, -2.0])
+    np.testing.assert_allclose(output.result[1], [[1.0]])
+    np.testing.assert_allclose(nobody.result[0], [0.0, 0.0])
+
+
+def test_a_poisoned_site_does_not_spoil_a_training_with_a_robust_rule(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, "abcd")
+    honest, spoiled = tmp_path / "honest", tmp_path / "spoiled"
+    settings = {"rounds": 2, "client_optimizer": "sgd", "client_learning_rate": 0.05}
+
+    def last(folder: Path, **changed: object) -> float:
+        chosen = TrainingSettings(**{**settings, **changed})  # type: ignore[arg-type]
+        result = train(shards, SPEC, chosen, steps=STEPS, sensors=SENSORS, workdir=folder)
+        found = result.curve[-1].sites
+        return float(np.mean([found[site] for site in "abc"]))
+
+    from pipeline.datasets.shards import write_shard
+
+    before = last(honest)
+    # Noise of ten scales: its gradients point anywhere, but they are not long enough to be seen as diverged.
+    random = np.random.default_rng(0).choice([-10.0, 10.0], (90, SENSORS)).astype(np.float32)
+    write_shard(Path(shards["d"].train), [random])
+    mean, median = last(spoiled / "mean"), last(spoiled / "median", aggregation="median")
+    print(f"validation of the honest sites: all honest {before:.4f}, mean {mean:.4f}, median {median:.4f}")
+    assert median < mean and median < 1.1 * before
+
+
+def test_an_update_a_hundred_times_too_long_is_named() -> None:
+    assert diverged({"a": 1.0, "b": 2.0, "c": 1.5, "d": 1e4}, dict.fromkeys("abcd", 4)) == {
+        "d": "its update diverged: 6.67e+03 times as long as a typical site's"
+    }
+    assert diverged({"a": 1.0, "b": 1e6}, dict.fromkeys("ab", 1)) == {}
+    assert diverged({"a": 1.0, "b": 2.0, "c": 90.0}, {"a": 1, "b": 1, "c": 10_000}) == {}
+    assert diverged({"a": 0.0, "b": 0.0, "c": 1.0}, dict.fromkeys("abc", 1)) == {}
+
+
+def one_round(
+    tmp_path: Path, rounds: int, spec: AutoencoderSpec = SPEC, **changed: object
+) -> tuple[list, list]:
+    """Weights before and after each round on two sites."""
+    shards = make_shards(tmp_path, "ab")
+    settings = TrainingSettings(client_optimizer="sgd", client_learning_rate=0.05, **changed)  # type: ignore[arg-type]
+    process = for_architecture(
+        spec, steps=STEPS, sensors=SENSORS, settings=settings, max_steps=None, population=2
+    )
+    runtime = InProcess(process)
+    states = [runtime.initialize()]
+    for _ in range(rounds):
+        states.append(runtime.round(states[-1], {site: paths.train for site, paths in shards.items()}).state)
+    runtime.close()
+    leaves = process.weight_leaves
+    return [np.concatenate([np.ravel(v) for v in state[:leaves]]) for state in states], states
+
+
+def test_noise_has_the_promised_size_and_updates_no_more_than_the_promised_length(tmp_path: Path) -> None:
+    # So short a clipping norm that the updates themselves cannot be seen beside the noise.
+    weights, _ = one_round(tmp_path, 5, privacy="gaussian", clip_updates=1e-3, noise_multiplier=2.0)
+    moved = np.diff(weights, axis=0)
+    # Noise of 2 clipping norms on the sum of two updates is one on their mean.
+    assert moved.std() == pytest.approx(1e-3, rel=0.1)
+    assert abs(np.corrcoef(moved[0], moved[1])[0, 1]) < 0.2
+    short, _ = one_round(tmp_path, 1, clip_updates=1e-3)
+    assert np.linalg.norm(short[1] - short[0]) <= 1e-3 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"privacy": "gaussian_adaptive", "noise_multiplier": 0.5},
+        {"privacy": "tree", "noise_multiplier": 0.5, "clip_updates": 0.1},
+        {"clip_updates": "adaptive"},
+    ],
+    ids=["adaptive noise", "tree", "adaptive clipping"],
+)
+def test_protections_with_a_memory_run_compiled(tmp_path: Path, changed: dict[str, object]) -> None:
+    weights, states = one_round(tmp_path, 2, **changed)
+    assert all(np.isfinite(w).all() for w in weights) and not np.array_equal(weights[1], weights[2])
+    assert any(not np.array_equal(one, two) for one, two in zip(states[1], states[2], strict=True))
+
+
+def test_compressed_updates_are_near_the_exact_ones(tmp_path: Path) -> None:
+    wide = AutoencoderSpec(widths=(64, 8))
+    exact, _ = one_round(tmp_path, 1, wide)
+    rough, _ = one_round(tmp_path, 1, wide, compression_bits=8)
+    error = np.linalg.norm(rough[1] - exact[1]) / np.linalg.norm(exact[1] - exact[0])
+    print(f"8 bits: relative error of the update {error:.4f}")
+    assert 0 < error < 0.05
+
+
+def test_the_budget_counts_how_often_a_site_took_part() -> None:
+    often = training_budget("gaussian", 1.0, 1e-5, [[1, 2, 3, 4], [2]], 4)
+    assert often.epsilon == pytest.approx(gaussian_epsilon(1.0, 1e-5, times=4)) and often.unit == "site"
+    # Of four rounds: leaves 1 each, pairs 2 each, the root 4.
+    assert tree_sensitivity(4, [1, 2, 3, 4]) == pytest.approx(np.sqrt(4 + 2 * 4 + 16))
+    # Once in four rounds: one node of each of three heights.
+    assert tree_sensitivity(4, [3]) == pytest.approx(np.sqrt(3))
+    rare = training_budget("tree", 1.0, 1e-5, [[3], [1]], 4)
+    assert rare.epsilon == pytest.approx(gaussian_epsilon(1 / np.sqrt(3), 1e-5))
+    # Gaussian mechanism, noise of one sensitivity, delta 1e-5: the exact epsilon is 4.38 (Balle, Wang 2018); Renyi's bound lies above.
+    assert 4.37 < gaussian_epsilon(1.0, 1e-5) < 5.0
