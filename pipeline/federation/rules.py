@@ -22,6 +22,26 @@ def check(settings: TrainingSettings) -> None:
         raise ConfigError(reason)
 
 
+def check_number(settings: TrainingSettings, sites: int) -> None:
+    """Refuse an aggregation that cannot tell a bad site apart among `sites`.
+
+    Raises:
+      ConfigError: there are too few.
+    """
+    least = fewest_sites(settings)
+    if sites < least:
+        raise ConfigError(
+            f"aggregation {settings.aggregation} needs at least {least} sites, {sites} can train; use mean, or add sites"
+        )
+
+
+def fewest_sites(settings: TrainingSettings) -> int:
+    """Sites that the aggregation needs in a round."""
+    if settings.aggregation == "krum":
+        return 2 * settings.malicious_sites + 3
+    return 1 if settings.aggregation == "mean" else 3
+
+
 def _numbers(s: TrainingSettings) -> Iterator[str]:
     for name in ("rounds", "local_epochs", "batch", "stride", "patience", "keep_checkpoints", "weight_cap"):
         if getattr(s, name) < 1:
@@ -87,12 +107,11 @@ def _protection(s: TrainingSettings, contributes: bool) -> Iterator[str]:
             f"aggregation {s.aggregation} with privacy {s.privacy}: a {s.aggregation} has no bounded sensitivity that noise could "
             "hide; use aggregation mean"
         )
-    if robust and s.sites_per_round is not None and s.sites_per_round < 3:
-        yield f"aggregation {s.aggregation} with sites_per_round {s.sites_per_round}: it needs at least 3 sites to tell one apart"
-    if s.aggregation == "krum" and s.sites_per_round is not None:
-        least = 2 * s.malicious_sites + 3
-        if s.sites_per_round < least:
-            yield f"aggregation krum with malicious_sites {s.malicious_sites}: needs sites_per_round of at least {least}"
+    if s.sites_per_round is not None and s.sites_per_round < fewest_sites(s):
+        yield (
+            f"aggregation {s.aggregation} with sites_per_round {s.sites_per_round}: it needs at least {fewest_sites(s)} sites to tell "
+            "a bad one apart"
+        )
     if s.compression_bits is not None and (robust or private):
         yield (
             f"compression_bits with aggregation {s.aggregation}, privacy {s.privacy}: rounding errors would be taken for the sites' "

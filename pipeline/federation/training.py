@@ -22,6 +22,7 @@ from pipeline.federation.compiled import compiled
 from pipeline.federation.convergence import Convergence
 from pipeline.federation.memories import Memories
 from pipeline.federation.privacy import Budget, training_budget
+from pipeline.federation.rules import check_number
 from pipeline.federation.settings import Mode, RoundResult, TrainingResult, TrainingSettings
 
 OnRound = Callable[[RoundResult], None]
@@ -60,7 +61,7 @@ def train(
       on_round: called after each round, also for rounds read back from a checkpoint.
 
     Raises:
-      ConfigError: the mode is unknown.
+      ConfigError: the mode is unknown, or there are too few sites for a robust aggregation.
       TrainingFailed: no site is given or none is left.
     """
     if mode not in get_args(Mode):
@@ -69,7 +70,10 @@ def train(
         raise TrainingFailed("no site has frames to train on; see why each site was excluded, then add data")
     if mode == "local" and len(shards) != 1:
         raise TrainingFailed(f"local training takes one site, got {len(shards)}; call it once for each")
-    settings = settings if mode == "federated" else alone(settings)
+    if mode == "federated":
+        check_number(settings, len(shards))
+    else:
+        settings = alone(settings)
     max_steps = settings.max_steps
     if mode == "centralised" and max_steps is not None:
         max_steps *= len(shards)
