@@ -97,6 +97,7 @@ class Limits:
     """Bounds on memory and time. Sizes in bytes, times in seconds.
 
     `session_timeout` is how long a killed member holds its partitions; a broker's `group.min.session.timeout.ms` bounds it below.
+    `metadata_interval` is how long partitions added to a topic may go unnoticed.
     """
 
     max_message_bytes: int = 1 << 20
@@ -106,6 +107,7 @@ class Limits:
     commit_interval: float = 1.0
     broker_timeout: float = 30.0
     session_timeout: float = 10.0
+    metadata_interval: float = 30.0
 
 
 @dataclass(frozen=True)

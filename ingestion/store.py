@@ -90,11 +90,16 @@ class PartitionStore:
         self._forms = Forms()
         self._token, self._serial = f"{os.getpid()}-{uuid.uuid4().hex[:12]}", 0
 
+    @property
+    def own_folder(self) -> Path:
+        """Where the windows of this very topic lie if an older one of its name has the plain folder."""
+        parent = self.folder.parent
+        return parent.with_name(f"{self.identity.topic}~{self.identity.topic_id}") / self.folder.name
+
     def scan(self, new_folder: bool = False) -> "PartitionStore":
         """Read every footer; remove leftovers of crashes; set damaged windows aside. Raises StorageError."""
         if new_folder:
-            parent = self.folder.parent
-            self.folder = parent.with_name(f"{parent.name}~{self.identity.topic_id}") / self.folder.name
+            self.folder = self.own_folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             names = sorted(path.name for path in self.folder.iterdir())

@@ -3,12 +3,11 @@
 The Kafka loop hands over batches and asks for a `Snapshot` of what is durable; nothing else crosses between the threads.
 """
 
-import json
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,15 @@ from ingestion.counts import SiteCounts
 from ingestion.deadletter import Letter
 from ingestion.decode import Decoder, build_decoder
 from ingestion.records import RecordBatch, Reject
+from ingestion.resume import Resume, metadata
 from ingestion.settings import IngestSettings, Site
 from ingestion.store import PartitionStore, Published, TakenOver
-from ingestion.windowing import NEVER, Closed, Windows
+from ingestion.windowing import Closed, Windows
 
 
 @dataclass
 class Lane:
-    """One assigned partition. `settled` is the position below which letters are already confirmed."""
+    """One assigned partition. `settled` is the position below which letters are already confirmed; `letters` are not yet."""
 
     site: Site
     store: PartitionStore
@@ -34,9 +34,9 @@ class Lane:
     decoder: Decoder
     counts: SiteCounts
     settled: int
-    last_batch: float
     lost: bool = False
     pending_rows: int = 0
+    letters: list[Letter] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Letters that must be confirmed together with these marks; `retake` lists lanes another process took over."""
+    """Letters that must be confirmed together with these marks; `retake` lists lanes another process took over.
+    `counts` says how many of the letters each lane gave."""
 
     letters: list[Letter]
     marks: dict[Any, Mark]
     retake: list[Any]
-
-
-def metadata(topic_id: str, max_event: int, settled: int) -> str:
-    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters."""
-    return json.dumps(
-        {"t": topic_id, "e": None if max_event <= NEVER else max_event, "s": settled}, separators=(",", ":")
-    )
+    counts: list[tuple[Lane, int]]
 
 
 class Worker:
@@ -75,7 +70,7 @@ class Worker:
         self._busy = False
         self._ended = False
         self._failure: BaseException | None = None
-        self._letters: list[Letter] = []
+        self._letter_bytes = 0
         self.lanes: dict[Any, Lane] = {}
         self._thread = threading.Thread(target=self._run, name="ingest-worker", daemon=True)
         self._thread.start()
@@ -84,6 +79,22 @@ class Worker:
     def queued_bytes(self) -> int:
         """Bytes of record values handed over and not yet worked on."""
         return self._queued
+
+    @property
+    def letter_bytes(self) -> int:
+        """Bytes of letters that wait to be confirmed."""
+        return self._letter_bytes
+
+    def wait_below(self, limit: int, timeout: float) -> bool:
+        """Wait until at most `limit` bytes are queued; False if time ran out."""
+        end = time.monotonic() + timeout
+        with self._ready:
+            while self._queued > limit and self._failure is None:
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._ready.wait(left)
+        return True
 
     @property
     def idle(self) -> bool:
@@ -125,9 +136,11 @@ class Worker:
         with self._state:
             lane = self.lanes.pop(key, None)
             if lane is not None:
-                lane.lost = True
-                lane.counts.left_open += lane.pending_rows
-                lane.pending_rows = 0
+                self._give_up(lane)
+                for letter in lane.letters:
+                    _uncount(lane.counts, letter)
+                    self._letter_bytes -= letter.size
+                lane.letters.clear()
 
     def feed(self, key: Any, batch: RecordBatch, size: int) -> None:
         """Queue a batch of an open partition."""
@@ -141,11 +154,17 @@ class Worker:
         if lane is not None:
             self._put(lambda: self._publish(lane, lane.windows.close_early(reason)), 0)
 
+    def advance(self, key: Any, position: int) -> None:
+        """Queue the news that everything below `position` was read, though the last offsets held no message."""
+        lane = self.lanes.get(key)
+        if lane is not None:
+            self._put(lambda: self._advance(lane, position), 0)
+
     def snapshot(self) -> Snapshot:
-        """What is durable now. The letters are handed out once."""
+        """What is durable now, and the letters that would make more of it so; `confirm` says that they are."""
         with self._state:
-            letters, self._letters = self._letters, []
-            marks, retake = {}, []
+            letters: list[Letter] = []
+            marks, retake, counts = {}, [], []
             for key, lane in self.lanes.items():
                 if lane.lost:
                     retake.append(key)
@@ -153,7 +172,16 @@ class Worker:
                 offset, max_event = lane.windows.restart_point()
                 settled = max(lane.settled, lane.windows.position)
                 marks[key] = Mark(offset, metadata(lane.store.identity.topic_id, max_event, settled))
-            return Snapshot(letters, marks, retake)
+                letters += lane.letters
+                counts.append((lane, len(lane.letters)))
+            return Snapshot(letters, marks, retake, counts)
+
+    def confirm(self, snapshot: Snapshot) -> None:
+        """The snapshot's letters are at the broker."""
+        with self._state:
+            for lane, count in snapshot.counts:
+                self._letter_bytes -= sum(letter.size for letter in lane.letters[:count])
+                del lane.letters[:count]
 
     def _put(self, task: Callable[[], None], size: int) -> None:
         with self._ready:
@@ -182,6 +210,7 @@ class Worker:
                 return
             with self._ready:
                 self._queued -= size
+                self._ready.notify_all()
 
     def _batch(self, lane: Lane, batch: RecordBatch) -> None:
         if lane.lost:
@@ -205,9 +234,9 @@ class Worker:
             lane.pending_rows = sum(g.rows for g in lane.windows.open.values()) + sum(
                 c.row_count for c in step.closed
             )
-            lane.last_batch = time.monotonic()
             closed = step.closed
-            self._letters += fresh
+            lane.letters += fresh
+            self._letter_bytes += sum(letter.size for letter in fresh)
             limit = self._settings.limits.max_buffered_bytes
             while sum(other.windows.bytes for other in self.lanes.values()) > limit:
                 largest = lane.windows.largest()
@@ -215,6 +244,16 @@ class Worker:
                     break
                 closed = closed + lane.windows.close_early("limit", largest)
             self._store(lane, closed)
+
+    @staticmethod
+    def _advance(lane: Lane, position: int) -> None:
+        lane.windows.position = max(lane.windows.position, position)
+
+    @staticmethod
+    def _give_up(lane: Lane) -> None:
+        lane.lost = True
+        lane.counts.left_open += lane.pending_rows
+        lane.pending_rows = 0
 
     def _publish(self, lane: Lane, closed: list[Closed]) -> None:
         with self._state:
@@ -227,9 +266,7 @@ class Worker:
         try:
             done = lane.store.publish(closed)
         except TakenOver:
-            lane.lost = True
-            lane.counts.left_open += lane.pending_rows
-            lane.pending_rows = 0
+            self._give_up(lane)
             return
         for window, published in zip(closed, done, strict=True):
             lane.pending_rows -= window.row_count
@@ -257,24 +294,28 @@ class Worker:
         letters = []
         for offset in np.unique(offsets[~known]):
             index = int(np.searchsorted(batch.offsets, offset))
-            text = f"{int((offsets == offset).sum())} reading(s) more than the allowed lateness behind the watermark"
+            rows = int((offsets == offset).sum())
+            text = f"{rows} reading(s) more than the allowed lateness behind the watermark"
             reject = Reject(index, "too_late", text, stage="window")
             letter = self._dead(lane, batch, reject)
-            letters.append(Letter(**{**letter.__dict__, "destination": lane.site.late_topic}))
+            letters.append(replace(letter, destination=lane.site.late_topic, late_rows=rows))
         return letters
 
 
-def new_lane(
-    settings: IngestSettings,
-    site: Site,
-    store: PartitionStore,
-    windows: Windows,
-    counts: SiteCounts,
-    settled: int,
-) -> Lane:
+def new_lane(settings: IngestSettings, site: Site, start: Resume, counts: SiteCounts) -> Lane:
     """A freshly assigned partition; what its folder set aside as damaged is counted here."""
-    counts.damaged_files += store.damaged
-    return Lane(site, store, windows, build_decoder(settings), counts, settled, time.monotonic())
+    counts.damaged_files += start.store.damaged
+    return Lane(site, start.store, start.windows, build_decoder(settings), counts, start.settled)
+
+
+def _uncount(counts: SiteCounts, letter: Letter) -> None:
+    """A letter that was never confirmed: its message is read again."""
+    if letter.late_rows:
+        counts.late -= letter.late_rows
+        counts.late_topic -= letter.late_rows
+    else:
+        counts.dead[letter.reason] -= 1
+    counts.left_open += letter.late_rows or 1
 
 
 def _count(counts: SiteCounts, window: Closed, published: Published) -> None:

@@ -1,0 +1,102 @@
+"""Where reading a partition goes on: from its files, what the group committed, and what the log still holds."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ingestion.errors import ContinuityError
+from ingestion.eventtime import NS
+from ingestion.settings import IngestSettings
+from ingestion.store import Identity, PartitionStore
+from ingestion.windowing import NEVER, Rules, Windows
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The group's offset for a partition and the note that came with it."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """First offset that the log holds and the offset behind its last committed record."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Resume:
+    """`settled` is the position below which dead letters are confirmed; `windows.position` is where to read on."""
+
+    store: PartitionStore
+    windows: Windows
+    settled: int
+
+
+def metadata(topic_id: str, max_event: int, settled: int) -> str:
+    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters."""
+    return json.dumps(
+        {"t": topic_id, "e": None if max_event <= NEVER else max_event, "s": settled}, separators=(",", ":")
+    )
+
+
+def resume(settings: IngestSettings, identity: Identity, committed: Committed | None, log: Bounds) -> Resume:
+    """Scan the partition's files and check that the log continues them.
+
+    Raises ContinuityError naming what the operator can choose, StorageError if the folder cannot be used.
+    """
+    length = int(settings.event_time.window * NS)
+    store = PartitionStore(settings.data_dir, identity, length).scan()
+    note = _note(committed.metadata) if committed is not None else None
+    place = f"{identity.topic}[{identity.partition}]"
+    other = ({f.topic_id for f in store.footers} | ({note["t"]} if note else set())) - {identity.topic_id}
+    if other:
+        # The folder of the new topic's own is the operator's answer, given once.
+        if not settings.new_topic and not store.own_folder.exists():
+            raise ContinuityError(
+                f"topic {identity.topic} was created again (id {identity.topic_id}, on disk {sorted(other)[0]}): "
+                "start with --new-topic to read it beside the old windows"
+            )
+        store = PartitionStore(settings.data_dir, identity, length).scan(new_folder=True)
+        if note and note["t"] != identity.topic_id:
+            note = None
+    known = committed is not None and note is not None
+    start = log.start
+    if committed is not None and note is not None and not store.damaged:
+        start = committed.offset
+    settled = int(note["s"]) if note else log.start
+    first = min((f.first_offset for f in store.footers), default=log.start)
+    if not settings.accept_gap and start < log.start:
+        raise ContinuityError(
+            f"{place}: offsets {start} to {log.start - 1} were removed by retention before they were read: "
+            "start with --accept-gap to go on without them"
+        )
+    if not settings.accept_gap and ((not known and first < log.start) or (store.damaged and log.start > 0)):
+        cause = (
+            "a window file is damaged" if known else f"group {settings.group_id!r} has no committed offset"
+        )
+        raise ContinuityError(
+            f"{place}: {cause} and retention removed what lies before offset {log.start}, so that readings may be gone for good: "
+            "start with --accept-gap to go on from there"
+        )
+    reached = max([start, settled, *(f.last_offset + 1 for f in store.footers)])
+    if reached > log.end:
+        raise ContinuityError(
+            f"{place}: position {reached} is beyond the log's end {log.end}: "
+            "the log was cut; restore it or start with another group and data folder"
+        )
+    start = max(start, log.start)
+    resumed = note is not None and not store.damaged and note["e"] is not None
+    largest = int(note["e"]) if resumed and note else NEVER
+    return Resume(store, Windows(Rules.of(settings.event_time), start, largest, store.handled), settled)
+
+
+def _note(text: str | None) -> dict[str, Any] | None:
+    try:
+        note = json.loads(text or "")
+        return note if {"t", "e", "s"} <= note.keys() else None
+    except (ValueError, AttributeError):
+        return None
