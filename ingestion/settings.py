@@ -114,7 +114,7 @@ class Limits:
 class IngestSettings:
     """Everything one ingestion needs.
 
-    `client` holds further kafka-python options shared by consumer, producer and admin (security_protocol, ssl_*, sasl_*).
+    `client` holds the connection in kafka-python's option names (security_protocol, ssl_*, sasl_*; see `ingestion.clients`).
     `close_open` closes what is still open when `until="end"` is reached; rows that come later become addenda.
     `accept_gap` and `new_topic` are the operator's answers to a ContinuityError.
     """
