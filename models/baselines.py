@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detector import CalibrationOptions, Detector, fit_sources
+from models.detector import Detector, Fitted, ToFit, fit_sources
 from models.errors import InvalidModel
+from models.options import DetectorOptions
 from models.scaling import SensorScaling
-from models.sources.base import SourceFit
 from models.sources.pca import PcaFit
 from models.sources.zscore import ZScoreSource
 
 BASELINES = ("zscore", "pca")
+_NEVER = 2**62
 
 
 def fit_baseline(
@@ -24,17 +26,21 @@ def fit_baseline(
     steps: int,
     site_scaling: Mapping[str, SensorScaling],
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
-    options: CalibrationOptions | None = None,
+    options: DetectorOptions | None = None,
 ) -> Detector:
-    """Fit baseline `name` on raw training runs float64[N, F] per site.
+    """Fit baseline `name` on raw training runs float64[N, F] per site; neither follows slow changes nor weighs sensors.
 
     Raises:
       InvalidModel: no such baseline. NotEnoughData: no site has a run of `steps` steps.
     """
     if name not in BASELINES:
         raise InvalidModel(f"baseline {name!r} is unknown; choose one of {', '.join(BASELINES)}")
+    fits = [ToFit(PcaFit(len(sensors), 0.5), (1.0,))] if name == "pca" else []
+    fixed = [] if name == "pca" else [Fitted(ZScoreSource())]
+    plain = plain_options(options or DetectorOptions())
+    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, plain)
 
-    fits: list[SourceFit] = [PcaFit(len(sensors), 0.5)] if name == "pca" else []
-    fixed = [] if name == "pca" else [ZScoreSource()]
-    chosen = options or CalibrationOptions()
-    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+
+def plain_options(options: DetectorOptions) -> DetectorOptions:
+    """The same thresholds and averages, without the memory for slow changes and the weights of sensors."""
+    return dataclasses.replace(options, follow_from=_NEVER, weigh_sensors=False)

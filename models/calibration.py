@@ -1,221 +1,276 @@
-"""From residuals to a score on one scale and a threshold, per site, on residuals nobody was fitted on where that is possible."""
+"""From residuals to a score on one scale and a threshold, per site, on residuals nobody was fitted on where that is possible.
+
+The numpy twin of `models.stream`: it walks through the training's residuals as the detector will walk through live ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
-from models.errors import InvalidModel
+from models.options import DetectorOptions
 from models.sources.base import Source
+from models.sources.folds import FOLDS, segments
+from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN
+from models.threshold import threshold
 
-FOLDS = 5
-_AVERAGES = (3, 10, 30)
 _CHUNK = 4096
-_FRAMES = 256
-_LEAST_TAIL = 1e-3
-_RESOLVED = 60
-"""Steps above a quantile for it to be known: neighbouring scores share most of their 30-step average."""
-COMPANIONS = ("ridge", "pca")
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """How residuals become a score; nothing here may be chosen with labels of the data it is judged on.
-
-    `false_alarm_rate`: share of normal steps that may score above the threshold. `companion`: the linear source beside the
-    network, `ridge`, `pca` or None. `pca`: variance explained by the principal components. `cap`: largest squared normalised
-    residual of a sensor. `min_steps`: scored training steps a site needs for a calibration of its own. `prior_rows`: how many
-    rows of an average site the companion is fitted with beside a site's own.
-    """
-
-    false_alarm_rate: float = 0.001
-    companion: str | None = "ridge"
-    pca: float = 0.5
-    cap: float = 100.0
-    min_steps: int = 100
-    prior_rows: float = 2000.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be calibrated with.
-
-        Raises:
-          InvalidModel: an option is out of its range.
-        """
-        if self.companion is not None and self.companion not in COMPANIONS:
-            raise InvalidModel(
-                f"companion {self.companion!r} is unknown; choose one of {', '.join(COMPANIONS)}"
-            )
-        if not 0 < self.false_alarm_rate < 1:
-            raise InvalidModel(
-                f"false_alarm_rate is {self.false_alarm_rate}; expected a share between 0 and 1"
-            )
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """One row: per source `spread` float32[F], smoothing `kernel` float32[L], oldest step first; and the `threshold`."""
-
-    spreads: tuple[NDArray[np.float32], ...]
-    kernels: tuple[NDArray[np.float32], ...]
-    threshold: float
+_LEAST_TAIL = 0.5
+_LEAST_USUAL = 1e-4
+_LEAST_SCORE = 1e-4
+_NORMAL_TAIL = 2.576
+"""The 99 % quantile of the magnitude of a standard normal variable."""
+_WANDERS = 0.4
+_MUTED = 0.5
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A source as it is calibrated on: `rows[i]` says, for each of a run's steps, which row of the source was not fitted on it."""
+    """A source as it is calibrated on: `rows[i]` says, for each of a run's steps, which row of the source was not fitted on it.
+
+    `weight` is the source's in the score. `heavy_tails`: a sensor whose residuals have heavier tails than normal ones is
+    measured by its 99 % quantile. `own_wander`: sensors whose residual wanders weigh less, and not only those whose value does.
+    """
 
     source: Source
     rows: tuple[NDArray[np.int32], ...]
+    weight: float
+    heavy_tails: bool = False
+    own_wander: bool = False
 
 
-def fold_rows(lengths: Sequence[int], first: int, folds: int) -> tuple[NDArray[np.int32], ...]:
-    """Which of `folds` contiguous blocks each step of the runs lies in, counted from `first`: int32[N] a run."""
-    total = sum(lengths)
-    fold = first + np.arange(total) * folds // max(total, 1)
-    return tuple(np.split(fold.astype(np.int32), np.cumsum(lengths)[:-1]))
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """One row of the detector: arrays [S, F], `source_weight` [S], `rest` [F]; see `models.detector.Detector`."""
+
+    spread: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    usual: NDArray[np.float64]
+    limit: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    last_baseline: NDArray[np.float64]
+    last_level: NDArray[np.float64]
+    sensor_weight: NDArray[np.float64]
+    source_weight: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    follow_rate: float
+    threshold: float
 
 
-def segments(rows: NDArray[np.int32]) -> Iterator[tuple[int, int, int]]:
-    """Stretches `(start, stop, row)` of equal row."""
-    edges = np.r_[0, np.flatnonzero(np.diff(rows)) + 1, len(rows)]
-    for start, stop in pairwise(edges):
-        if stop > start:
-            yield int(start), int(stop), int(rows[start])
+def follow_rate(rows: int, options: DetectorOptions) -> float:
+    """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
+    return 2.0 / (options.follow * rows + 1.0) if rows >= options.follow_from else 0.0
+
+
+def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of each sensor's variance that lies between five contiguous blocks of float[N, F]: near 1 for a random walk."""
+    means = np.stack([_mean(block) for block in np.array_split(values, FOLDS)])
+    total = np.nanvar(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
+    return np.asarray(np.clip(means.var(axis=0) / (total + 1e-9), 0.0, 1.0))
+
+
+def steady_sensors(scaled: Sequence[NDArray[np.float32]], options: DetectorOptions) -> NDArray[np.bool_]:
+    """Sensors bool[F] that do not wander, where training is too short to follow those that do; else all."""
+    values = np.concatenate(scaled).astype(np.float64)
+    if not options.weigh_sensors or follow_rate(len(values), options) > 0:
+        return np.ones(values.shape[1], np.bool_)
+    return np.asarray(wander(values) < _MUTED)
 
 
 def calibrate(
     judges: Sequence[Judge],
     runs: Sequence[NDArray[np.float32]],
-    steps: int,
-    options: CalibrationOptions,
+    context: int,
+    step_seconds: float,
+    options: DetectorOptions,
 ) -> Calibration:
-    """Residual scales, kernels and threshold from scaled runs float32[N, F], each at least `steps` long."""
-    spreads, kernels = [], []
-    score = [np.zeros(len(run) - steps + 1) for run in runs]
-    for judge in judges:
-        basis = smoothing(steps - judge.source.context)
-        spread, smooth = _one_source(judge, runs, steps, options.cap, basis)
-        tail = np.maximum(np.quantile(np.concatenate(smooth), 0.99, axis=0), _LEAST_TAIL)
-        weight = 1.0 / (tail * len(_AVERAGES) * len(judges))
-        spreads.append(spread)
-        kernels.append((basis @ weight).astype(np.float32))
-        score = [total + part @ weight for total, part in zip(score, smooth, strict=True)]
+    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`."""
+    values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
+    rate = follow_rate(len(values), options)
+    wanders = wander(values)
+    ever = np.isfinite(values).any(axis=0)
+    parts = [_one_source(judge, runs, context, rate, wanders, ever, options) for judge in judges]
+    scale = sum(judge.weight for judge in judges)
+    combined = np.zeros_like(values)
+    source_weight = np.zeros(len(judges))
+    for i, (judge, part) in enumerate(zip(judges, parts, strict=True)):
+        smooth = _smooth(part.energy.sum(axis=1), options)
+        source_weight[i] = judge.weight / scale / max(float(np.quantile(smooth, 0.99)), _LEAST_SCORE)
+        combined += source_weight[i] * part.energy
+    rest = combined.mean(axis=0)
+    score = np.sum(
+        [_average(combined.sum(axis=1), 2.0 / (span + 1.0), rest.sum()) for span in options.spans], axis=0
+    )
+
+    def stacked(name: str) -> NDArray[np.float64]:
+        return np.stack([getattr(part, name) for part in parts])
+
     return Calibration(
-        tuple(spreads), tuple(kernels), threshold(np.concatenate(score), options.false_alarm_rate)
+        spread=stacked("spread"),
+        tail=stacked("tail"),
+        usual=stacked("usual"),
+        limit=stacked("limit"),
+        centre=stacked("centre"),
+        last_baseline=stacked("last_baseline"),
+        last_level=stacked("last_level"),
+        sensor_weight=stacked("sensor_weight"),
+        source_weight=source_weight,
+        rest=rest,
+        follow_rate=rate,
+        threshold=threshold(score / len(options.spans), options, step_seconds),
     )
 
 
 def typical_calibration(found: Sequence[Calibration]) -> Calibration:
     """What a site without enough data of its own is calibrated with, from at least one other site's calibration.
 
-    Residual scales are the root mean square over sites, kernels the median, the threshold the largest: a companion fitted on
-    little data leaves larger residuals than those sites had.
+    Residual scales are the root mean square over sites, the threshold the largest, everything else the median: a linear source
+    fitted on little data leaves larger residuals than those sites had. Nothing is followed.
     """
-    sources = range(len(found[0].spreads))
+
+    def median(name: str) -> NDArray[np.float64]:
+        return np.asarray(np.median([getattr(each, name) for each in found], axis=0))
+
     return Calibration(
-        tuple(np.sqrt(np.mean([each.spreads[i] ** 2 for each in found], axis=0)) for i in sources),
-        tuple(np.median([each.kernels[i] for each in found], axis=0).astype(np.float32) for i in sources),
-        max(each.threshold for each in found),
+        spread=np.sqrt(np.mean([each.spread**2 for each in found], axis=0)),
+        tail=median("tail"),
+        usual=median("usual"),
+        limit=median("limit"),
+        centre=np.zeros_like(found[0].centre),
+        last_baseline=np.zeros_like(found[0].centre),
+        last_level=median("usual"),
+        sensor_weight=np.mean([each.sensor_weight for each in found], axis=0),
+        source_weight=median("source_weight"),
+        rest=median("rest"),
+        follow_rate=0.0,
+        threshold=max(each.threshold for each in found),
     )
 
 
-def smoothing(length: int) -> NDArray[np.float64]:
-    """Exponential averages over 3, 10, 30 steps, cut to `length` and normalised: [length, 3], the oldest step first."""
-    ages = np.arange(length)[::-1, None]
-    weights = (1.0 - 2.0 / (np.asarray(_AVERAGES) + 1.0)) ** ages
-    return np.asarray(weights / weights.sum(axis=0))
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One source: arrays [F], and `energy` [N, F], weighted by sensor."""
 
-
-def threshold(score: NDArray[np.float64], rate: float) -> float:
-    """Threshold that about a share `rate` of future normal steps exceeds, from training scores float64[N] in time order.
-
-    The quantile of all scores promises too much where the machine changes from week to week, that of the worst of five
-    contiguous blocks too little; their geometric mean came closest to the promise (docs/concepts/detection.md). A rate
-    that the data cannot resolve is extrapolated with an exponential tail.
-    """
-    share = min(0.2, max(rate, _RESOLVED / len(score)))
-    base = float(np.quantile(score, 1.0 - share))
-    excess = score[score > base]
-    if rate < share and len(excess):
-        base += float(excess.mean() - base) * float(np.log(share / rate))
-    overall = max(base, float(np.quantile(score, 1.0 - rate)))
-    blocks = [part for part in np.array_split(score, FOLDS) if len(part)]
-    worst = max(float(np.quantile(part, 1.0 - rate)) for part in blocks)
-    return float(np.sqrt(overall * max(overall, worst)))
-
-
-def _residual(source: Source, frames: NDArray[np.float32], row: int) -> NDArray[np.float32]:
-    """Residuals float32[B, T - context, F], NaN where the truth is."""
-    import tensorflow as tf
-
-    arrays = {name: tf.constant(value) for name, value in source.arrays().items()}
-    known = tf.constant(np.nan_to_num(frames, nan=0.0))
-    found = source.residuals(arrays, known, tf.fill([len(frames)], row)).numpy()
-    return np.where(np.isnan(frames[:, source.context :]), np.float32(np.nan), found)
-
-
-def _along(source: Source, run: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Residuals float32[N - context, F] of every step of a run, of a source for which frames do not matter."""
-    parts = []
-    for start, stop, row in segments(rows):
-        for first in range(max(start, source.context), stop, _CHUNK):
-            part = run[None, first - source.context : min(stop, first + _CHUNK)]
-            parts.append(_residual(source, part, row)[0])
-    return np.concatenate(parts)
-
-
-def _frames(run: NDArray[np.float32], steps: int, stride: int) -> Iterator[NDArray[np.float32]]:
-    every = np.lib.stride_tricks.sliding_window_view(run, steps, axis=0).transpose(0, 2, 1)[::stride]
-    for first in range(0, len(every), _FRAMES):
-        yield every[first : first + _FRAMES]
-
-
-def _spread(residuals: Iterable[NDArray[np.float32]], floor: float) -> NDArray[np.float32]:
-    """Root mean square residual of each sensor, float32[F], with squares limited to 25 times their mean."""
-    residual = np.concatenate([part.reshape(-1, part.shape[-1]) for part in residuals]).astype(np.float64)
-    count = np.maximum(np.isfinite(residual).sum(axis=0), 1)
-    square = np.nan_to_num(residual, nan=0.0) ** 2
-    limit = 25.0 * square.sum(axis=0) / count
-    spread = np.sqrt(np.minimum(square, limit).sum(axis=0) / count)
-    return np.maximum(spread, floor).astype(np.float32)
+    spread: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    usual: NDArray[np.float64]
+    limit: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    last_baseline: NDArray[np.float64]
+    last_level: NDArray[np.float64]
+    sensor_weight: NDArray[np.float64]
+    energy: NDArray[np.float64]
 
 
 def _one_source(
-    judge: Judge, runs: Sequence[NDArray[np.float32]], steps: int, cap: float, basis: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], list[NDArray[np.float64]]]:
-    """Residual scales, and per run the energy summed over sensors under each column of `basis`: float64[N - steps + 1, K]."""
+    judge: Judge,
+    runs: Sequence[NDArray[np.float32]],
+    context: int,
+    rate: float,
+    wanders: NDArray[np.float64],
+    ever: NDArray[np.bool_],
+    options: DetectorOptions,
+) -> _Part:
     source = judge.source
-    if source.shift_invariant:
-        along = [_along(source, run, rows) for run, rows in zip(runs, judge.rows, strict=True)]
-        spread = _spread(along, source.floor)
-        energies = [_energy(residual, spread, cap) for residual in along]
-        return spread, [
-            np.stack([np.convolve(energy, column[::-1], "valid") for column in basis.T], axis=1)
-            for energy in energies
+    residual = np.concatenate(
+        [_along(source, run, rows, context) for run, rows in zip(runs, judge.rows, strict=True)]
+    ).astype(np.float64)
+    known = np.isfinite(residual)
+    limit = CLIPPED_AT * np.maximum(_typical(residual), source.floor)
+    clipped = np.clip(residual, -limit, limit)
+    centre = _mean(clipped)
+    last_baseline = centre
+    if rate > 0:
+        baseline = _average(np.where(known, clipped, centre), min(rate / BASELINE_SHARE, 1.0), centre)
+        residual = residual - np.concatenate([centre[None], baseline[:-1]])
+        last_baseline = baseline[-1]
+    spread = np.maximum(_typical(residual), source.floor)
+    tail = np.maximum(_quantile(np.abs(residual) / spread), _LEAST_TAIL)
+    if judge.heavy_tails:
+        spread = spread * np.maximum(tail / _NORMAL_TAIL, 1.0)
+        tail = np.minimum(tail, _NORMAL_TAIL)
+    size = np.abs(residual) / spread
+    held = np.minimum(size, CLIPPED_AT * tail)
+    usual = np.maximum(_mean(held), _LEAST_USUAL)
+    last_level = usual
+    if rate > 0:
+        level = _average(np.where(known, held, usual), rate, usual)
+        size = size / np.clip(np.concatenate([usual[None], level[:-1]]) / usual, 1.0, LARGEST_GAIN)
+        last_level = level[-1]
+    trust = np.ones(len(wanders))
+    if rate <= 0 and options.weigh_sensors:
+        most = np.maximum(wanders, wander(residual)) if judge.own_wander else wanders
+        trust = 1.0 / (1.0 + (most / _WANDERS) ** 6)
+        if not judge.own_wander and not source.excursion:
+            trust = np.where(wanders < _MUTED, trust, 0.0)
+    # With every sensor wandering, wandering is what this machine does.
+    trust = np.where(ever, trust if (trust * ever).sum() > 0.05 * ever.sum() else 1.0, 0.0)
+    weight = trust / max(float(trust.sum()), 1e-9)
+    if source.excursion:
+        energy = np.log1p(np.maximum(size / tail - 1.0, 0.0))
+    else:
+        energy = np.minimum(size**2, options.cap)
+    present = np.maximum((known * weight).sum(axis=1, keepdims=True), 1e-6)
+    energy = np.where(known, energy, 0.0) * weight / present
+    return _Part(spread, tail, usual, limit, centre, last_baseline, last_level, weight, energy)
+
+
+def _along(
+    source: Source, run: NDArray[np.float32], rows: NDArray[np.int32], context: int
+) -> NDArray[np.float32]:
+    """Residuals float32[N - context, F] of a run from its step `context` on, NaN where the value is."""
+    import tensorflow as tf
+
+    arrays = {name: tf.constant(value) for name, value in source.arrays().items()}
+    known = np.nan_to_num(run, nan=0.0)
+    parts = []
+    for start, stop, row in segments(rows):
+        for first in range(max(start, context), stop, _CHUNK):
+            end = min(stop, first + _CHUNK)
+            part = tf.constant(known[None, first - source.context : end])
+            parts.append(source.residuals(arrays, part, tf.constant([row])).numpy()[0])
+    found = np.concatenate(parts)
+    return np.where(np.isnan(run[context:]), np.float32(np.nan), found)
+
+
+def _typical(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square of each sensor, [F], with squares limited to 25 times their mean; NaN cells do not count."""
+    square = residual**2
+    return np.asarray(np.sqrt(_mean(np.minimum(square, 25.0 * _mean(square)))))
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the known cells of each sensor, 0 without any."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def _quantile(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """99 % quantile of each sensor's known cells, 0 without any."""
+    known = np.isfinite(values)
+    if known.all():
+        return np.asarray(np.quantile(values, 0.99, axis=0))
+    return np.array(
+        [
+            np.quantile(column[of], 0.99) if of.any() else 0.0
+            for column, of in zip(values.T, known.T, strict=True)
         ]
-    row = int(judge.rows[0][-1])
-    # Frames that do not overlap hold each step once; the residuals of all frames would be `steps` times the data.
-    spread = _spread(
-        (_residual(source, frames, row) for run in runs for frames in _frames(run, steps, steps)),
-        source.floor,
     )
-    return spread, [
-        np.concatenate(
-            [
-                _energy(_residual(source, frames, row), spread, cap) @ basis
-                for frames in _frames(run, steps, 1)
-            ]
-        )
-        for run in runs
-    ]
 
 
-def _energy(residual: NDArray[np.float32], spread: NDArray[np.float32], cap: float) -> NDArray[np.float64]:
-    """Mean over known sensors of capped squared normalised residuals float[..., F]."""
-    energy = np.minimum((residual / spread) ** 2, cap)
-    present = np.maximum(np.isfinite(energy).sum(axis=-1), 1)
-    return np.asarray(np.nan_to_num(energy, nan=0.0).sum(axis=-1, dtype=np.float64) / present)
+def _average(
+    values: NDArray[np.float64], rate: float, first: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Exponential average along the first axis, starting from `first`."""
+    before = (1.0 - rate) * np.broadcast_to(np.asarray(first, np.float64), values.shape[1:])
+    return np.asarray(lfilter([rate], [1.0, rate - 1.0], values, axis=0, zi=before[None])[0])
+
+
+def _smooth(energy: NDArray[np.float64], options: DetectorOptions) -> NDArray[np.float64]:
+    usual = float(energy.mean())
+    averages = [_average(energy, 2.0 / (span + 1.0), usual) for span in options.spans]
+    return np.asarray(np.mean(averages, axis=0))

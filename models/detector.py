@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import FOLDS, CalibrationOptions, Judge, calibrate, fold_rows, typical_calibration
-from models.errors import InvalidInput, NotEnoughData
-from models.graph import series_score
+from models.calibration import Calibration, Judge, calibrate, steady_sensors, typical_calibration
+from models.errors import InvalidInput, InvalidModel, NotEnoughData
+from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from models.sources.base import Source, SourceFit
-from models.sources.folds import fit_rows
+from models.sources.folds import FOLDS, fit_rows, fold_rows
+from models.sources.gram import GramStatistics
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
+from models.sources.zscore import ZScoreSource
 from models.store import load_detector, save_detector
+from models.stream import STATE, StateShape, series, start, tables
 
 _FLEET_ROWS = 60_000
 """Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
+_SITE_ROWS = 250_000
+"""Rows a site's calibration looks at, the last ones; sources are fitted on all."""
+
+State = dict[str, NDArray[Any]]
+Prior = Callable[[str | None], "GramStatistics | None"]
+"""Ridge statistics of an average site's row, without the named site if one is named."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """`score` float64[N] (NaN before the first full frame), `threshold`, `contribution` float32[N, F] (sums to the score).
+    """`score` float64[N] (NaN before the detector has its context), `threshold`, `contribution` float32[N, F] (sums to the score).
 
     `known_site` is False where the fleet-wide calibration was used.
     """
@@ -47,11 +56,32 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Arrays are stacked over rows: one per site of `sites`, the fleet-wide one last.
+    """Arrays are stacked over R rows: one per site of `sites`, the fleet-wide one last; S sources, F sensors.
 
-    `mean`, `scale` float64[S+1, F]; per source `residual_scale` float32[S+1, F] and smoothing `kernel` float32[S+1, L];
-    `threshold` float32[S+1].
+    `mean`, `scale` float64[R, F] bring raw values to one scale. Per source, float32[R, S, F]: `spread`, a usual residual;
+    `tail`, the 99 % quantile and `usual`, the mean of residuals over their spread; `limit` and `centre`, what may move the
+    baseline and where it began; `last_baseline`, `last_level`, the slow memory at the end of training; `sensor_weight`, which sums
+    to 1 over the sensors. `source_weight` float32[R, S]. `rest` float32[R, F], a usual step's contribution. `follow_rate`
+    float32[R], 0 where nothing is followed. `threshold` float32[R]. `cap` float32[], the largest squared residual.
     """
+
+    TABLES: ClassVar[tuple[str, ...]] = (
+        "mean",
+        "scale",
+        "spread",
+        "tail",
+        "usual",
+        "limit",
+        "centre",
+        "last_baseline",
+        "last_level",
+        "sensor_weight",
+        "source_weight",
+        "rest",
+        "follow_rate",
+        "threshold",
+        "cap",
+    )
 
     sensors: tuple[str, ...]
     step_seconds: float
@@ -60,17 +90,49 @@ class Detector:
     sources: tuple[Source, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    residual_scale: tuple[NDArray[np.float32], ...]
-    kernel: tuple[NDArray[np.float32], ...]
+    spread: NDArray[np.float32]
+    tail: NDArray[np.float32]
+    usual: NDArray[np.float32]
+    limit: NDArray[np.float32]
+    centre: NDArray[np.float32]
+    last_baseline: NDArray[np.float32]
+    last_level: NDArray[np.float32]
+    sensor_weight: NDArray[np.float32]
+    source_weight: NDArray[np.float32]
+    rest: NDArray[np.float32]
+    follow_rate: NDArray[np.float32]
     threshold: NDArray[np.float32]
-    options: CalibrationOptions = field(default_factory=CalibrationOptions)
+    options: DetectorOptions = field(default_factory=DetectorOptions)
+
+    @property
+    def cap(self) -> NDArray[np.float32]:
+        """Largest squared normalised residual of a sensor, float32[]."""
+        return np.asarray(self.options.cap, np.float32)
+
+    @property
+    def context(self) -> int:
+        """Steps of a stretch before the first score."""
+        return max(source.context for source in self.sources)
+
+    @property
+    def state_shape(self) -> StateShape:
+        """Sizes of what is remembered between two steps."""
+        return StateShape(self.context, len(self.sensors), len(self.sources), len(self.options.spans))
 
     def row(self, site: str) -> int:
         """Row of a site, the fleet's for one that has no calibration of its own."""
         return self.sites.index(site) if site in self.sites else len(self.sites)
 
     def score(self, site: str, values: NDArray[np.floating]) -> Scores:
-        """Score every step of a run of raw values float[N, F] by the frame that ends there.
+        """Score every step of a run of raw values float[N, F], beginning with the memory of the training's end.
+
+        Raises:
+          InvalidInput: `values` is not [N, F] with this detector's F.
+        """
+        return self.stream(site, values, None)[0]
+
+    def stream(self, site: str, values: NDArray[np.floating], state: State | None) -> tuple[Scores, State]:
+        """As `score`, going on from the state that an earlier call gave (None: from the training's end), and the state after.
 
         Raises:
           InvalidInput: `values` is not [N, F] with this detector's F.
@@ -81,27 +143,37 @@ class Detector:
         import tensorflow as tf
 
         row = self.row(site)
-        score, contribution = self._series(tf.constant(raw), tf.constant(row))
-        return Scores(
-            score.numpy().astype(np.float64),
+        begin, go_on = self._functions
+        rows = tf.constant([row])
+        held = begin(rows) if state is None else {name: tf.constant(state[name]) for name in STATE}
+        score, contribution, after = go_on(rows, tf.constant(raw[None]), *(held[name] for name in STATE))
+        scores = Scores(
+            score[0].numpy().astype(np.float64),
             float(self.threshold[row]),
-            contribution.numpy(),
+            contribution[0].numpy(),
             row < len(self.sites),
         )
+        return scores, {name: value.numpy() for name, value in after.items()}
 
     @cached_property
-    def _series(self) -> Any:
-        """`series_score` of this detector, traced once for stretches of any length."""
+    def _functions(self) -> tuple[Any, Any]:
+        """`start` and `series` of this detector, traced once for stretches of any length."""
         import tensorflow as tf
 
-        return tf.function(
-            lambda values, row: series_score(self, values, row),
-            input_signature=[
-                tf.TensorSpec((None, len(self.sensors)), tf.float32),
-                tf.TensorSpec((), tf.int32),
-            ],
-            autograph=False,
-        ).get_concrete_function()
+        shape = self.state_shape
+        rows = tf.TensorSpec((1,), tf.int32)
+        kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in STATE}
+        held = [tf.TensorSpec((1, *shape.of(name)), kinds[name]) for name in STATE]
+
+        @tf.function(input_signature=[rows])
+        def begin(rows: Any) -> Any:
+            return start(self, tables(self), rows)
+
+        @tf.function(input_signature=[rows, tf.TensorSpec((1, None, len(self.sensors)), tf.float32), *held])
+        def go_on(rows: Any, values: Any, *state: Any) -> Any:
+            return series(self, tables(self), rows, values, dict(zip(STATE, state, strict=True)))
+
+        return begin.get_concrete_function(), go_on.get_concrete_function()
 
     def save(self, path: Path) -> None:
         """Write this detector to one file, at once, for `load`."""
@@ -117,20 +189,40 @@ class Detector:
         return load_detector(path)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A source that needs no fitting, with its weight."""
+
+    source: Source
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ToFit:
+    """Sources fitted from sums, their weights in the order that `fit.solve` gives them, and how they are calibrated."""
+
+    fit: SourceFit
+    weights: tuple[float, ...]
+    heavy_tails: bool = False
+    own_wander: bool = False
+    prior: Prior | None = None
+
+
 def fit_sources(
-    fixed: Sequence[Source],
-    fits: Sequence[SourceFit],
+    fixed: Sequence[Fitted],
+    fits: Sequence[ToFit],
     sensors: Sequence[str],
     step_seconds: float,
     steps: int,
     site_scaling: Mapping[str, SensorScaling],
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
-    options: CalibrationOptions,
+    options: DetectorOptions,
 ) -> Detector:
     """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
 
-    A site with a frame but fewer than `options.min_steps` scored steps keeps its own scaling and takes the calibration of a
-    typical other site. A site's companion is fitted with `options.prior_rows` rows of an average site beside its own.
+    A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
+    calibration of a typical other site. A site's linear sources are fitted with `options.prior_rows` rows of an average site
+    beside its own.
 
     Raises:
       NotEnoughData: no site has a run of `steps` steps.
@@ -145,8 +237,9 @@ def fit_sources(
         raise NotEnoughData(
             f"no site has a gap-free run of {steps} steps; lower the frame length or ingest more"
         )
+    context = max([*(each.source.context for each in fixed), *(each.fit.context for each in fits)])
     named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
-    own = [s for s, runs in named.items() if sum(len(r) - steps + 1 for r in runs) >= options.min_steps]
+    own = [s for s, runs in named.items() if sum(len(r) - context for r in runs) >= options.min_steps]
     sites = tuple(named) if own else ()
     scalings = [*(site_scaling[site] for site in sites), moments(pooled, len(sensors)).scaling()]
     scaled = [
@@ -154,16 +247,33 @@ def fit_sources(
         for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
     ]
     alone = [row for row, site in enumerate(sites) if site in own]
-    fitted: list[Source] = list(fixed)
+    steady = [steady_sensors(runs, options) for runs in scaled]
+    sources: list[Source] = [each.source for each in fixed]
     # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
-    judges = [[Judge(source, fold_rows(_lengths(runs), 0, 1)) for source in fixed] for runs in scaled]
-    for fit in fits:
-        whole, held = fit_rows(fit, scaled, alone, options.prior_rows)
-        fitted.extend(whole)
+    judges = [
+        [Judge(each.source, fold_rows(_lengths(runs), 1), each.weight) for each in fixed] for runs in scaled
+    ]
+    for wanted in fits:
+        prior = wanted.prior
+
+        def without(row: int | None, prior: Prior | None = prior) -> GramStatistics | None:
+            assert prior is not None
+            return prior(None if row is None else sites[row])
+
+        whole, held = fit_rows(
+            wanted.fit, scaled, alone, options.prior_rows, steady, None if prior is None else without
+        )
+        kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
+        sources.extend(whole[i] for i in kept)
         for row, found in held.items():
-            folds = fold_rows(_lengths(scaled[row]), 0, FOLDS)
-            judges[row] += [Judge(source, folds) for source in found]
-    by_row = {row: calibrate(judges[row], scaled[row], steps, options) for row in [*alone, len(sites)]}
+            folds = fold_rows(_lengths(scaled[row]), FOLDS)
+            judges[row] += [
+                Judge(found[i], folds, wanted.weights[i], wanted.heavy_tails, wanted.own_wander) for i in kept
+            ]
+    by_row = {
+        row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, options)
+        for row in [*alone, len(sites)]
+    }
     if len(alone) < len(sites):
         typical = typical_calibration([by_row[row] for row in alone])
         by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
@@ -171,50 +281,79 @@ def fit_sources(
     return Detector(
         sensors=tuple(sensors),
         step_seconds=step_seconds,
-        steps=steps,
+        steps=max(steps, context + 1),
         sites=sites,
-        sources=tuple(fitted),
+        sources=tuple(sources),
         mean=np.stack([s.mean for s in scalings]),
         scale=np.stack([s.scale for s in scalings]),
-        residual_scale=tuple(np.stack([row.spreads[i] for row in rows]) for i in range(len(fitted))),
-        kernel=tuple(np.stack([row.kernels[i] for row in rows]) for i in range(len(fitted))),
-        threshold=np.array([row.threshold for row in rows], np.float32),
         options=options,
+        **{name: _stacked(rows, name) for name in Detector.TABLES if name not in ("mean", "scale", "cap")},
     )
 
 
 def fit_detector(
     spec: ArchitectureSpec,
-    weights: Sequence[NDArray[np.floating]],
+    weights: Sequence[NDArray[np.floating]] | None,
     sensors: Sequence[str],
     step_seconds: float,
     steps: int,
     site_scaling: Mapping[str, SensorScaling],
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
-    options: CalibrationOptions | None = None,
+    options: DetectorOptions | None = None,
+    prior: Prior | None = None,
 ) -> Detector:
-    """Calibrate trained weights on raw training runs float64[N, F] per site, in time order.
+    """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
+
+    `weights` are those of the trained network, None if the options name none. `prior` gives the ridge's federated statistics
+    where they were summed elsewhere; without it they are summed from `training_runs`.
 
     Raises:
-      InvalidModel: the weights do not fit. NotEnoughData: no site has a run of `steps` steps.
+      InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
     """
-    chosen = options or CalibrationOptions()
-    network = NetworkSource.of(spec, weights, steps, len(sensors))
-    companions: dict[str | None, list[SourceFit]] = {
-        "ridge": [RidgeFit(len(sensors))],
-        "pca": [PcaFit(len(sensors), chosen.pca)],
-        None: [],
-    }
-    return fit_sources(
-        [network],
-        companions[chosen.companion],
-        sensors,
-        step_seconds,
-        steps,
-        site_scaling,
-        training_runs,
-        chosen,
-    )
+    chosen = options or DetectorOptions()
+    weight = {name: chosen.weights[name] if name in chosen.sources else 0.0 for name in chosen.weights}
+    fixed: list[Fitted] = []
+    fits: list[ToFit] = []
+    count = len(sensors)
+    if weight["network"] > 0:
+        if weights is None:
+            raise InvalidModel("source 'network' needs the trained network's weights")
+        fixed.append(Fitted(NetworkSource.of(spec, weights, steps, count), weight["network"]))
+    if weight["excursion"] > 0:
+        fixed.append(Fitted(ZScoreSource(excursion=True), weight["excursion"]))
+    if weight["ridge"] > 0 or weight["stiff_ridge"] > 0:
+        ridge = RidgeFit(count, (chosen.ridge, chosen.stiff_ridge))
+        fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
+    if weight["pca"] > 0:
+        fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],)))
+    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+
+
+def _latest(
+    judges: Sequence[Judge], runs: Sequence[NDArray[np.float32]], context: int
+) -> tuple[list[Judge], list[NDArray[np.float32]]]:
+    """The last `_SITE_ROWS` rows of the runs that are long enough to be scored, and the judges of these rows."""
+    left, kept = _SITE_ROWS, {}
+    for i in range(len(runs) - 1, -1, -1):
+        if left > context and len(runs[i]) > context:
+            kept[i] = min(left, len(runs[i]))
+            left -= kept[i]
+    order = sorted(kept)
+    cut = [
+        Judge(
+            judge.source,
+            tuple(judge.rows[i][-kept[i] :] for i in order),
+            judge.weight,
+            judge.heavy_tails,
+            judge.own_wander,
+        )
+        for judge in judges
+    ]
+    return cut, [runs[i][-kept[i] :] for i in order]
+
+
+def _stacked(rows: Sequence[Calibration], name: str) -> NDArray[np.float32]:
+    return np.stack([np.asarray(getattr(row, name), np.float32) for row in rows])
 
 
 def _lengths(runs: Sequence[NDArray[np.float32]]) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.detector import Detector
 from models.errors import DetectorExists
-from models.graph import frames_score, series_score
+from models.stream import STATE, advance, series, start, tables
 
 
 def export_detector(
@@ -42,7 +42,9 @@ def export_detector(
         module = _module(detector)
         with _quiet():
             tf.saved_model.save(
-                module, str(temporary), signatures={"serving_default": module.serve, "series": module.series}
+                module,
+                str(temporary),
+                signatures={"serving_default": module.serve, "stream": module.stream, "start": module.start},
             )
         extra = temporary / "assets.extra"
         extra.mkdir()
@@ -64,7 +66,7 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
     import tensorflow as tf
 
     return {
-        "format_version": 1,
+        "format_version": 2,
         "name": name,
         "version": version,
         "sensors": list(detector.sensors),
@@ -75,6 +77,8 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
         "sites": {site: float(detector.threshold[i]) for i, site in enumerate(detector.sites)},
         "fleet_threshold": float(detector.threshold[-1]),
         "sources": [source.name for source in detector.sources],
+        "context": detector.context,
+        "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
     }
@@ -97,12 +101,19 @@ def _quiet() -> Iterator[None]:
 def _module(detector: Detector) -> Any:
     import tensorflow as tf
 
+    shape = detector.state_shape
+    sensors = len(detector.sensors)
+    kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in STATE}
+    state_specs = [tf.TensorSpec((None, *shape.of(name)), kinds[name], name) for name in STATE]
+    site_spec = tf.TensorSpec((None,), tf.string, "site")
+
     def answer(rows: tf.Tensor, score: tf.Tensor, contribution: tf.Tensor) -> dict[str, tf.Tensor]:
         threshold = tf.gather(tf.constant(detector.threshold), rows)
+        by_step = threshold[:, None] if score.shape.rank == 2 else threshold
         return {
             "score": score,
             "threshold": threshold,
-            "is_anomaly": score > threshold,
+            "is_anomaly": score > by_step,
             "contribution": contribution,
             "known_site": rows < len(detector.sites),
         }
@@ -122,35 +133,35 @@ def _module(detector: Detector) -> Any:
                 default_value=len(detector.sites),
             )
 
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec((None,), tf.string, "site"),
-                tf.TensorSpec((None, None, len(detector.sensors)), tf.float32, "window"),
-            ],
-            autograph=False,
-        )
+        @tf.function(input_signature=[site_spec, tf.TensorSpec((None, None, sensors), tf.float32, "window")])
         def serve(self, site: tf.Tensor, window: tf.Tensor) -> dict[str, tf.Tensor]:
-            """Score the last `steps` rows of each window."""
-            enough = tf.debugging.assert_greater_equal(
-                tf.shape(window)[1], detector.steps, f"window needs at least {detector.steps} steps"
+            """Score the last row of each window, with the slow memory of the training's end."""
+            enough = tf.debugging.assert_greater(
+                tf.shape(window)[1], detector.context, f"window needs at least {detector.context + 1} steps"
             )
             with tf.control_dependencies([enough]):
                 rows = self.sites.lookup(site)
-                frames = tf.ensure_shape(
-                    window[:, -detector.steps :], (None, detector.steps, len(detector.sensors))
-                )
-            return answer(rows, *frames_score(detector, frames, rows))
+            table = tables(detector)
+            score, contribution, _ = advance(detector, table, rows, window, start(detector, table, rows))
+            return answer(rows, score[:, -1], contribution[:, -1])
 
         @tf.function(
             input_signature=[
-                tf.TensorSpec((1,), tf.string, "site"),
-                tf.TensorSpec((None, len(detector.sensors)), tf.float32, "values"),
-            ],
-            autograph=False,
+                site_spec,
+                tf.TensorSpec((None, None, sensors), tf.float32, "values"),
+                *state_specs,
+            ]
         )
-        def series(self, site: tf.Tensor, values: tf.Tensor) -> dict[str, tf.Tensor]:
-            """Score every step of a gap-free stretch by the frame that ends there."""
+        def stream(self, site: tf.Tensor, values: tf.Tensor, *state: tf.Tensor) -> dict[str, tf.Tensor]:
+            """Score every step of gap-free stretches that go on from a state, and give the state after them."""
             rows = self.sites.lookup(site)
-            return answer(rows, *series_score(detector, values, rows[0]))
+            held = dict(zip(STATE, state, strict=True))
+            score, contribution, after = series(detector, tables(detector), rows, values, held)
+            return {**answer(rows, score, contribution), **after}
+
+        @tf.function(input_signature=[site_spec])
+        def start(self, site: tf.Tensor) -> dict[str, tf.Tensor]:
+            """The state of a machine of which no step has been seen."""
+            return start(detector, tables(detector), self.sites.lookup(site))
 
     return Served()

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import from_dict
-from models.calibration import CalibrationOptions
 from models.errors import DetectorUnreadable, ModelError
+from models.options import DetectorOptions
 from models.sources.base import Source
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaSource
@@ -26,8 +26,7 @@ from models.sources.zscore import ZScoreSource
 if TYPE_CHECKING:
     from models.detector import Detector
 
-FORMAT_VERSION = 1
-_ROW_ARRAYS = ("mean", "scale", "threshold")
+FORMAT_VERSION = 2
 
 
 def save_detector(detector: Detector, path: Path) -> None:
@@ -41,10 +40,8 @@ def save_detector(detector: Detector, path: Path) -> None:
         "options": dataclasses.asdict(detector.options),
         "sources": [_describe(source) for source in detector.sources],
     }
-    arrays = {name: getattr(detector, name) for name in _ROW_ARRAYS}
+    arrays = {name: getattr(detector, name) for name in detector.TABLES if name != "cap"}
     for index, source in enumerate(detector.sources):
-        arrays[f"{index}.residual_scale"] = detector.residual_scale[index]
-        arrays[f"{index}.kernel"] = detector.kernel[index]
         arrays.update({f"{index}.source.{name}": value for name, value in source.arrays().items()})
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
@@ -95,6 +92,8 @@ def _describe(source: Source) -> dict[str, Any]:
         described["spec"] = source.spec.to_dict()
     if isinstance(source, RidgeSource):
         described["ridge"] = source.ridge
+    if isinstance(source, ZScoreSource):
+        described["excursion"] = source.excursion
     return described
 
 
@@ -111,7 +110,7 @@ def _source(
     if described["name"] == RidgeSource.name:
         return RidgeSource(arrays["weights"], float(described["ridge"]), floor)
     if described["name"] == ZScoreSource.name:
-        return ZScoreSource(floor)
+        return ZScoreSource(bool(described["excursion"]), floor)
     raise ValueError(f"unknown source {described['name']!r}")
 
 
@@ -124,14 +123,11 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         _source(described, _below(arrays, f"{index}.source."), steps, len(sensors))
         for index, described in enumerate(header["sources"])
     )
-    expected: dict[str, tuple[int, ...]] = {
-        "mean": (rows, len(sensors)),
-        "scale": (rows, len(sensors)),
-        "threshold": (rows,),
-    }
+    by_sensor, by_source = (rows, len(sensors)), (rows, len(sources), len(sensors))
+    expected: dict[str, tuple[int, ...]] = {name: by_source for name in Detector.TABLES if name != "cap"}
+    expected.update({"mean": by_sensor, "scale": by_sensor, "rest": by_sensor})
+    expected.update({"source_weight": by_source[:2], "follow_rate": (rows,), "threshold": (rows,)})
     for index, source in enumerate(sources):
-        expected[f"{index}.residual_scale"] = (rows, len(sensors))
-        expected[f"{index}.kernel"] = (rows, steps - source.context)
         if isinstance(source, PcaSource):
             expected[f"{index}.source.projection"] = (rows, len(sensors), len(sensors))
         if isinstance(source, RidgeSource):
@@ -139,18 +135,17 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     for name, shape in expected.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in header["options"].items()
+    }
     return Detector(
         sensors=sensors,
         step_seconds=float(header["step_seconds"]),
         steps=steps,
         sites=sites,
         sources=sources,
-        mean=arrays["mean"],
-        scale=arrays["scale"],
-        residual_scale=tuple(arrays[f"{i}.residual_scale"] for i in range(len(sources))),
-        kernel=tuple(arrays[f"{i}.kernel"] for i in range(len(sources))),
-        threshold=arrays["threshold"],
-        options=CalibrationOptions(**header["options"]),
+        options=DetectorOptions(**options),
+        **{name: arrays[name] for name in Detector.TABLES if name != "cap"},
     )
 
 

@@ -20,24 +20,24 @@ class Source(Protocol):
     name: ClassVar[str]
 
     @property
+    def excursion(self) -> bool:
+        """Whether only what lies beyond the training's 99 % quantile counts, by its logarithm, instead of the squared residual."""
+
+    @property
     def floor(self) -> float:
         """Least residual scale of a sensor, in scaled units; what is predicted better than this is not worth an alarm."""
 
     @property
     def context(self) -> int:
-        """Leading steps of a frame without residual."""
-
-    @property
-    def shift_invariant(self) -> bool:
-        """Whether a step's residual does not depend on where its frame starts."""
+        """Steps before a step that its residual depends on."""
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """Everything fitted, by name; it becomes the variables of the exported model."""
 
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """Residuals float32[B, T - context, F] of scaled frames float32[B, T, F]; `rows` int32[B] names each frame's site.
+        """Residuals float32[B, N, F] of the last N of scaled steps float32[B, context + N, F] at sites `rows` int32[B].
 
-        NaN cells of the frames read as 0; what is returned for them is masked by the caller.
+        Unknown cells come as 0; what is returned for them, or for steps with unknown ones before them, is the caller's to mask.
         """
 
 
@@ -49,5 +49,7 @@ class SourceFit(Protocol):
     def summarise(self, run: NDArray[np.float32], start: int, stop: int) -> GramStatistics:
         """Statistics of steps `start` to `stop` of a scaled run float32[N, F]."""
 
-    def solve(self, statistics: Sequence[GramStatistics]) -> tuple[Source, ...]:
-        """Sources with one row for each of `statistics`; they weigh the same in the score."""
+    def solve(
+        self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
+    ) -> tuple[Source, ...]:
+        """Sources with one row for each of `statistics`; `steady` bool[F] a row says which sensors do not wander there."""

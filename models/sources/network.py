@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+_FRAMES = 256
 _MODELS: dict[int, tuple[NetworkSource, tf.keras.Model]] = {}
 
 
@@ -24,6 +25,7 @@ class NetworkSource:
     """Architecture and weights (in the order of `tf.keras.Model.get_weights`) for frames of `steps` x `sensors`."""
 
     name: ClassVar[str] = "network"
+    excursion: ClassVar[bool] = False
 
     spec: ArchitectureSpec
     weights: tuple[NDArray[np.float32], ...]
@@ -57,13 +59,8 @@ class NetworkSource:
 
     @property
     def context(self) -> int:
-        """That of the architecture."""
-        return self.spec.context
-
-    @property
-    def shift_invariant(self) -> bool:
-        """That of the architecture."""
-        return self.spec.shift_invariant
+        """That of the architecture; a frame less one step where a step is judged by the frame that ends there."""
+        return self.spec.context if self.spec.shift_invariant else self.steps - 1
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """The weights, numbered."""
@@ -71,7 +68,33 @@ class NetworkSource:
 
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """As `Source.residuals`."""
-        return frames[:, self.context :] - self.model()(frames)
+        if self.spec.shift_invariant:
+            return frames[:, self.context :] - self.model()(frames)
+        return self._frame_by_frame(frames)
+
+    def _frame_by_frame(self, frames: tf.Tensor) -> tf.Tensor:
+        """Residual of each step in the frame that ends there; groups of frames, so that memory does not grow with N."""
+        import tensorflow as tf
+
+        batch, count = tf.shape(frames)[0], tf.shape(frames)[1] - self.context
+        ends = tf.range(batch * count)
+        groups = -(-(batch * count) // _FRAMES)
+
+        def step(group: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            chosen = ends[group * _FRAMES : (group + 1) * _FRAMES]
+            at = tf.stack(
+                [
+                    tf.repeat((chosen // count)[:, None], self.steps, axis=1),
+                    (chosen % count)[:, None] + tf.range(self.steps)[None],
+                ],
+                axis=2,
+            )
+            every = tf.ensure_shape(tf.gather_nd(frames, at), (None, self.steps, self.sensors))
+            return group + 1, found.write(group, every[:, -1] - self.model()(every)[:, -1])
+
+        found = tf.TensorArray(tf.float32, groups, element_shape=(None, self.sensors), infer_shape=False)
+        _, found = tf.while_loop(lambda group, _: group < groups, step, (0, found), parallel_iterations=1)
+        return tf.reshape(found.concat(), (batch, count, self.sensors))
 
     def model(self) -> tf.keras.Model:
         """The Keras model with its weights, built once outside of any graph."""
@@ -80,7 +103,7 @@ class NetworkSource:
         found = _MODELS.get(id(self))
         if found is None or found[0] is not self:
             with tf.init_scope():
-                steps = None if self.shift_invariant else self.steps
+                steps = None if self.spec.shift_invariant else self.steps
                 model = build(self.spec, steps, self.sensors, seed=0)
                 model.set_weights(list(self.weights))
             _MODELS.clear()

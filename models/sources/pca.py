@@ -28,7 +28,7 @@ class PcaSource:
 
     name: ClassVar[str] = "pca"
     context: ClassVar[int] = 0
-    shift_invariant: ClassVar[bool] = True
+    excursion: ClassVar[bool] = False
 
     projection: NDArray[np.float32]
     floor: float = 0.05
@@ -41,8 +41,8 @@ class PcaSource:
         """As `Source.residuals`."""
         import tensorflow as tf
 
-        known = tf.clip_by_value(tf.where(tf.math.is_nan(frames), 0.0, frames), -_CLIP, _CLIP)
-        return frames - tf.matmul(known, tf.gather(arrays["projection"], rows))
+        clipped = tf.clip_by_value(frames, -_CLIP, _CLIP)
+        return frames - tf.matmul(clipped, tf.gather(arrays["projection"], rows))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class PcaFit:
     context: ClassVar[int] = 0
 
     sensors: int
-    variance: float = 0.5
+    variance: float = 0.9
 
     def summarise(self, run: NDArray[np.float32], start: int, stop: int) -> GramStatistics:
         """Statistics of steps `start` to `stop` of a scaled run float32[N, F]; NaN reads as 0."""
@@ -63,22 +63,30 @@ class PcaFit:
             total = total.plus(GramStatistics.of(np.hstack([clipped, np.ones((len(part), 1))])))
         return total
 
-    def solve(self, statistics: Sequence[GramStatistics]) -> tuple[PcaSource, ...]:
-        """One source, one projection for each of `statistics`."""
-        return (PcaSource(np.stack([_projection(each, self.variance) for each in statistics])),)
+    def solve(
+        self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
+    ) -> tuple[PcaSource, ...]:
+        """One source, one projection for each of `statistics`; a wandering sensor would bend the components of all others."""
+        found = [_projection(each, self.variance, of) for each, of in zip(statistics, steady, strict=True)]
+        return (PcaSource(np.stack(found)),)
 
 
-def _projection(statistics: GramStatistics, variance: float) -> NDArray[np.float32]:
+def _projection(
+    statistics: GramStatistics, variance: float, steady: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     sensors = len(statistics.gram) - 1
-    if statistics.rows < 1:
-        return np.zeros((sensors, sensors), np.float32)
+    whole = np.zeros((sensors, sensors), np.float32)
+    if statistics.rows < 1 or not steady.any():
+        return whole
     mean = statistics.gram[:-1, -1] / statistics.rows
     covariance = statistics.gram[:-1, :-1] / statistics.rows - np.outer(mean, mean)
+    covariance = covariance[np.ix_(steady, steady)]
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     explained = np.cumsum(values) / max(float(values.sum()), 1e-12)
     kept = vectors[:, : int(np.searchsorted(explained, variance - 1e-12)) + 1]
     # With every component kept nothing could be left over: a single sensor, or a few that move as one.
-    if kept.shape[1] >= sensors:
+    if kept.shape[1] >= steady.sum():
         kept = kept[:, :-1]
-    return (kept @ kept.T).astype(np.float32)
+    whole[np.ix_(steady, steady)] = kept @ kept.T
+    return whole

@@ -31,7 +31,7 @@ class RidgeSource:
 
     name: ClassVar[str] = "ridge"
     context: ClassVar[int] = LAGS
-    shift_invariant: ClassVar[bool] = True
+    excursion: ClassVar[bool] = False
 
     weights: NDArray[np.float32]
     ridge: float
@@ -45,9 +45,8 @@ class RidgeSource:
         """As `Source.residuals`."""
         import tensorflow as tf
 
-        known = tf.where(tf.math.is_nan(frames), 0.0, frames)
-        count = tf.shape(known)[1] - LAGS
-        past = tf.concat([known[:, LAGS - lag : LAGS - lag + count] for lag in range(LAGS + 1)], axis=2)
+        count = tf.shape(frames)[1] - LAGS
+        past = tf.concat([frames[:, LAGS - lag : LAGS - lag + count] for lag in range(LAGS + 1)], axis=2)
         weights = tf.gather(arrays["weights"], rows)
         return frames[:, LAGS:] - (tf.matmul(past, weights[:, :-1]) + weights[:, -1:])
 
@@ -72,8 +71,10 @@ class RidgeFit:
             total = total.plus(GramStatistics.of(np.hstack([*shifted, np.ones((count, 1))])))
         return total
 
-    def solve(self, statistics: Sequence[GramStatistics]) -> tuple[RidgeSource, ...]:
-        """One source a strength, one row of weights for each of `statistics`."""
+    def solve(
+        self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
+    ) -> tuple[RidgeSource, ...]:
+        """One source a strength, one row of weights for each of `statistics`; a sensor that wanders follows from its own past."""
         return tuple(
             RidgeSource(
                 np.stack([ridge_weights(each, self.sensors, ridge) for each in statistics]), ridge, self.floor

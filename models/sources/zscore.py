@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ZScoreSource:
-    """Residual is the scaled value itself."""
+    """Residual is the scaled value itself; with `excursion` only values beyond what training saw count."""
 
     name: ClassVar[str] = "zscore"
     context: ClassVar[int] = 0
-    shift_invariant: ClassVar[bool] = True
 
+    excursion: bool = False
     floor: float = 0.05
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:

@@ -1,0 +1,75 @@
+"""How residuals become a score and a threshold; nothing here may be chosen with labels of the data it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from models.errors import InvalidModel
+
+SOURCES: Mapping[str, float] = MappingProxyType(
+    {"ridge": 1.5, "stiff_ridge": 1.0, "pca": 1.5, "excursion": 0.25, "network": 0.25}
+)
+"""Every residual source and its weight in the score of a detector that has them all."""
+
+THRESHOLD_RULES = ("quantile", "tail", "alarms_per_week")
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What a detector looks at and when it raises an alarm.
+
+    Attributes:
+      sources: names of `SOURCES`; each alone is valid.
+      rule: `quantile`, `tail` (peaks over threshold) or `alarms_per_week`.
+      false_alarm_rate: share of normal steps that may score above the threshold, for the first two rules.
+      alarms_per_week: alarms that the third rule allows in a normal week.
+      ridge, stiff_ridge: ridge strengths, shares of the number of rows. `pca`: share of variance the components explain.
+      cap: largest squared normalised residual of a sensor.
+      spans: steps of the exponential averages of the score.
+      min_steps: scored training steps a site needs for a calibration of its own.
+      prior_rows: rows of an average site that the linear sources are fitted with beside a site's own.
+      follow: the memory for slow changes as a share of the training's length. `follow_from`: rows of training from which
+        slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
+    """
+
+    sources: tuple[str, ...] = tuple(SOURCES)
+    rule: str = "quantile"
+    false_alarm_rate: float = 0.001
+    alarms_per_week: float = 1.0
+    ridge: float = 0.1
+    stiff_ridge: float = 1.0
+    pca: float = 0.9
+    cap: float = 100.0
+    spans: tuple[int, ...] = (3, 10, 30)
+    min_steps: int = 100
+    prior_rows: float = 2000.0
+    follow: float = 0.5
+    follow_from: int = 4000
+    weigh_sensors: bool = True
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
+
+    def __post_init__(self) -> None:
+        """Refuse what no detector can be built from.
+
+        Raises:
+          InvalidModel: an option is out of its range.
+        """
+        unknown = sorted(set(self.sources) - set(SOURCES))
+        if unknown or not self.sources or len(set(self.sources)) != len(self.sources):
+            raise InvalidModel(
+                f"sources {', '.join(self.sources) or 'none'}: expected one or more different of {', '.join(SOURCES)}"
+            )
+        if self.rule not in THRESHOLD_RULES:
+            raise InvalidModel(
+                f"threshold rule {self.rule!r} is unknown; choose one of {', '.join(THRESHOLD_RULES)}"
+            )
+        if not 0 < self.false_alarm_rate < 1:
+            raise InvalidModel(
+                f"false_alarm_rate is {self.false_alarm_rate}; expected a share between 0 and 1"
+            )
+        if not 0 < self.alarms_per_week < 10_000:
+            raise InvalidModel(f"alarms_per_week is {self.alarms_per_week}; expected between 0 and 10,000")
+        if not self.spans or min(self.spans) < 1:
+            raise InvalidModel(f"spans are {self.spans}; expected numbers of steps from 1 on")

@@ -1,0 +1,282 @@
+"""The scoring arithmetic in TensorFlow: one place for the pipeline, every signature of the exported model and the tests.
+
+Everything is causal with bounded memory, and works on B stretches of N steps that go on from a state; one long stretch, the
+same in pieces and step by step give the same numbers. Slow changes are followed by exponential averages with a memory of
+half the training: a baseline of each residual, and a gain for residuals that have become larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.scaling import CLIP
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from models.detector import Detector
+
+BLOCK = 32
+CHUNK = 2048
+LARGEST_GAIN = 3.0
+CLIPPED_AT = 3.0
+"""Residuals beyond three typical ones, and magnitudes beyond three times the 99 % quantile, do not move what follows slowly."""
+BASELINE_SHARE = 0.2
+"""Memory of the baseline, as a share of the memory of the gain."""
+
+STATE = ("recent", "seen", "baseline", "level", "average")
+
+
+@dataclass(frozen=True)
+class StateShape:
+    """Sizes of a state of B stretches: `recent` float32[B, C, F], `seen` int32[B], `baseline` and `level` float32[B, S, F],
+    `average` float32[B, A, F]."""
+
+    context: int
+    sensors: int
+    sources: int
+    averages: int
+
+    def of(self, name: str) -> tuple[int, ...]:
+        """Dimensions of one tensor behind the batch."""
+        return {
+            "recent": (self.context, self.sensors),
+            "seen": (),
+            "baseline": (self.sources, self.sensors),
+            "level": (self.sources, self.sensors),
+            "average": (self.averages, self.sensors),
+        }[name]
+
+
+def tables(detector: Detector) -> dict[str, Any]:
+    """Everything per row of the detector as constants of the current graph."""
+    import tensorflow as tf
+
+    found = {name: tf.constant(getattr(detector, name)) for name in detector.TABLES}
+    for index, source in enumerate(detector.sources):
+        for name, value in source.arrays().items():
+            found[f"{index}.{name}"] = tf.constant(value)
+    return found
+
+
+def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict[str, tf.Tensor]:
+    """State of stretches at sites `rows` int32[B] of which no step has been seen; slow memory is that of the training's end."""
+    import tensorflow as tf
+
+    shape = detector.state_shape
+    batch = tf.shape(rows)[0]
+    rest = tf.gather(table["rest"], rows)
+    return {
+        "recent": tf.fill((batch, shape.context, shape.sensors), np.float32(np.nan)),
+        "seen": tf.zeros((batch,), tf.int32),
+        "baseline": tf.gather(table["last_baseline"], rows),
+        "level": tf.gather(table["last_level"], rows),
+        "average": tf.repeat(rest[:, None], shape.averages, axis=1),
+    }
+
+
+def scale(table: Mapping[str, Any], raw: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Scaled float32[B, N, F] of raw float[B, N, F]; NaN where nothing was measured.
+
+    In float64: a sensor near 1e6 that moves by 1e-2 loses its movement in float32.
+    """
+    import tensorflow as tf
+
+    wide = tf.cast(raw, tf.float64)
+    wide = tf.where(tf.math.is_finite(wide), wide, tf.constant(np.nan, tf.float64))
+    mean = tf.gather(table["mean"], rows)[:, None]
+    spread = tf.gather(table["scale"], rows)[:, None]
+    return tf.cast(tf.clip_by_value((wide - mean) / spread, -CLIP, CLIP), tf.float32)
+
+
+def advance(
+    detector: Detector,
+    table: Mapping[str, Any],
+    rows: tf.Tensor,
+    raw: tf.Tensor,
+    state: Mapping[str, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """Score float32[B, N] and contribution float32[B, N, F] of raw float32[B, N, F] behind `state`, and the state after it.
+
+    The score is NaN for a step without any value and for the first `state_shape.context` steps of a stretch. Memory grows
+    with B x N; `series` works through long stretches in pieces.
+    """
+    import tensorflow as tf
+
+    context = detector.state_shape.context
+    scaled = scale(table, raw, rows)
+    count = tf.shape(scaled)[1]
+    joined = tf.concat([state["recent"], scaled], axis=1)
+    known = tf.logical_not(tf.math.is_nan(scaled))
+    filled = tf.where(tf.math.is_nan(joined), 0.0, joined)
+    before = state["seen"][:, None] + tf.range(count)[None]
+    combined = tf.zeros_like(scaled)
+    baselines, levels = [], []
+    for index, source in enumerate(detector.sources):
+        arrays = {name: table[f"{index}.{name}"] for name in source.arrays()}
+        residual = source.residuals(arrays, filled[:, context - source.context :], rows)
+        usable = tf.logical_and(known, (before >= source.context)[:, :, None])
+        energy, baseline, level = _energy(
+            source.excursion, table, index, rows, residual, usable, state["baseline"], state["level"]
+        )
+        baselines.append(baseline)
+        levels.append(level)
+        weight = tf.where(usable, tf.gather(table["sensor_weight"], rows)[:, None, index], 0.0)
+        present = tf.maximum(tf.reduce_sum(weight, axis=2, keepdims=True), 1e-6)
+        combined += energy * weight / present * tf.gather(table["source_weight"], rows)[:, None, index, None]
+    spoke = tf.reduce_any(known, axis=2)
+    scored = tf.logical_and(spoke, before >= context)
+    rest = tf.gather(table["rest"], rows)[:, None]
+    combined = tf.where(scored[:, :, None], combined, rest)
+    averages = [
+        exponential(combined, 2.0 / (span + 1.0), state["average"][:, i])
+        for i, span in enumerate(detector.options.spans)
+    ]
+    contribution = tf.add_n(averages) / np.float32(len(averages))
+    contribution = tf.where(scored[:, :, None], contribution, 0.0)
+    score = tf.where(scored, tf.reduce_sum(contribution, axis=2), np.float32(np.nan))
+    after = {
+        "recent": tf.ensure_shape(
+            joined[:, tf.shape(joined)[1] - context :], (None, context, joined.shape[2])
+        ),
+        "seen": tf.minimum(state["seen"] + count, context),
+        "baseline": tf.stack(baselines, axis=1),
+        "level": tf.stack(levels, axis=1),
+        "average": tf.stack(
+            [_last(average, state["average"][:, i]) for i, average in enumerate(averages)], axis=1
+        ),
+    }
+    return score, contribution, after
+
+
+def series(
+    detector: Detector,
+    table: Mapping[str, Any],
+    rows: tf.Tensor,
+    raw: tf.Tensor,
+    state: Mapping[str, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """As `advance`, in pieces of `CHUNK` steps, so that memory does not grow with the network's width times N."""
+    import tensorflow as tf
+
+    sensors, shape = len(detector.sensors), detector.state_shape
+    pieces = tf.maximum(-(-tf.shape(raw)[1] // CHUNK), 1)
+    scores = tf.TensorArray(tf.float32, pieces, element_shape=(None, None), infer_shape=False)
+    shares = tf.TensorArray(tf.float32, pieces, element_shape=(None, None, sensors), infer_shape=False)
+
+    def step(index: Any, scores: Any, shares: Any, *held: Any) -> Any:
+        piece = raw[:, index * CHUNK : (index + 1) * CHUNK]
+        score, contribution, after = advance(
+            detector, table, rows, piece, dict(zip(STATE, held, strict=True))
+        )
+        # Steps first: pieces of different length are then joined along them.
+        scores = scores.write(index, tf.transpose(score))
+        shares = shares.write(index, tf.transpose(contribution, (1, 0, 2)))
+        return (index + 1, scores, shares, *(after[name] for name in STATE))
+
+    held = tuple(state[name] for name in STATE)
+    invariants = tuple(tf.TensorShape((None, *shape.of(name))) for name in STATE)
+    scalar = tf.TensorShape(())
+    _, scores, shares, *held = tf.while_loop(
+        lambda index, *_: index < pieces,
+        step,
+        (0, scores, shares, *held),
+        shape_invariants=(scalar, tf.TensorShape(None), tf.TensorShape(None), *invariants),
+        parallel_iterations=1,
+    )
+    score = tf.transpose(scores.concat())
+    contribution = tf.transpose(shares.concat(), (1, 0, 2))
+    return score, contribution, dict(zip(STATE, held, strict=True))
+
+
+def exponential(values: tf.Tensor, rate: tf.Tensor | float, first: tf.Tensor) -> tf.Tensor:
+    """Running averages y_t = y_{t-1} + rate (x_t - y_{t-1}) of float32[B, N, F], y_{-1} = `first` float32[B, F].
+
+    `rate` is a number or float32[B]. As products with triangular matrices, first inside blocks, then over the blocks' ends:
+    a loop over the steps would cost a hundred times more. The numbers are the loop's but for rounding.
+    """
+    import tensorflow as tf
+
+    count = tf.shape(values)[1]
+    blocks = tf.maximum(-(-count // BLOCK), 1)
+    padded = tf.pad(values, [[0, 0], [0, blocks * BLOCK - count], [0, 0]])
+    batch, width = tf.shape(values)[0], values.shape[2]
+    rates = tf.reshape(tf.convert_to_tensor(rate, tf.float32), (-1, 1, 1))
+    parts = tf.reshape(padded, (batch, blocks, BLOCK, width))
+    inside = tf.matmul((rates * _decay(rates, tf.range(BLOCK)))[:, None], parts)
+    # What has decayed to the start of each block: the ends of the blocks before it, and what came first.
+    ends = tf.concat([first[:, None], inside[:, :-1, -1]], axis=1)
+    carried = tf.matmul(_decay(rates, tf.range(blocks) * BLOCK), ends)
+    reach = tf.pow(1.0 - rates, tf.cast(tf.range(1, BLOCK + 1), tf.float32)[None, None])
+    found = inside + carried[:, :, None] * tf.transpose(reach[:, None], (0, 1, 3, 2))
+    return tf.reshape(found, (batch, blocks * BLOCK, width))[:, :count]
+
+
+def _decay(rates: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+    """Lower triangular (1 - rate)^(at_i - at_j), float32[B or 1, L, L]."""
+    import tensorflow as tf
+
+    apart = tf.cast(at[:, None] - at[None], tf.float32)
+    powers = tf.pow(1.0 - rates, tf.maximum(apart, 0.0)[None])
+    return tf.where(apart[None] >= 0, powers, 0.0)
+
+
+def _last(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """The last step of float32[B, N, F], or `first` if there is none."""
+    import tensorflow as tf
+
+    return tf.concat([first[:, None], values], axis=1)[:, -1]
+
+
+def _shifted(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    """Each step's value before it."""
+    import tensorflow as tf
+
+    return tf.concat([first[:, None], values], axis=1)[:, :-1]
+
+
+def _energy(
+    excursion: bool,
+    table: Mapping[str, Any],
+    index: int,
+    rows: tf.Tensor,
+    residual: tf.Tensor,
+    usable: tf.Tensor,
+    baselines: tf.Tensor,
+    levels: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Energy float32[B, N, F] of one source, and its baseline and level after the last step, each float32[B, F].
+
+    A step that cannot be used moves neither: it counts as an ordinary one.
+    """
+    import tensorflow as tf
+
+    def row(name: str) -> tf.Tensor:
+        return tf.gather(table[name], rows)[:, None, index]
+
+    rate = tf.gather(table["follow_rate"], rows)
+    followed = (rate > 0)[:, None, None]
+    faster = tf.minimum(rate / BASELINE_SHARE, 1.0)
+    limit = row("limit")
+    clipped = tf.where(usable, tf.clip_by_value(residual, -limit, limit), row("centre"))
+    baseline = exponential(clipped, faster, baselines[:, index])
+    centred = tf.where(followed, residual - _shifted(baseline, baselines[:, index]), residual)
+    size = tf.abs(centred) / row("spread")
+    usual = row("usual")
+    held = tf.where(usable, tf.minimum(size, CLIPPED_AT * row("tail")), usual)
+    level = exponential(held, rate, levels[:, index])
+    gain = tf.clip_by_value(_shifted(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)
+    size = tf.where(followed, size / gain, size)
+    if excursion:
+        energy = tf.math.log1p(tf.maximum(size / row("tail") - 1.0, 0.0))
+    else:
+        energy = tf.minimum(size * size, table["cap"])
+    return (
+        tf.where(usable, energy, 0.0),
+        _last(baseline, baselines[:, index]),
+        _last(level, levels[:, index]),
+    )
