@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from pipeline.datasets.resample import tables_from_frame
+from pipeline.datasets.resample import resample_site, tables_from_frame
+from pipeline.datasets.run import Run
+from pipeline.datasets.shards import Dataset
 from pipeline.datasets.snapshot import Source
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class WindowReadings:
 
     def sources(self) -> Mapping[str, Sequence[Source]]:
         """Window files and addenda with their row counts."""
-        from ingestion.store import footers
+        from ingestion.windowfiles import footers
 
         root = self._data_dir / "windows"
         return {
@@ -48,7 +50,7 @@ class WindowReadings:
 
     def tables(self, site: str) -> Iterable[pa.Table]:
         """Base windows and addenda united, in event-time order."""
-        from ingestion.store import read_site
+        from ingestion.windowfiles import read_site
 
         return read_site(self._data_dir, site)
 
@@ -73,3 +75,18 @@ class FileReadings:
         """The file's rows in time order."""
         file = self._files[site]
         return tables_from_frame(file.frame, file.sensors, site)
+
+
+def site_runs(
+    readings: Readings, dataset: Dataset, site: str, until_ns: int | None = None
+) -> tuple[Run, ...]:
+    """All runs of a site on the data set's grid and sensors; `until_ns` (ns since 1970 UTC) leaves later readings out."""
+    found = resample_site(
+        site,
+        readings.tables(site),
+        step_ns=dataset.step_ns,
+        max_gap_ns=dataset.max_gap_ns,
+        sensors=dataset.sensors,
+        until_ns=until_ns,
+    )
+    return found.runs
