@@ -100,6 +100,7 @@ class Detector:
                 tf.TensorSpec((None, len(self.sensors)), tf.float32),
                 tf.TensorSpec((), tf.int32),
             ],
+            autograph=False,
         ).get_concrete_function()
 
     def save(self, path: Path) -> None:

@@ -126,7 +126,8 @@ def _module(detector: Detector) -> Any:
             input_signature=[
                 tf.TensorSpec((None,), tf.string, "site"),
                 tf.TensorSpec((None, None, len(detector.sensors)), tf.float32, "window"),
-            ]
+            ],
+            autograph=False,
         )
         def serve(self, site: tf.Tensor, window: tf.Tensor) -> dict[str, tf.Tensor]:
             """Score the last `steps` rows of each window."""
@@ -144,7 +145,8 @@ def _module(detector: Detector) -> Any:
             input_signature=[
                 tf.TensorSpec((1,), tf.string, "site"),
                 tf.TensorSpec((None, len(detector.sensors)), tf.float32, "values"),
-            ]
+            ],
+            autograph=False,
         )
         def series(self, site: tf.Tensor, values: tf.Tensor) -> dict[str, tf.Tensor]:
             """Score every step of a gap-free stretch by the frame that ends there."""

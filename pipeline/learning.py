@@ -19,13 +19,13 @@ from models.detector import CalibrationOptions, Detector, Scores, fit_detector
 from models.scaling import SensorScaling, moments
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, PCA, ZSCORE, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
+from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset
 from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
     from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
 
-TrainingRows = Mapping[str, list[NDArray[np.float64]]]
 BASELINES = (ZSCORE, PCA)
 
 

@@ -80,6 +80,9 @@ def ingest(
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep reading until stopped, instead of what is there now.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Processes that share the partitions.")
+    ] = 1,
     accept_gap: AcceptGap = False,
     new_topic: NewTopic = False,
     as_json: AsJson = False,
@@ -93,7 +96,12 @@ def ingest(
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
         report = ingest_sites(
-            settings, cluster, follow=follow, consent=Consent(accept_gap, new_topic), progress=progress.update
+            settings,
+            cluster,
+            follow=follow,
+            consent=Consent(accept_gap, new_topic),
+            workers=workers,
+            progress=progress.update,
         )
     if as_json:
         print_json(report.to_dict())

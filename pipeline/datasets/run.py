@@ -37,6 +37,14 @@ class Run:
         """Grid time of each row, `int64[N]`."""
         return self.start_ns + self.step_ns * np.arange(len(self.values), dtype=np.int64)
 
+    def steps_before(self, instant_ns: int) -> int:
+        """How many rows have a grid time before an instant (ns since 1970 UTC)."""
+        return int(np.clip(-(-(instant_ns - self.start_ns) // self.step_ns), 0, len(self.values)))
+
+    def before(self, instant_ns: int) -> NDArray[np.float64]:
+        """The rows with a grid time before an instant, a view."""
+        return self.values[: self.steps_before(instant_ns)]
+
 
 @dataclass(frozen=True)
 class SiteRuns:

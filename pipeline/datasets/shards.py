@@ -50,7 +50,10 @@ class ShardPaths:
 
 @dataclass(frozen=True)
 class SiteOutcome:
-    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change."""
+    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change.
+
+    `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
+    """
 
     site: str
     readings: int
@@ -60,6 +63,7 @@ class SiteOutcome:
     excluded: str | None = None
     constant: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    end_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def split_runs(runs: Sequence[Run], validation: float, steps: int) -> tuple[list
     cut = int(times[min(len(times) - 1, int(np.ceil(len(times) * (1 - validation))))])
     before, after = [], []
     for run in runs:
-        rows = int(np.clip(-(-(cut - run.start_ns) // run.step_ns), 0, len(run.values)))
+        rows = run.steps_before(cut)
         if rows:
             before.append(Run(run.site, run.asset, run.start_ns, run.step_ns, run.values[:rows]))
         if rows < len(run.values):
@@ -255,7 +259,8 @@ def _write_site(
     elif frame_counts[0] == 0:
         longest = max((len(run.values) for run in before), default=0)
         reason = f"too short: its longest gap-free stretch has {longest} steps, a frame needs {steps}"
-    outcome = SiteOutcome(site, readings, len(runs), rows[0], rows[1], reason)
+    end_ns = max((run.end_ns for run in runs), default=0)
+    outcome = SiteOutcome(site, readings, len(runs), rows[0], rows[1], reason, end_ns=end_ns)
     if reason is not None:
         return {"outcome": asdict(outcome), "files": {}}
     training = np.concatenate([run.values for run in before])
@@ -272,6 +277,7 @@ def _write_site(
         None,
         constant=tuple(name for name, same in zip(sensors, (top == bottom) & ~silent, strict=True) if same),
         silent=tuple(name for name, never in zip(sensors, silent, strict=True) if never),
+        end_ns=end_ns,
     )
     scaling = fit_scaling(training)
     files = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

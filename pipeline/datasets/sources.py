@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from pipeline.datasets.resample import resample_site, tables_from_frame
-from pipeline.datasets.run import Run
-from pipeline.datasets.shards import Dataset
+from pipeline.datasets.resample import tables_from_frame
 from pipeline.datasets.snapshot import Source
 
 if TYPE_CHECKING:
@@ -75,18 +73,3 @@ class FileReadings:
         """The file's rows in time order."""
         file = self._files[site]
         return tables_from_frame(file.frame, file.sensors, site)
-
-
-def site_runs(
-    readings: Readings, dataset: Dataset, site: str, until_ns: int | None = None
-) -> tuple[Run, ...]:
-    """All runs of a site on the data set's grid and sensors; `until_ns` (ns since 1970 UTC) leaves later readings out."""
-    found = resample_site(
-        site,
-        readings.tables(site),
-        step_ns=dataset.step_ns,
-        max_gap_ns=dataset.max_gap_ns,
-        sensors=dataset.sensors,
-        until_ns=until_ns,
-    )
-    return found.runs

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.artefacts import Evaluation
+from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.evaluation.metrics import Metrics, evaluate
 from pipeline.learning import Scorer
@@ -55,9 +56,36 @@ def label_run(run: Run, frame: pd.DataFrame | None) -> NDArray[np.int8]:
     return np.where(last >= 0, labels[np.maximum(last, 0)], UNKNOWN).astype(np.int8)
 
 
+def held_out(
+    prepared: Prepared,
+    memory: int,
+    labels: Mapping[str, pd.DataFrame] | None = None,
+    *,
+    or_validation: bool = False,
+) -> dict[str, list[Judged]]:
+    """By site that learned, the rows nobody learned from, with up to `memory` rows before them.
+
+    Args:
+      prepared: the data set and its runs.
+      memory: rows that fill a detector before it scores.
+      labels: by site a frame with `timestamp`, `asset`, `label`.
+      or_validation: a site without a reading since learning ended is judged on its validation part instead.
+    """
+    found: dict[str, list[Judged]] = {}
+    for site in prepared.dataset.shards:
+        runs = prepared.runs(site)
+        from_ns = prepared.learned_until(site)
+        last = max(run.end_ns for run in runs)
+        if or_validation and from_ns > last:
+            from_ns = last - (prepared.dataset.outcomes[site].validation_rows - 1) * prepared.dataset.step_ns
+        parts = (cut_from(run, label_run(run, (labels or {}).get(site)), from_ns, memory) for run in runs)
+        found[site] = [part for part in parts if part is not None]
+    return found
+
+
 def cut_from(run: Run, label: NDArray[np.int8], from_ns: int, memory: int) -> Judged | None:
     """The part of a run that is judged: from `from_ns` on, with up to `memory` rows before it to fill the detector."""
-    first = max(0, -(-(from_ns - run.start_ns) // run.step_ns))
+    first = run.steps_before(from_ns)
     if first >= len(run.values):
         return None
     start = max(0, first - memory)

@@ -13,16 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artefacts import MODES, Curves, Evaluation, RunSummary, write_json
+from pipeline.artefacts import MODES, Curves, Evaluation
 from pipeline.config import Config, SiteConfig, load_config
-from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import take_snapshot
-from pipeline.datasets.sources import FileReadings, site_runs
-from pipeline.errors import ConfigError, NothingToDo
-from pipeline.evaluation.judging import Judged, cut_from, judge, label_run
-from pipeline.jobs.job import dataset_settings, training_rows
-from pipeline.learning import Learned, fit_scaling, learn
-from pipeline.manifest import manifest, run_id
+from pipeline.datasets.sources import FileReadings
+from pipeline.errors import ConfigError
+from pipeline.evaluation.judging import held_out, judge
+from pipeline.evaluation.scorefile import write_scores
+from pipeline.jobs.job import dataset_settings, prepare_training
+from pipeline.jobs.record import run_manifest, summarise, write_run
+from pipeline.learning import learn
+from pipeline.manifest import run_id
 from pipeline.watch import Watch
 
 if TYPE_CHECKING:
@@ -73,37 +74,31 @@ def run_backtest(
             watch.say(f"{file.site}: {note}")
     config = _configuration(config_path, list(files), train_until)
     readings = FileReadings(files)
+    labels = label_frames(files)
     with _folder(work_dir) as folder:
         snapshot = take_snapshot(readings.sources(), dataset_settings(config))
-        with watch.step("building the data set"):
-            dataset = build_dataset(folder / "datasets", snapshot, readings.tables, fit_scaling)
-            rows = training_rows(readings, dataset, snapshot.settings.until_ns)
-        skipped = _skipped(dataset)
-        for site, why in skipped.items():
-            watch.say(f"{site} takes no part: {why}")
-        if not dataset.shards:
-            raise NothingToDo(
-                f"no site can train on readings before {train_until:%Y-%m-%d %H:%M} UTC: {skipped}"
-            )
-        name = run_id(snapshot.id, config)
-        learned = learn(config, dataset, rows, wanted, workdir=folder / "training" / name, watch=watch)
+        prepared = prepare_training(config, folder / "datasets", snapshot, readings, watch)
+        run = folder / "runs" / run_id(snapshot.id, config)
+        workdir = folder / "training" / run.name
+        rows = prepared.training_rows()
+        learned = learn(config, prepared.dataset, rows, wanted, workdir=workdir, watch=watch)
         with watch.step("judging") as step:
-            judged = _judged(config, files, readings, dataset)
-            evaluation = judge(learned.scorers, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step)
-        notes = (*(f"{site}: {why}" for site, why in skipped.items()), *evaluation.notes)
-        outcome = Backtest(
-            replace(evaluation, notes=notes),
-            learned.curves,
-            manifest(config, snapshot.id, list(dataset.sensors), dataset.step_ns / 1e9),
-        )
+            judged = held_out(prepared, config.model.steps, labels)
+            seconds, hold_off = prepared.dataset.step_ns / 1e9, config.scoring.hold_off
+            evaluation = judge(learned.scorers, judged, seconds, hold_off, step)
+        skipped = (f"{site}: {why}" for site, why in prepared.skipped.items())
+        evaluation = replace(evaluation, notes=(*skipped, *evaluation.notes))
         if work_dir is not None or report is not None:
-            run = folder / "runs" / name
-            _write_run(run, config, dataset, learned, outcome, judged, skipped)
-            if report is not None:
-                from pipeline.report import write_report
+            if learned.detector is not None:
+                for site, parts in judged.items():
+                    write_scores(run, learned.detector, site, parts, config.scoring.top_sensors)
+            summary = summarise(run, config, prepared, learned, evaluation)
+            write_run(run, config, prepared.dataset, learned, evaluation, summary)
+        if report is not None:
+            from pipeline.report import write_report
 
-                write_report(run, report, labels=label_frames(files))
-    return outcome
+            write_report(run, report, labels=labels)
+        return Backtest(evaluation, learned.curves, run_manifest(config, prepared.dataset))
 
 
 def label_frames(files: dict[str, SiteFile]) -> dict[str, Any]:
@@ -141,56 +136,3 @@ def _folder(work_dir: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="fedplant-backtest-") as name:
         yield Path(name)
-
-
-def _skipped(dataset: Dataset) -> dict[str, str]:
-    return {site: found.excluded for site, found in dataset.outcomes.items() if found.excluded is not None}
-
-
-def _judged(
-    config: Config, files: dict[str, SiteFile], readings: FileReadings, dataset: Dataset
-) -> dict[str, list[Judged]]:
-    labels = label_frames(files)
-    until = dataset_settings(config).until_ns
-    assert until is not None
-    found: dict[str, list[Judged]] = {}
-    for site in dataset.shards:
-        parts = (
-            cut_from(run, label_run(run, labels.get(site)), until, config.model.steps)
-            for run in site_runs(readings, dataset, site)
-        )
-        found[site] = [part for part in parts if part is not None]
-    return found
-
-
-def _write_run(
-    folder: Path,
-    config: Config,
-    dataset: Dataset,
-    learned: Learned,
-    outcome: Backtest,
-    judged: dict[str, list[Judged]],
-    skipped: dict[str, str],
-) -> None:
-    """A run folder as the job makes it, with the scores of the federated detector, so that the same report reads it."""
-    from pipeline.evaluation.scorefile import write_scores
-
-    write_json(folder / "manifest.json", outcome.manifest)
-    write_json(folder / "curves.json", learned.curves)
-    write_json(folder / "evaluation.json", outcome.evaluation)
-    if learned.detector is not None:
-        for site, parts in judged.items():
-            write_scores(folder, learned.detector, site, parts, config.scoring.top_sensors)
-    summary = RunSummary(
-        run_id=folder.name,
-        snapshot=dataset.id,
-        detector=config.project.name,
-        run_path=str(folder),
-        sites=tuple(sorted(dataset.shards)),
-        skipped_sites=skipped,
-        sensors=len(dataset.sensors),
-        frames={site: shard.train_frames for site, shard in dataset.shards.items()},
-        rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
-        metrics=outcome.evaluation.mean,
-    )
-    write_json(folder / "summary.json", summary)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, read_summary, write_json
+from pipeline.artefacts import Evaluation, read_summary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
 from pipeline.errors import NothingToDo
 from pipeline.runs import newest_run, run_folder
 from pipeline.watch import Step
-
-if TYPE_CHECKING:
-    from pipeline.learning import Scorer
 
 
 def make_report(
@@ -55,11 +52,11 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
       run_id: the run whose detectors are judged.
       labels: by site a frame with `timestamp`, `asset`, `label`.
     """
-    from models.detector import Detector
-    from pipeline.datasets.sources import WindowReadings, site_runs
-    from pipeline.evaluation.judging import cut_from, judge, label_run
-    from pipeline.jobs.job import dataset_settings, detector_path, training_rows
-    from pipeline.learning import BASELINES, fit_baselines
+    from pipeline.datasets.prepared import Prepared
+    from pipeline.datasets.sources import WindowReadings
+    from pipeline.evaluation.judging import held_out, judge
+    from pipeline.jobs.job import dataset_settings
+    from pipeline.jobs.record import load_detectors, with_baselines
 
     folder = run_folder(config, run_id)
     summary = read_summary(folder)
@@ -69,22 +66,16 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     if summary is None or dataset is None:
         raise NothingToDo(f"{folder}: the run's data set is gone; run again to make it")
     readings = WindowReadings(config.project.data_dir, [site.name for site in config.sites])
-    until = dataset_settings(config).until_ns
-    scorers: dict[str, dict[str, Scorer]] = {}
-    for mode in (FEDERATED, LOCAL, CENTRALISED):
-        for site in dataset.shards:
-            path = detector_path(folder / "detectors", mode, site)
-            if path.exists():
-                scorers.setdefault(mode, {})[site] = Detector.load(path)
-    rows = training_rows(readings, dataset, until)
-    scorers.update(fit_baselines(config, dataset, rows, BASELINES))
-    judged = {}
-    for site in dataset.shards:
-        runs = site_runs(readings, dataset, site)
-        from_ns = until if until is not None else max(run.end_ns for run in runs) + 1
-        parts = (cut_from(run, label_run(run, labels.get(site)), from_ns, config.model.steps) for run in runs)
-        judged[site] = [part for part in parts if part is not None]
-    return judge(scorers, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step)
+    prepared = Prepared(dataset, readings, dataset_settings(config).until_ns)
+    scorers = load_detectors(folder / "detectors", sorted(dataset.shards))
+    judged = held_out(prepared, config.model.steps, labels)
+    return judge(
+        with_baselines(config, prepared, scorers),
+        judged,
+        dataset.step_ns / 1e9,
+        config.scoring.hold_off,
+        step,
+    )
 
 
 def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:

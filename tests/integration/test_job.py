@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.cli.main import run
-from tests.pipeline.streams.plants import FAULT, SETTINGS, START, plant, write_plants
+from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
 
 
 class Operator:
@@ -51,7 +51,7 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
     assert first["sites"] == sorted([east, west])
     assert first["skipped_sites"] == {silent: "no data"}
     assert first["ingestion"][east] | {"windows": 0} == {
-        "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0,
+        "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0, "sensors": {},
     }  # fmt: skip
     assert set(first["metrics"]) == {"federated"} and first["metrics"]["federated"]["auc_pr"] is None
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.artefacts import MODES
 from pipeline.cli.main import run
-from tests.pipeline.streams.plants import SETTINGS, plant, write_plants
+from tests.pipeline.plants import SETTINGS, plant, write_plants
 
 UNTIL = "2026-03-01T10:00:00Z"
 

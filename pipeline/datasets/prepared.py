@@ -1,0 +1,66 @@
+"""A data set together with the runs behind it, for whatever has to look at raw values: calibration and judging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.datasets.resample import resample_site
+from pipeline.datasets.run import Run
+from pipeline.datasets.shards import Dataset, FitScaling, build_dataset
+from pipeline.datasets.snapshot import Snapshot
+from pipeline.datasets.sources import Readings
+
+TrainingRows = Mapping[str, list[NDArray[np.float64]]]
+"""By site that can train, its raw training runs `float64[N, F]`."""
+
+
+class Prepared:
+    """What a training works on: `dataset`, and each site's runs, read and resampled once however often they are asked for."""
+
+    def __init__(self, dataset: Dataset, readings: Readings, until_ns: int | None) -> None:
+        """`until_ns` (ns since 1970 UTC): learning ends before it; None is the end of the data set."""
+        self.dataset = dataset
+        self.until_ns = until_ns
+        self._readings = readings
+        self._runs: dict[str, tuple[Run, ...]] = {}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """By site that takes no part, why."""
+        outcomes = self.dataset.outcomes.items()
+        return {site: found.excluded for site, found in outcomes if found.excluded is not None}
+
+    def runs(self, site: str) -> tuple[Run, ...]:
+        """All runs of a site up to its latest reading, on the data set's grid and sensors."""
+        if site not in self._runs:
+            found = resample_site(
+                site,
+                self._readings.tables(site),
+                step_ns=self.dataset.step_ns,
+                max_gap_ns=self.dataset.max_gap_ns,
+                sensors=self.dataset.sensors,
+            )
+            self._runs[site] = found.runs
+        return self._runs[site]
+
+    def learned_until(self, site: str) -> int:
+        """The first instant that learning did not see, ns since 1970 UTC; readings may have come in since."""
+        return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1
+
+    def training_rows(self) -> TrainingRows:
+        """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
+        rows = {}
+        for site in self.dataset.shards:
+            parts = (run.before(self.learned_until(site)) for run in self.runs(site))
+            rows[site] = [part for part in parts if len(part)]
+        return rows
+
+
+def prepare(root: Path, snapshot: Snapshot, readings: Readings, fit_scaling: FitScaling) -> Prepared:
+    """Build the data set of a snapshot below `root`, or take the complete one that is there. Raises as `build_dataset`."""
+    dataset = build_dataset(root, snapshot, readings.tables, fit_scaling)
+    return Prepared(dataset, readings, snapshot.settings.until_ns)

@@ -1,0 +1,111 @@
+"""What a training leaves in its run folder, whoever started it; the report and later runs read it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.detector import Detector
+from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, RunSummary, write_json
+from pipeline.config.schema import Config
+from pipeline.datasets.prepared import Prepared
+from pipeline.datasets.shards import Dataset
+from pipeline.learning import BASELINES, Learned, Scorer, fit_baselines
+from pipeline.manifest import manifest
+
+_OF_ALL_SITES = (FEDERATED, CENTRALISED)
+_OF_EACH_SITE = (LOCAL, *BASELINES)
+
+
+def summarise(
+    folder: Path, config: Config, prepared: Prepared, learned: Learned, evaluation: Evaluation, **known: Any
+) -> RunSummary:
+    """What `summary.json` holds; `known` are the fields that only the caller can say (times, model, ingestion)."""
+    dataset = prepared.dataset
+    return RunSummary(
+        run_id=folder.name,
+        snapshot=dataset.id,
+        detector=config.project.name,
+        run_path=str(folder),
+        sites=tuple(sorted(dataset.shards)),
+        skipped_sites=prepared.skipped,
+        sensors=len(dataset.sensors),
+        frames={site: shard.train_frames for site, shard in dataset.shards.items()},
+        rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
+        metrics=evaluation.mean,
+        warnings=tuple(_warnings(dataset)),
+        **known,
+    )
+
+
+def write_run(
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    learned: Learned,
+    evaluation: Evaluation,
+    summary: RunSummary,
+) -> None:
+    """Write the run folder; the summary comes last, because its presence says that the run is complete.
+
+    Raises:
+      ArtefactError: the folder cannot be written.
+    """
+    save_detectors(folder / "detectors", learned.scorers)
+    write_json(folder / "manifest.json", run_manifest(config, dataset))
+    write_json(folder / "curves.json", learned.curves)
+    write_json(folder / "evaluation.json", evaluation)
+    write_json(folder / "summary.json", summary)
+
+
+def run_manifest(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Everything that is needed to make the result again."""
+    return manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
+
+
+def save_detectors(folder: Path, scorers: Mapping[str, Mapping[str, Scorer]]) -> None:
+    """Keep every detector, so that later readings and labels can be judged without training again."""
+    for mode, by_site in scorers.items():
+        for site, scorer in by_site.items():
+            path = detector_path(folder, mode, site)
+            if isinstance(scorer, Detector) and (mode in _OF_EACH_SITE or site == min(by_site)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scorer.save(path)
+
+
+def load_detectors(folder: Path, sites: list[str]) -> dict[str, dict[str, Scorer]]:
+    """By way of training, by site, what `save_detectors` kept; ways that a run did not go are left out."""
+    found: dict[str, dict[str, Scorer]] = {}
+    for mode in (*_OF_ALL_SITES, *_OF_EACH_SITE):
+        loaded: dict[Path, Scorer] = {}
+        for site in sites:
+            path = detector_path(folder, mode, site)
+            if path.exists():
+                loaded[path] = loaded.get(path) or Detector.load(path)
+                found.setdefault(mode, {})[site] = loaded[path]
+    return found
+
+
+def with_baselines(
+    config: Config, prepared: Prepared, scorers: Mapping[str, Mapping[str, Scorer]]
+) -> dict[str, Mapping[str, Scorer]]:
+    """The same detectors and the baselines beside them; those that a run without comparison did not fit are fitted."""
+    missing = [name for name in BASELINES if name not in scorers]
+    fitted = fit_baselines(config, prepared.dataset, prepared.training_rows(), missing) if missing else {}
+    return {**scorers, **fitted}
+
+
+def detector_path(folder: Path, mode: str, site: str) -> Path:
+    """Where a way of training keeps its detector: one for all sites, or each site's own."""
+    return folder / mode / (site if mode in _OF_EACH_SITE else "all")
+
+
+def _warnings(dataset: Dataset) -> list[str]:
+    found = []
+    for site, outcome in sorted(dataset.outcomes.items()):
+        if outcome.excluded is None and outcome.validation_rows == 0:
+            found.append(f"{site}: too short to hold rows back, so it is not validated")
+        if outcome.silent:
+            found.append(f"{site}: never sent {', '.join(outcome.silent)}")
+    return found
