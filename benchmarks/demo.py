@@ -20,6 +20,9 @@ from typing import Any
 
 import psutil
 
+# Before this folder, whose `ingestion.py` would hide the room of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from pipeline.manifest import hardware, versions
 
 SECONDS_BAR, MEMORY_BAR_MB = 180.0, 2000.0

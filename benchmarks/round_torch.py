@@ -15,21 +15,37 @@ from torch import nn
 BATCH, LEARNING_RATE = 64, 1e-3
 
 
-def main() -> None:
-    """Serve rounds until standard input ends."""
-    torch.set_num_threads(1)
-    with np.load(sys.argv[1]) as file:
+def read_handed(path: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Give the initial weights in PyTorch's order and each site's frames."""
+    with np.load(path) as file:
         steps = int(file["steps"])
         weights = [
             torch.from_numpy(file[f"w{i}"].T.copy() if i % 2 == 0 else file[f"w{i}"]) for i in range(8)
         ]
         rows = [torch.from_numpy(site) for site in file["rows"]]
     # As cheap for PyTorch as it can be: all frames are cut before the clock starts, ours are cut inside the round.
-    frames = [site.unfold(0, steps, 1).transpose(1, 2).reshape(-1, weights[0].shape[1]) for site in rows]
+    return weights, [
+        site.unfold(0, steps, 1).transpose(1, 2).reshape(-1, weights[0].shape[1]) for site in rows
+    ]
+
+
+def make_model(weights: list[torch.Tensor]) -> nn.Sequential:
+    """The autoencoder with these weights."""
     layers: list[nn.Module] = []
     for weight in weights[::2]:
         layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
+    with torch.no_grad():
+        for parameter, weight in zip(model.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    return model
+
+
+def main() -> None:
+    """Serve rounds until standard input ends."""
+    torch.set_num_threads(1)
+    weights, frames = read_handed(sys.argv[1])
+    model = make_model(weights)
     print(json.dumps({"torch": torch.__version__}), flush=True)
     generator = torch.Generator().manual_seed(1)
     for line in sys.stdin:

@@ -5,6 +5,8 @@ committed reads, and the log itself wherever an offset has no place. The committ
 reaches: what lies at or above it is read again by the next run and is `waiting`.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from ingestion.compacted import look
 from ingestion.errors import BrokerUnavailable
 from ingestion.eventtime import NS
 from ingestion.settings import IngestSettings, Site
@@ -190,35 +193,75 @@ class _Audit:
     def _mark_files(self, site: Site, number: int, topic_id: str, start: int, flags: np.ndarray) -> None:
         root = Path(self._settings.data_dir) / "windows" / site.name
         for folder in (root / site.topic / f"p{number}", root / f"{site.topic}~{topic_id}" / f"p{number}"):
-            windows: dict[str, list[Path]] = {}
-            for path in sorted(folder.glob("[!.]*.parquet")):
-                windows.setdefault(path.name.split(".add-")[0].removesuffix(".parquet"), []).append(path)
-            for paths in windows.values():
-                tables = [
-                    t for t in (self._rows(path, topic_id, start, flags) for path in paths) if t is not None
-                ]
-                if tables:
-                    self._mark_window(tables, start, flags)
+            if not folder.is_dir():
+                continue
+            listing = look(folder)
+            self._bad += map(str, listing.damaged)
+            windows: dict[int, list[pa.Table]] = {}
+            for path in listing.plain:
+                for begin, table in self._rows(path, topic_id, start, flags):
+                    windows.setdefault(begin, []).append(table)
+            for compact in listing.compacts:
+                for begin, table in self._compacted(compact.path, topic_id, start, flags):
+                    windows.setdefault(begin, []).append(table)
+            for tables in windows.values():
+                self._mark_window(tables, start, flags)
 
-    def _rows(self, path: Path, topic_id: str, start: int, flags: np.ndarray) -> pa.Table | None:
-        """The rows of one file of this very topic; marks the offsets it dropped as repetitions."""
+    def _rows(
+        self, path: Path, topic_id: str, start: int, flags: np.ndarray
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Window start and rows of one file of this very topic; marks the offsets it dropped as repetitions."""
         try:
             file = pq.ParquetFile(path)
             footer = orjson.loads(file.metadata.metadata[b"fedplant"])
             if footer["topic_id"] != topic_id:
-                return None
+                return
             table = file.read().replace_schema_metadata()
             times = table.column("event_time").cast(pa.int64()).to_numpy()
             inside = (times >= footer["window_start_ns"]) & (times < footer["window_end_ns"])
             length = footer["window_end_ns"] - footer["window_start_ns"]
             if not inside.all() or length != int(self._settings.event_time.window * NS):
                 self._bad.append(str(path))
-            for first, last in footer["duplicate_offsets"]:
-                flags[max(0, first - start) : max(0, last + 1 - start)] |= _REPEAT
-            return table
+            self._repeated(footer, start, flags)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             self._bad.append(str(path))
-            return None
+            return
+        yield footer["window_start_ns"], table
+
+    def _compacted(
+        self, path: Path, topic_id: str, start: int, flags: np.ndarray
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """The same for a compacted file: every window must hold as many rows as its members' footers say."""
+        try:
+            file = pq.ParquetFile(path)
+            content = orjson.loads(file.metadata.metadata[b"fedplant_compacted"])
+            footers = [footer for _, footer in content["members"] if footer["topic_id"] == topic_id]
+            if not footers:
+                return
+            table = file.read().replace_schema_metadata()
+            length = int(self._settings.event_time.window * NS)
+            begins = table.column("event_time").cast(pa.int64()).to_numpy() // length * length
+            expected: Counter[int] = Counter()
+            for footer in footers:
+                expected[footer["window_start_ns"]] += footer["row_count"]
+                self._repeated(footer, start, flags)
+            held = Counter(begins.tolist())
+            if held != +expected or any(f["window_end_ns"] - f["window_start_ns"] != length for f in footers):
+                self._bad.append(str(path))
+            order = np.argsort(begins, kind="stable")
+            table, begins = table.take(pa.array(order)), begins[order]
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            self._bad.append(str(path))
+            return
+        cuts = [0, *(np.flatnonzero(np.diff(begins)) + 1).tolist(), len(begins)]
+        for first, last in itertools.pairwise(cuts):
+            if last > first:
+                yield int(begins[first]), table.slice(first, last - first)
+
+    @staticmethod
+    def _repeated(footer: dict[str, Any], start: int, flags: np.ndarray) -> None:
+        for first, last in footer["duplicate_offsets"]:
+            flags[max(0, first - start) : max(0, last + 1 - start)] |= _REPEAT
 
     @staticmethod
     def _mark_window(tables: list[pa.Table], start: int, flags: np.ndarray) -> None:

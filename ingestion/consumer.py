@@ -16,9 +16,10 @@ from confluent_kafka import KafkaError as Code
 
 from ingestion.clients import LOG, native_options
 from ingestion.counts import IngestReport, SiteCounts
-from ingestion.deadletter import LETTER_BYTES, NothingSent, Outbox
+from ingestion.deadletter import LETTER_BYTES
 from ingestion.errors import BrokerUnavailable, ContinuityError
 from ingestion.faultpoint import reached
+from ingestion.outbox import NothingSent, Outbox
 from ingestion.records import RecordBatch
 from ingestion.resume import Bounds, Committed, resume
 from ingestion.settings import IngestSettings
@@ -135,6 +136,7 @@ class _Loop:
             settings.group_id,
             settings.data_dir,
             settings.limits.broker_timeout,
+            self._stop,
         )
         self._consumer = Consumer(self._options(), logger=LOG)
         if self._to_end:
@@ -300,10 +302,11 @@ class _Loop:
     def _hand_over(self, messages: list[Any]) -> None:
         """Give the worker what was read, one batch a partition, and note where reading goes on."""
         parts: dict[Place, list[Any]] = {}
+        events = []
         place, part = ("", -1), []
         for message in messages:
             if message.error() is not None:
-                self._event(message)
+                events.append(message)
                 continue
             at = message.topic(), message.partition()
             if at != place:
@@ -312,6 +315,9 @@ class _Loop:
         for place, records in parts.items():
             if place in self._position:
                 self._feed(place, records)
+        # Behind the records: an end of partition says that everything before it has been handed over.
+        for event in events:
+            self._event(event)
 
     def _feed(self, place: Place, records: list[Any]) -> None:
         assert self._worker is not None
@@ -343,7 +349,8 @@ class _Loop:
         if place not in self._position:
             return
         if error.code() == Code._PARTITION_EOF:
-            self._at_end.add(place)
+            if message.offset() >= self._position[place]:
+                self._at_end.add(place)
             if message.offset() > self._position[place]:
                 # Markers of transactions and aborted records hold no message, and are read all the same.
                 self._advance(place, message.offset())

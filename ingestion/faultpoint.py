@@ -22,6 +22,14 @@ STEPS = (
     "letters_confirmed",
 )
 
+COMPACTION_STEPS = (
+    "compact_written",
+    "compact_linked",
+    "compact_marked",
+    "compact_removing",
+    "compact_removed",
+)
+
 
 def reached(step: str) -> None:
     """Die here by SIGKILL if the environment asks for it."""

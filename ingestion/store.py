@@ -7,7 +7,7 @@ fails if somebody else was first. Its footer is the durable record of the decisi
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingestion.compacted import Compact, Reader, is_compacted, look, mark_of, window_of
 from ingestion.errors import StorageError
 from ingestion.eventtime import NS
 from ingestion.faultpoint import reached
@@ -24,7 +25,10 @@ from ingestion.records import readings_schema
 from ingestion.smallfile import MAX_ROWS, Forms, encode, files_of
 from ingestion.syncing import sync_folder, synced
 from ingestion.tidy import tidy, tidy_many
+from ingestion.windowfiles import footers, read_site
 from ingestion.windowing import Closed, unite
+
+__all__ = ["Identity", "PartitionStore", "Published", "TakenOver", "footers", "read_site", "stamp"]
 
 TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
@@ -80,10 +84,13 @@ class PartitionStore:
     def __init__(self, data_dir: Path, identity: Identity, length: int) -> None:
         self.identity = identity
         self.length = length
+        self._data_dir = data_dir
         self.folder = data_dir / "windows" / identity.site / identity.topic / f"p{identity.partition}"
         self.handled: dict[int, int] = {}
         self.footers: list[Footer] = []
         self.damaged = 0
+        self._mark = b""
+        self._compacts: tuple[Compact, ...] = ()
         self._chain: dict[int, list[Path]] = {}
         self._identity = asdict(identity)
         self._fingerprints: dict[tuple[str, ...], str] = {}
@@ -102,26 +109,32 @@ class PartitionStore:
             self.folder = self.own_folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._mark = mark_of(self.folder)
             names = sorted(path.name for path in self.folder.iterdir())
+            listing = look(self.folder)
         except OSError as error:
             raise StorageError(
                 f"window folder {self.folder} cannot be used: {error.strerror}; check the data folder"
             ) from error
-        broken: set[str] = set()
         for name in names:
             if name.startswith(TEMPORARY):
                 with contextlib.suppress(OSError):
                     (self.folder / name).unlink()
-            elif name.endswith(".parquet"):
-                footer = read_footer(self.folder / name)
-                if footer is None:
-                    broken.add(name.split(".add-")[0].removesuffix(".parquet"))
-                else:
-                    self.footers.append(footer)
-                    self.handled[footer.window_start_ns] = max(
-                        self.handled.get(footer.window_start_ns, -1), footer.position_at_close
-                    )
-                    self._chain.setdefault(footer.window_start_ns, []).append(self.folder / name)
+        for path in listing.damaged:
+            self._move_aside([path])
+        self._compacts = listing.compacts
+        for compact in listing.compacts:
+            self._know(compact.path, *compact.members.values())
+        broken: set[str] = set()
+        for path in listing.plain:
+            try:
+                footer = read_footer(path)
+            except FileNotFoundError:  # a compaction is taking files away: everything is looked at again
+                return PartitionStore(self._data_dir, self.identity, self.length).scan(new_folder)
+            if footer is None:
+                broken.add(window_of(path.name))
+            else:
+                self._know(path, footer)
         for window in broken:
             self._set_aside(window)
         wrong = next((f for f in self.footers if f.window_end_ns - f.window_start_ns != self.length), None)
@@ -131,6 +144,15 @@ class PartitionStore:
                 f"says {self.length / NS:g} s: keep the length or use another data folder"
             )
         return self
+
+    def _know(self, path: Path, *found: Footer) -> None:
+        for footer in found:
+            start = footer.window_start_ns
+            self.footers.append(footer)
+            self.handled[start] = max(self.handled.get(start, -1), footer.position_at_close)
+            chain = self._chain.setdefault(start, [])
+            if path not in chain:
+                chain.append(path)
 
     def publish(self, closed: list[Closed]) -> list[Published]:
         """Make these windows exist, in this order. Raises TakenOver, StorageError (full, read-only)."""
@@ -169,7 +191,9 @@ class PartitionStore:
                     sync.write(temporaries[-1], draft.content)
                     reached("temp_written")
             reached("temp_synced")
+            self._not_compacted()
             done = [self._link(name, draft) for name, draft in zip(temporaries, drafts, strict=True)]
+            self._not_compacted()
             sync_folder(self.folder)
             reached("folder_synced")
         finally:
@@ -178,6 +202,11 @@ class PartitionStore:
                     Path(name).unlink()
         reached("temp_removed")
         return done
+
+    def _not_compacted(self) -> None:
+        """A compaction took names away that guard against publishing twice: what is on disk must be looked at again."""
+        if mark_of(self.folder) != self._mark:
+            raise TakenOver(f"{self.folder} was compacted")
 
     def _drafts(self, group: list[Closed]) -> list["_Draft"]:
         """The files to be, in the order of `group`."""
@@ -252,8 +281,14 @@ class PartitionStore:
         )
 
     def _earlier(self, window: Closed) -> pa.Table:
-        before = [pq.ParquetFile(path).read() for path in self._chain[window.start]]
-        return pa.concat_tables([t.replace_schema_metadata() for t in before], promote_options="default")
+        by_path = {compact.path: compact for compact in self._compacts}
+        before = [
+            Reader().window(by_path[path], window.start)
+            if path in by_path
+            else pq.ParquetFile(path).read().replace_schema_metadata()
+            for path in self._chain[window.start]
+        ]
+        return pa.concat_tables(before, promote_options="default")
 
     def _link(self, temporary: str, draft: "_Draft") -> Published:
         footer, adopted = draft.footer, False
@@ -272,12 +307,9 @@ class PartitionStore:
 
     def _set_aside(self, window: str) -> None:
         """Move all files of a window that has a damaged file: what they hold is read from the topic again."""
-        aside = self.folder / DAMAGED
-        aside.mkdir(exist_ok=True)
-        for path in sorted(self.folder.glob(f"{window}*.parquet")):
-            path.replace(aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
-            self.damaged += 1
-        sync_folder(self.folder)
+        self._move_aside(
+            path for path in sorted(self.folder.glob(f"{window}*.parquet")) if not is_compacted(path.name)
+        )
         gone = {
             f.window_start_ns
             for f in self.footers
@@ -287,47 +319,13 @@ class PartitionStore:
         for start in gone:
             self.handled.pop(start, None)
             self._chain.pop(start, None)
+            for compact in self._compacts:
+                self._know(compact.path, *compact.by_window.get(start, ()))
 
-
-def window_files(data_dir: Path, site: str) -> list[tuple[str, list[Path]]]:
-    """All published files of a site as (window name `<start>_<end>`, base and addenda), ascending by start."""
-    found: dict[str, list[Path]] = {}
-    root = Path(data_dir) / "windows" / site
-    for folder in sorted(root.glob("*/p*")):
-        for entry in sorted(path.name for path in folder.iterdir()):
-            if entry.endswith(".parquet") and not entry.startswith("."):
-                found.setdefault(entry.split(".add-")[0].removesuffix(".parquet"), []).append(folder / entry)
-    return sorted(found.items())
-
-
-def read_site(data_dir: Path, site: str) -> Iterator[pa.Table]:
-    """The readings of a site, one table per window in event-time order, base and addenda of all partitions united.
-
-    Each table has the columns of the readings table, rows sorted by (`event_time`, `offset`), sensor columns that the window
-    has. Raises StorageError naming a file that cannot be read.
-    """
-    for _, paths in window_files(data_dir, site):
-        tables = []
+    def _move_aside(self, paths: Iterable[Path]) -> None:
+        aside = self.folder / DAMAGED
+        aside.mkdir(exist_ok=True)
         for path in paths:
-            try:
-                tables.append(pq.ParquetFile(path).read().replace_schema_metadata())
-            except (OSError, pa.ArrowException) as error:
-                raise StorageError(
-                    f"window file {path} cannot be read: {error}; ingest again to rebuild it"
-                ) from error
-        table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
-        if len(tables) > 1:
-            times = table.column("event_time").cast(pa.int64()).to_numpy()
-            table = table.take(pa.array(np.lexsort((table.column("offset").to_numpy(), times))))
-        if table.num_rows:
-            yield table
-
-
-def footers(data_dir: Path, site: str) -> Iterator[tuple[Path, Footer]]:
-    """Every published file of a site with its footer, for whoever must account for offsets. Raises StorageError."""
-    for _, paths in window_files(data_dir, site):
-        for path in paths:
-            footer = read_footer(path)
-            if footer is None:
-                raise StorageError(f"window file {path} is damaged; ingest again to rebuild it")
-            yield path, footer
+            path.replace(aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
+            self.damaged += 1
+        sync_folder(self.folder)

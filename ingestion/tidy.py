@@ -130,18 +130,36 @@ def _duplicates(rows: pa.Table) -> np.ndarray:
         return duplicate
     later = order[1:][same]
     duplicate[later[has_seq[later]]] = True
-    open_runs = np.flatnonzero(same & ~has_seq[order[1:]])
-    if len(open_runs):
-        members = np.unique(np.concatenate((order[open_runs], order[open_runs + 1])))
-        seen: set[tuple[object, ...]] = set()
-        part = rows.take(pa.array(members)).drop_columns(["offset"])
-        for row, values in zip(
-            members, zip(*(c.to_pylist() for c in part.columns), strict=True), strict=True
-        ):
-            if values in seen:
-                duplicate[row] = True
-            seen.add(values)
+    unnumbered = np.flatnonzero(same & ~has_seq[order[1:]])
+    if len(unnumbered):
+        members = np.unique(np.concatenate((order[unnumbered], order[unnumbered + 1])))
+        duplicate[members[_repeats(rows.take(pa.array(members)))]] = True
     return duplicate
+
+
+def _repeats(rows: pa.Table) -> np.ndarray:
+    """bool[N]: rows that agree with an earlier one in every column but `offset`, nulls included."""
+    keys = [
+        rows.column("event_time").cast(pa.int64()).to_numpy(),
+        pc.dictionary_encode(rows.column("asset").combine_chunks()).indices.to_numpy(),
+    ]
+    for name in rows.column_names:
+        if name in ("offset", "event_time", "asset") or rows.column(name).null_count == rows.num_rows:
+            continue
+        column = rows.column(name)
+        if column.null_count:
+            keys.append(column.is_null().to_numpy())
+            column = column.fill_null(0)
+        # Adding zero makes -0.0 and 0.0 the same value.
+        keys.append(column.to_numpy() + 0)
+    order = np.lexsort((np.arange(rows.num_rows), *keys))
+    same = np.ones(rows.num_rows - 1, dtype=bool)
+    for key in keys:
+        arranged = key[order]
+        same &= arranged[1:] == arranged[:-1]
+    repeated = np.zeros(rows.num_rows, dtype=bool)
+    repeated[order[1:][same]] = True
+    return repeated
 
 
 def _ranges(offsets: np.ndarray) -> list[list[int]]:

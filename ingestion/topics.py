@@ -37,6 +37,11 @@ class Topics:
             found[name] = str(uuid.UUID(int=(high % 2**64 << 64) | low % 2**64))
         return found
 
+    def partitions(self, names: Iterable[str]) -> int:
+        """How many partitions those of `names` that exist have together."""
+        known = self._admin.list_topics(timeout=self._timeout).topics
+        return sum(len(known[name].partitions) for name in names if name in known)
+
     def create(self, names: Iterable[str], config: dict[str, str]) -> None:
         """Create those of `names` that do not exist, with one partition. Raises BrokerUnavailable."""
         missing = sorted(set(names) - self.ids(names).keys())

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ def test_every_command_that_a_page_names_exists(page, capsys):
         "replay",
         "ingest",
         "audit",
+        "compact",
         "score",
         "report",
         "backtest",
@@ -43,6 +46,17 @@ def test_every_command_that_a_page_names_exists(page, capsys):
     for name in asked:
         assert run([*name.split(), "--help"]) == 0
     capsys.readouterr()
+
+
+BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if "ArgumentParser(" in p.read_text()]
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
+def test_every_benchmark_starts_as_its_page_says(path, tmp_path):
+    asked = subprocess.run(
+        [sys.executable, str(path), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (asked.returncode, "usage:" in asked.stdout) == (0, True), asked.stderr
 
 
 def modules_with_examples():

@@ -39,18 +39,21 @@ class Columns:
     ignored: int
 
 
-def parse(values: list[bytes], hint: pa.Schema | None) -> pa.Array:
-    """The messages as one struct or list array. Raises NotColumnar."""
+def parse(values: list[bytes], shape: pa.DataType | None) -> pa.Array:
+    """The messages as one struct or list array, of exactly this type if one is given. Raises NotColumnar."""
     for value in values:
         # Arrow builds nested types recursively: depth in one message must stay far from its stack's end.
         if len(value) > _LONG and value.count(b"{") + value.count(b"[") > _MAX_OPENERS:
             raise NotColumnar("many brackets")
     joined = b"".join((_HEAD, _BETWEEN.join(values), _TAIL))
     read = pj.ReadOptions(use_threads=False, block_size=len(joined) + 1)
+    form = pj.ParseOptions()
+    if shape is not None:
+        form = pj.ParseOptions(explicit_schema=pa.schema([("m", shape)]), unexpected_field_behavior="error")
     try:
-        table = pj.read_json(
-            pa.BufferReader(joined), read_options=read, parse_options=pj.ParseOptions(explicit_schema=hint)
-        )
+        if not joined.isascii():
+            joined.decode()  # Arrow does not look whether text is UTF-8
+        table = pj.read_json(pa.BufferReader(joined), read_options=read, parse_options=form)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError) as error:
         raise NotColumnar(str(error)) from None
     if table.num_rows != len(values) or table.num_columns != 1:
@@ -72,18 +75,18 @@ def flatten(messages: pa.Array, states: States) -> Columns:
         messages = messages.flatten()
     if not pa.types.is_struct(messages.type) or messages.null_count:
         raise NotColumnar("not objects")
-    fields = _children(messages)
-    time = _time(fields)
-    asset = _typed(fields.get("asset"), pa.types.is_string)
+    fields = children(messages)
+    time = time_of(fields)
+    asset = typed(fields.get("asset"), pa.types.is_string)
     if asset is not None and len(asset) and (pc.max(pc.utf8_length(asset)).as_py() or 0) > 256:
         raise NotColumnar("long asset")
-    seq, quality = (_typed(fields.get(name), pa.types.is_integer) for name in ("seq", "quality"))
+    seq, quality = (typed(fields.get(name), pa.types.is_integer) for name in ("seq", "quality"))
     sensors: dict[str, pa.Array] = {}
     inner = fields.get("values")
     if inner is not None and not pa.types.is_null(inner.type):
         if not pa.types.is_struct(inner.type):
             raise NotColumnar("values is not an object")
-        for name, array in _children(inner).items():
+        for name, array in children(inner).items():
             sensors[name] = _sensor(name, array, states)
     ignored = 0
     for name, array in fields.items():
@@ -106,33 +109,14 @@ def flatten(messages: pa.Array, states: States) -> Columns:
     return Columns(parent, time, asset, seq, quality, sensors, silent, ignored)
 
 
-def hint_from(messages: pa.Array) -> pa.Schema | None:
-    """A schema that spares the next group type inference and reads `5` and `5.5` alike; None if nothing was learned."""
-    struct = messages.type.value_type if pa.types.is_list(messages.type) else messages.type
-    learned = pa.struct([f for f in map(_hint_field, struct) if f is not None])
-    kind = pa.list_(learned) if pa.types.is_list(messages.type) else learned
-    return pa.schema([pa.field("m", kind)]) if learned.num_fields else None
+def children(array: pa.StructArray) -> dict[str, pa.Array]:
+    """The fields of a struct array by name, without those that are only known from other messages."""
+    named = ((array.type.field(i).name, child) for i, child in enumerate(array.flatten()))
+    return {n: child for n, child in named if child.null_count < len(child) or _numeric(child.type)}
 
 
-def _hint_field(field: pa.Field) -> pa.Field | None:
-    if field.name == "values" and pa.types.is_struct(field.type):
-        return pa.field("values", pa.struct([f for f in map(_hint_field, field.type) if f is not None]))
-    if field.name in ("seq", "quality"):
-        return pa.field(field.name, pa.int64())
-    if field.name == "asset" or (field.name in TIME_FIELDS and pa.types.is_timestamp(field.type)):
-        return pa.field(field.name, pa.string())
-    if field.name in TIME_FIELDS and not pa.types.is_null(field.type):
-        return field
-    if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
-        return pa.field(field.name, pa.float64())
-    return None
-
-
-def _children(array: pa.StructArray) -> dict[str, pa.Array]:
-    return {array.type.field(i).name: child for i, child in enumerate(array.flatten())}
-
-
-def _typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
+def typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
+    """The array, None if it is missing or empty of values. Raises NotColumnar for another type."""
     if array is None or pa.types.is_null(array.type):
         return None
     if not accepts(array.type):  # type: ignore[operator]
@@ -140,7 +124,8 @@ def _typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
     return array
 
 
-def _time(fields: dict[str, pa.Array]) -> pa.Array | None:
+def time_of(fields: dict[str, pa.Array]) -> pa.Array | None:
+    """The one time field that has values. Raises NotColumnar."""
     found = [
         fields[name] for name in TIME_FIELDS if name in fields and not pa.types.is_null(fields[name].type)
     ]
@@ -152,6 +137,8 @@ def _time(fields: dict[str, pa.Array]) -> pa.Array | None:
         or pa.types.is_string(found[0].type)
     ):
         raise NotColumnar("unexpected time type")
+    if found and pa.types.is_floating(found[0].type) and (pc.max(pc.abs(found[0])).as_py() or 0) >= 2**53:
+        raise NotColumnar("whole times beyond what a float64 holds")
     return found[0] if found else None
 
 

@@ -7,13 +7,14 @@ one by one, so a bad message costs itself and never its neighbours.
 from collections import Counter
 
 import numpy as np
-import pyarrow as pa
 
 from ingestion.decode import columns
 from ingestion.decode.columns import NotColumnar
+from ingestion.decode.pieces import unite, usable
 from ingestion.decode.readings import Piece, from_columns, from_rows
 from ingestion.decode.rows import Refused, Row, rows_of
-from ingestion.records import Decoded, RecordBatch, Reject, empty_readings
+from ingestion.decode.shape import Shape
+from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
 
 _ALONE = 8
@@ -26,22 +27,18 @@ class FlatJson:
         self._rules = rules
         self._times = times
         self._limits = limits
-        self._hint: pa.Schema | None = None
+        self._shape = Shape(rules.max_sensors)
         self._sensors: set[str] = set()
 
     def decode(self, batch: RecordBatch) -> Decoded:
         """See `ingestion.decode.Decoder`."""
-        limit = self._limits.max_message_bytes
         indices = np.arange(len(batch.values), dtype=np.int64)
-        usable = [bool(value) and len(value) <= limit for value in batch.values]  # type: ignore[arg-type]
+        good = usable(batch, self._limits.max_message_bytes)
         pieces: list[Piece] = []
-        if all(usable):
-            self._group(indices, batch, pieces)
-        else:
-            mask = np.array(usable, dtype=bool)
-            pieces.append(self._one_by_one(indices[~mask], batch))
-            self._group(indices[mask], batch, pieces)
-        return _unite(pieces)
+        if not good.all():
+            pieces.append(self._one_by_one(indices[~good], batch))
+        self._group(indices[good], batch, pieces)
+        return unite(pieces)
 
     def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:
         if len(indices) == 0:
@@ -61,23 +58,12 @@ class FlatJson:
         pieces.append(from_columns(found, indices, batch, self._times, self._rules))
 
     def _columns(self, values: list[bytes]) -> columns.Columns:
-        try:
-            messages = columns.parse(values, self._hint)
-        except NotColumnar:
-            if self._hint is None:
-                raise
-            messages = columns.parse(values, None)
-        if self._hint is None:
-            learned = columns.hint_from(messages)
-            if learned is not None:
-                messages = columns.parse(values, learned)
+        messages = self._shape.parse(values)
         found = columns.flatten(messages, self._rules.states)
         names = self._sensors | found.sensors.keys()
         strict = self._rules.sensors and self._rules.unknown_sensors == "reject"
         if len(names) > self._rules.max_sensors or (strict and not names <= set(self._rules.sensors)):
             raise NotColumnar("sensors need a decision per message")
-        if self._hint is None or len(names) > len(self._sensors):
-            self._hint = columns.hint_from(messages)
         self._sensors = names
         return found
 
@@ -116,17 +102,3 @@ class FlatJson:
             parent += [index] * len(found)
         piece = from_rows(rows, np.array(parent, dtype=np.int64), batch, self._times)
         return Piece(piece.readings, rejects + piece.rejects, counts + piece.counts)
-
-
-def _unite(pieces: list[Piece]) -> Decoded:
-    if len(pieces) == 1:
-        only = pieces[0]
-        return Decoded(only.readings, sorted(only.rejects, key=lambda r: r.index), only.counts)
-    counts: Counter[str] = sum((piece.counts for piece in pieces), Counter())
-    rejects = sorted((r for piece in pieces for r in piece.rejects), key=lambda r: r.index)
-    tables = [piece.readings for piece in pieces if piece.readings.num_rows]
-    if not tables:
-        return Decoded(empty_readings(), rejects, counts)
-    readings = pa.concat_tables(tables, promote_options="default")
-    order = np.argsort(readings.column("offset").to_numpy(), kind="stable")
-    return Decoded(readings.take(pa.array(order)), rejects, counts)

@@ -19,8 +19,8 @@ from ingestion.settings import DecodeRules, EventTimeRules, Limits
 
 GOOD, UNCERTAIN, BAD = 192, 64, 0
 MAX_ARRAY = 256
-_SENSOR_FIELDS = ("sensor", "tag", "metric", "signal", "name", "point", "measurement")
-_VALUE_FIELDS = ("value", "val", "v")
+SENSOR_FIELDS = ("sensor", "tag", "metric", "signal", "name", "point", "measurement")
+VALUE_FIELDS = ("value", "val", "v")
 
 
 @dataclass(frozen=True)
@@ -308,8 +308,8 @@ def asset_text(raw: Any) -> str | None:
 
 def narrow_fields(item: dict[str, Any]) -> tuple[str, str] | None:
     """The fields that hold sensor name and value if the object is one narrow reading."""
-    value = next((name for name in _VALUE_FIELDS if name in item), None)
+    value = next((name for name in VALUE_FIELDS if name in item), None)
     if value is None or "values" in item:
         return None
-    sensor = next((name for name in _SENSOR_FIELDS if isinstance(item.get(name), str)), None)
+    sensor = next((name for name in SENSOR_FIELDS if isinstance(item.get(name), str)), None)
     return None if sensor is None else (sensor, value)

@@ -16,6 +16,7 @@ from ingestion.settings import DecodeRules, Limits
 TIME_FIELDS = ("ts", "timestamp", "time", "timestamp_ms", "event_time")
 OWN_FIELDS = (*TIME_FIELDS, "asset", "seq", "quality", "values")
 MAX_DEPTH = 64
+MAX_FIELDS = 4
 _INT64 = 2**63
 
 
@@ -118,6 +119,11 @@ def rows_of(value: bytes | None, rules: DecodeRules, limits: Limits, counts: Cou
 def _row(item: Any, rules: DecodeRules, counts: Counter[str]) -> Row:
     if not isinstance(item, dict):
         raise Refused("wrong_shape", f"expected an object with sensor values, found {type(item).__name__}")
+    inner = item.get("values")
+    if len(item) + (len(inner) if isinstance(inner, dict) else 0) > MAX_FIELDS * rules.max_sensors:
+        raise Refused(
+            "too_many_sensors", f"more fields than {MAX_FIELDS} times max_sensors = {rules.max_sensors}"
+        )
     time = next((item[name] for name in TIME_FIELDS if item.get(name) is not None), None)
     if isinstance(time, (dict, list, bool)):
         raise Refused("bad_timestamp", f"expected a number or text as time, found {type(time).__name__}")
@@ -127,7 +133,6 @@ def _row(item: Any, rules: DecodeRules, counts: Counter[str]) -> Row:
         _integer(item, "seq", 63, counts),
         _integer(item, "quality", 15, counts),
     )
-    inner = item.get("values")
     if inner is not None and not isinstance(inner, dict):
         raise Refused("wrong_shape", f"expected an object in 'values', found {type(inner).__name__}")
     for name, raw in (inner or {}).items():

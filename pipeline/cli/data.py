@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
-from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant
+from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant, seconds
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command()(replay)
     app.command()(ingest)
     app.command()(audit)
+    app.command()(compact)
 
 
 def replay(
@@ -79,6 +80,9 @@ def ingest(
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep reading until stopped, instead of what is there now.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="Processes that share the partitions.")
+    ] = 1,
     accept_gap: AcceptGap = False,
     new_topic: NewTopic = False,
     as_json: AsJson = False,
@@ -92,12 +96,61 @@ def ingest(
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
         report = ingest_sites(
-            settings, cluster, follow=follow, consent=Consent(accept_gap, new_topic), progress=progress.update
+            settings,
+            cluster,
+            follow=follow,
+            consent=Consent(accept_gap, new_topic),
+            workers=workers,
+            progress=progress.update,
         )
     if as_json:
         print_json(report.to_dict())
     else:
         show(counts_table(counts_by_site(report)))
+
+
+def compact(
+    config: ConfigPath,
+    period: Annotated[
+        str, typer.Option("--period", metavar="DURATION", help="Span of event time that becomes one file.")
+    ] = "1d",
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than",
+            metavar="DURATION",
+            help="Leave alone what is younger than this, counted from a partition's newest window; default: the allowed lateness.",
+        ),
+    ] = None,
+    min_files: Annotated[
+        int, typer.Option("--min-files", min=2, help="Fewer files are left as they are.")
+    ] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be united; change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Unite the small window files of old periods; readings, their order and what `audit` proves stay as they are."""
+    from ingestion.compaction import compact as compact_files
+    from pipeline.cli.tables import compaction_table
+    from pipeline.config import load_config
+
+    settings = load_config(config)
+    span, age = seconds(period, "--period"), seconds(older_than, "--older-than")
+    assert span is not None
+    if span < settings.ingestion.window:
+        raise typer.BadParameter(f"{period}: shorter than a window", param_hint="--period")
+    with bar("uniting window files") as progress:
+        report = compact_files(
+            settings.project.data_dir,
+            [site.name for site in settings.sites],
+            period=span,
+            older_than=settings.ingestion.allowed_lateness if age is None else age,
+            min_files=min_files,
+            dry_run=dry_run,
+            progress=progress.update,
+        )
+    print_json(report.to_dict()) if as_json else show(compaction_table(report))
 
 
 def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = False) -> int:

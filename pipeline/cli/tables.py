@@ -12,6 +12,7 @@ from pipeline.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
+    from ingestion.compaction import CompactionReport
     from pipeline.doctor.machine import Finding
     from pipeline.jobs.backtest import Backtest
     from pipeline.scoring.settings import ScoreReport
@@ -71,6 +72,25 @@ def audit_table(report: AuditReport) -> Any:
     remarks += [f"window file cannot be read as it should: {path}" for path in report.bad_files]
     remarks.append("Every offset has exactly one place." if report.clean else "The promise is broken.")
     return Group(table, *remarks)
+
+
+def compaction_table(report: CompactionReport) -> Any:
+    """What was united, by partition."""
+    from rich.console import Group
+
+    total = report.to_dict()
+    table = _table(None, "partition", ("files before", "after", "periods", "windows", "rows", "left alone"))
+    for part in report.folders:
+        figures = (part.files_before, part.files_after, part.periods, part.windows, part.rows, part.left)
+        table.add_row(part.folder, *(f"{figure:,}" for figure in figures))
+    would = "would be" if report.dry_run else "are"
+    line = f"{total['files_before']:,} files {would} {total['files_after']:,} now"
+    if not report.dry_run:
+        line += f", {total['bytes_before'] / 1e6:,.1f} MB are {total['bytes_after'] / 1e6:,.1f} MB"
+    damaged = (
+        f"{total['left']} periods hold a damaged file; `fedplant ingest` rebuilds it" if total["left"] else ""
+    )
+    return Group(table, line, *([damaged] if damaged else []))
 
 
 def score_table(report: ScoreReport) -> Table:

@@ -140,8 +140,3 @@ def frames(
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)
-
-
-def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:
-    """Counts the frames that runs of these lengths give, as `frames` cuts them."""
-    return sum((length - steps) // stride + 1 for length in lengths if length >= steps)

@@ -68,3 +68,8 @@ class SiteRuns:
                     values[:, index] = run.values[:, known[name]]
             runs.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
         return SiteRuns(self.site, tuple(sensors), tuple(runs), self.readings)
+
+
+def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:
+    """Counts the frames that runs of these lengths give, as `pipeline.datasets.frames` cuts them."""
+    return sum((length - steps) // stride + 1 for length in lengths if length >= steps)

@@ -6,23 +6,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.datasets.frames import count_frames
-from pipeline.datasets.resample import infer_step_ns, resample_site, sensor_names
-from pipeline.datasets.run import Run
+from pipeline.datasets.run import count_frames
 from pipeline.datasets.snapshot import FORMAT_VERSION, Snapshot
-from pipeline.errors import ConfigError, NothingToDo
+from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart, site_part, survey
 
 TRAIN, VALIDATION = "train", "validation"
-ReadSite = Callable[[str], Iterable[pa.Table]]
 
 
 class Scaling(Protocol):
@@ -46,24 +42,6 @@ class ShardPaths:
     validation: str
     train_frames: int
     validation_frames: int
-
-
-@dataclass(frozen=True)
-class SiteOutcome:
-    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change.
-
-    `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
-    """
-
-    site: str
-    readings: int
-    runs: int
-    train_rows: int
-    validation_rows: int
-    excluded: str | None = None
-    constant: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
-    end_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,28 +70,6 @@ class Dataset:
     reused: bool = False
 
 
-def split_runs(runs: Sequence[Run], validation: float, steps: int) -> tuple[list[Run], list[Run]]:
-    """Split in time: rows after the instant that leaves the last `validation` share of all rows are for validation.
-
-    No row is in both. When the last part holds no frame of `steps`, all runs are for training and validation is empty.
-    """
-    if not runs:
-        return [], []
-    times = np.sort(np.concatenate([run.times_ns for run in runs]))
-    cut = int(times[min(len(times) - 1, int(np.ceil(len(times) * (1 - validation))))])
-    before, after = [], []
-    for run in runs:
-        rows = run.steps_before(cut)
-        if rows:
-            before.append(Run(run.site, run.asset, run.start_ns, run.step_ns, run.values[:rows]))
-        if rows < len(run.values):
-            start = run.start_ns + rows * run.step_ns
-            after.append(Run(run.site, run.asset, start, run.step_ns, run.values[rows:]))
-    if count_frames([len(run.values) for run in after], steps=steps) == 0:
-        return list(runs), []
-    return before, after
-
-
 def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite, fit_scaling: FitScaling) -> Dataset:
     """Write the shards of a snapshot below `root/<id>`, or give the complete ones that are there.
 
@@ -131,32 +87,21 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite, fit_scali
     done = load_dataset(folder)
     if done is not None:
         return done
-    settings = snapshot.settings
-    step_ns, sensors = _survey(snapshot, read_site)
-    max_gap_ns = settings.max_gap_ns if settings.max_gap_ns is not None else 5 * step_ns
+    grid = survey(snapshot, read_site)
     root.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{snapshot.id}.", dir=root))
     try:
         sites: dict[str, Any] = {}
         for site in snapshot.sources:
-            site_runs = resample_site(
-                site,
-                read_site(site),
-                step_ns=step_ns,
-                max_gap_ns=max_gap_ns,
-                sensors=sensors,
-                until_ns=settings.until_ns,
-            )
-            sites[site] = _write_site(
-                work, site, site_runs.runs, site_runs.readings, sensors, snapshot, fit_scaling
-            )
+            part = site_part(site, snapshot, read_site, grid)
+            sites[site] = _write_site(work, part, snapshot.settings.steps, fit_scaling)
         manifest = {
             "format_version": FORMAT_VERSION,
             "snapshot": snapshot.to_json(),
-            "sensors": list(sensors),
-            "step_ns": step_ns,
-            "max_gap_ns": max_gap_ns,
-            "steps": settings.steps,
+            "sensors": list(grid.sensors),
+            "step_ns": grid.step_ns,
+            "max_gap_ns": grid.max_gap_ns,
+            "steps": snapshot.settings.steps,
             "sites": sites,
         }
         _write_durably(work / "manifest.json", json.dumps(manifest, indent=1).encode())
@@ -206,90 +151,25 @@ def load_dataset(folder: Path) -> Dataset | None:
         return None
 
 
-def _survey(snapshot: Snapshot, read_site: ReadSite) -> tuple[int, tuple[str, ...]]:
-    settings = snapshot.settings
-    found: set[str] = set()
-    steps_ns: list[int] = []
-    for site in snapshot.sources:
-        sample: list[pa.Table] = []
-        rows = 0
-        for table in read_site(site):
-            found.update(sensor_names(table.column_names))
-            if settings.step_ns is None and rows < 50_000:
-                sample.append(table.select(["event_time", "asset"]))
-                rows += table.num_rows
-        inferred = infer_step_ns(sample)
-        if inferred is not None:
-            steps_ns.append(inferred)
-    if not found:
-        raise NothingToDo(
-            "no site has readings: nothing to train on; check the topics or the folder, then run again"
-        )
-    wanted = found if settings.sensors is None else set(settings.sensors) & found
-    sensors = tuple(sorted(wanted - set(settings.exclude)))
-    if not sensors:
-        raise ConfigError(
-            f"none of the wanted sensors {sorted(settings.sensors or ())} is left; the data has {', '.join(sorted(found))}"
-        )
-    if settings.step_ns is not None:
-        return settings.step_ns, sensors
-    if not steps_ns:
-        raise NothingToDo(
-            "no asset has two readings at different times: nothing to train on; wait for more data"
-        )
-    return int(np.sort(steps_ns)[len(steps_ns) // 2]), sensors
-
-
-def _write_site(
-    work: Path,
-    site: str,
-    runs: Sequence[Run],
-    readings: int,
-    sensors: tuple[str, ...],
-    snapshot: Snapshot,
-    fit_scaling: FitScaling,
-) -> dict[str, Any]:
-    steps = snapshot.settings.steps
-    before, after = split_runs(runs, snapshot.settings.validation, steps)
-    frame_counts = [count_frames([len(run.values) for run in part], steps=steps) for part in (before, after)]
-    rows = [sum(len(run.values) for run in part) for part in (before, after)]
-    reason = None
-    if readings == 0:
-        reason = "no data"
-    elif frame_counts[0] == 0:
-        longest = max((len(run.values) for run in before), default=0)
-        reason = f"too short: its longest gap-free stretch has {longest} steps, a frame needs {steps}"
-    end_ns = max((run.end_ns for run in runs), default=0)
-    outcome = SiteOutcome(site, readings, len(runs), rows[0], rows[1], reason, end_ns=end_ns)
-    if reason is not None:
-        return {"outcome": asdict(outcome), "files": {}}
-    training = np.concatenate([run.values for run in before])
-    known = ~np.isnan(training)
-    top = np.where(known, training, -np.inf).max(axis=0)
-    bottom = np.where(known, training, np.inf).min(axis=0)
-    silent = ~known.any(axis=0)
-    outcome = SiteOutcome(
-        site,
-        readings,
-        len(runs),
-        rows[0],
-        rows[1],
-        None,
-        constant=tuple(name for name, same in zip(sensors, (top == bottom) & ~silent, strict=True) if same),
-        silent=tuple(name for name, never in zip(sensors, silent, strict=True) if never),
-        end_ns=end_ns,
-    )
-    scaling = fit_scaling(training)
+def _write_site(work: Path, part: SitePart, steps: int, fit_scaling: FitScaling) -> dict[str, Any]:
+    outcome = {"outcome": asdict(part.outcome)}
+    if part.outcome.excluded is not None:
+        return {**outcome, "files": {}}
+    scaling = fit_scaling(np.concatenate([run.values for run in part.training]))
     files = {}
-    for split, part in ((TRAIN, before), (VALIDATION, after)):
-        name = f"{site}.{split}.tfrecord"
-        write_shard(work / name, [scaling.apply(run.values) for run in part])
+    for split, runs in ((TRAIN, part.training), (VALIDATION, part.validation)):
+        name = f"{part.outcome.site}.{split}.tfrecord"
+        write_shard(work / name, [scaling.apply(run.values) for run in runs])
         files[name] = (work / name).stat().st_size
+    frames = [
+        count_frames([len(run.values) for run in runs], steps=steps)
+        for runs in (part.training, part.validation)
+    ]
     return {
-        "outcome": asdict(outcome),
+        **outcome,
         "files": files,
-        "train_frames": frame_counts[0],
-        "validation_frames": frame_counts[1],
+        "train_frames": frames[0],
+        "validation_frames": frames[1],
         "scaling": scaling.to_dict(),
     }
 

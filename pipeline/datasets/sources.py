@@ -35,7 +35,7 @@ class WindowReadings:
 
     def sources(self) -> Mapping[str, Sequence[Source]]:
         """Window files and addenda with their row counts."""
-        from ingestion.store import footers
+        from ingestion.windowfiles import footers
 
         root = self._data_dir / "windows"
         return {
@@ -48,7 +48,7 @@ class WindowReadings:
 
     def tables(self, site: str) -> Iterable[pa.Table]:
         """Base windows and addenda united, in event-time order."""
-        from ingestion.store import read_site
+        from ingestion.windowfiles import read_site
 
         return read_site(self._data_dir, site)
 

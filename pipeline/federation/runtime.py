@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,7 +65,7 @@ class Runtime(Protocol):
 class InProcess:
     """Runs the `MapReduceForm` of the process in this process: no worker, no port, no cache that grows.
 
-    Each client's work is run by itself, so a client that fails is known by name and the others are not run again. All updates of
+    Each client's work is run by itself, as many at a time as there are cores, so a client that fails is known by name and the others are not run again. All updates of
     a round are held until it is known which of them count.
     """
 
@@ -73,6 +75,8 @@ class InProcess:
         self._form = CompiledForm(process.learning.initialize, process.learning.next)
         self._evaluate = PlainGraph(process.evaluate_shard)
         self._leaves = process.weight_leaves
+        # A step leaves cores idle between its operations; a session may be run by several threads.
+        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "fedplant-client")
 
     def initialize(self) -> State:
         """See `Runtime`."""
@@ -81,13 +85,13 @@ class InProcess:
     def round(self, state: State, specs: Mapping[str, str]) -> Outcome:
         """See `Runtime`."""
         prepared = self._form.prepare(state)
-        done: dict[str, list[Any]] = {}
-        failed: dict[str, str] = {}
-        for client, spec in specs.items():
-            try:
-                done[client] = self._form.work(spec, prepared)
-            except tf.errors.OpError as error:
-                failed[client] = f"its shard cannot be read ({type(error).__name__})"
+        results = self._each(lambda spec: self._form.work(spec, prepared), specs)
+        done = {client: found for client, found in results.items() if isinstance(found, list)}
+        failed = {
+            client: f"its shard cannot be read ({type(error).__name__})"
+            for client, error in results.items()
+            if client not in done
+        }
         # A site without a frame takes no step and says nothing.
         worked = {client: update for client, update in done.items() if self._told(update, "steps") > 0}
         failed.update(
@@ -118,17 +122,29 @@ class InProcess:
 
     def evaluate(self, state: State, specs: Mapping[str, str]) -> dict[str, tuple[float, int]]:
         """See `Runtime`."""
-        values: dict[str, tuple[float, int]] = {}
-        for client, spec in specs.items():
+        results = self._each(lambda spec: self._evaluate([*state[: self._leaves], spec]), specs)
+        return {
+            client: (float(found[0]), int(found[1]))
+            for client, found in results.items()
+            if isinstance(found, list)
+        }
+
+    def _each(
+        self, call: Callable[[str], list[Any]], specs: Mapping[str, str]
+    ) -> dict[str, list[Any] | tf.errors.OpError]:
+        """What the call gives for each client, or why it could not; in the order of the clients, several at a time."""
+
+        def one(spec: str) -> list[Any] | tf.errors.OpError:
             try:
-                loss_sum, count = self._evaluate([*state[: self._leaves], spec])
-            except tf.errors.OpError:
-                continue
-            values[client] = (float(loss_sum), int(count))
-        return values
+                return call(spec)
+            except tf.errors.OpError as error:
+                return error
+
+        return dict(zip(specs, self._threads.map(one, specs.values()), strict=True))
 
     def close(self) -> None:
         """See `Runtime`."""
+        self._threads.shutdown()
         self._form.close()
         self._evaluate.close()
 

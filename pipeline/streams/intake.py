@@ -109,16 +109,20 @@ def ingest_sites(
     *,
     follow: bool = False,
     consent: Consent = NO_CONSENT,
+    workers: int = 1,
     progress: Callable[..., None] | None = None,
 ) -> IngestReport:
     """Ingest what is there now, or with `follow` until a signal ends it; open windows wait for their readings.
+
+    `workers` processes share the partitions.
 
     Raises:
       BrokerUnavailable: the cluster does not answer in time.
       StorageError: the data folder cannot be written.
       ContinuityError: a topic does not continue what is on disk.
     """
-    from ingestion.consumer import Progress, ingest
+    from ingestion.consumer import Progress
+    from ingestion.workers import ingest_shared
 
     def tell(at: Progress) -> None:
         if progress is not None:
@@ -127,9 +131,9 @@ def ingest_sites(
 
     settings = ingest_settings(config, cluster, consent)
     if not follow:
-        return ingest(settings, until="end", progress=tell)
+        return ingest_shared(settings, workers, until="end", progress=tell)
     with stopped_by_signal() as stop:
-        return ingest(settings, until=None, progress=tell, stop=stop)
+        return ingest_shared(settings, workers, until=None, progress=tell, stop=stop)
 
 
 def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:

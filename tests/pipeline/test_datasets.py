@@ -6,8 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.datasets.frames import count_frames, frames, shard_spec
+from pipeline.datasets.frames import frames, shard_spec
 from pipeline.datasets.resample import infer_step_ns, resample_site, tables_from_frame
+from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import Dataset, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.errors import NothingToDo

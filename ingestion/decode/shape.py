@@ -1,0 +1,79 @@
+"""What the messages of one partition look like: learned from small samples, then demanded of big groups.
+
+A known shape spares type inference and reads `5` and `5.5` alike. Only small groups may bring new fields: Arrow gives every
+field a cell in every row, so that a group in which each message invents a name of its own would fill the memory.
+"""
+
+import pyarrow as pa
+
+from ingestion.decode.columns import NotColumnar, parse
+from ingestion.decode.rows import TIME_FIELDS
+
+_SAMPLE = 128
+_MAX_CELLS = 16 << 20
+_BESIDE_SENSORS = 64
+
+
+class Shape:
+    """The fields seen so far and their types, for single objects and for lists of objects."""
+
+    def __init__(self, max_sensors: int) -> None:
+        self._max_fields = max_sensors + _BESIDE_SENSORS
+        self._known: dict[bool, pa.DataType] = {}
+
+    def parse(self, values: list[bytes]) -> pa.Array:
+        """The messages as one struct or list array, new fields included if the group is small. Raises NotColumnar."""
+        listed = values[0].lstrip()[:1] == b"["
+        known = self._known.get(listed)
+        if known is not None:
+            try:
+                return parse(values, known)
+            except NotColumnar:
+                if len(values) > _SAMPLE:
+                    raise
+        sample = values[:_SAMPLE]
+        size = sum(value.count(b":") for value in sample) * sum(value.count(b"{") + 1 for value in sample)
+        if size > _MAX_CELLS:
+            raise NotColumnar("many fields")
+        found = _united(known or pa.null(), parse(sample, None).type, "")
+        if _leaves(found) > self._max_fields:
+            raise NotColumnar("many fields")
+        self._known[listed] = found
+        return parse(values, found)
+
+
+def _leaves(kind: pa.DataType) -> int:
+    if pa.types.is_list(kind):
+        return _leaves(kind.value_type)
+    return sum(_leaves(field.type) for field in kind) if pa.types.is_struct(kind) else 1
+
+
+def _united(one: pa.DataType, other: pa.DataType, name: str) -> pa.DataType:
+    """A type that reads what both read. Raises NotColumnar if there is none."""
+    for kind, rest in ((one, other), (other, one)):
+        if pa.types.is_null(kind):
+            return rest if pa.types.is_null(rest) else _plain(rest, name)
+    one, other = _plain(one, name), _plain(other, name)
+    if one == other:
+        return one
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        fields = {field.name: field.type for field in one}
+        for field in other:
+            fields[field.name] = _united(fields.get(field.name, pa.null()), field.type, field.name)
+        return pa.struct(list(fields.items()))
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        return pa.list_(_united(one.value_type, other.value_type, name))
+    raise NotColumnar("a field of two types")
+
+
+def _plain(kind: pa.DataType, name: str) -> pa.DataType:
+    """Numbers of sensors are float64, whole or not; text stays text, even if it looks like a time."""
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain(field.type, field.name)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type, name))
+    if pa.types.is_integer(kind) and name not in (*TIME_FIELDS, "seq", "quality"):
+        return pa.float64()
+    return kind

@@ -1,0 +1,168 @@
+"""What a snapshot's readings are before anything is written: their grid, and what each site can give to a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.datasets.resample import infer_step_ns, resample_site, sensor_names
+from pipeline.datasets.run import Run, count_frames
+from pipeline.datasets.snapshot import DatasetSettings, Snapshot
+from pipeline.errors import ConfigError, NothingToDo
+
+ReadSite = Callable[[str], Iterable[pa.Table]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The regular form of all sites' readings: `sensors` sorted, spacing and longest held silence in ns."""
+
+    sensors: tuple[str, ...]
+    step_ns: int
+    max_gap_ns: int
+
+
+@dataclass(frozen=True)
+class SiteOutcome:
+    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change.
+
+    `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
+    """
+
+    site: str
+    readings: int
+    runs: int
+    train_rows: int
+    validation_rows: int
+    excluded: str | None = None
+    constant: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    end_ns: int = 0
+
+
+@dataclass(frozen=True)
+class SitePart:
+    """One site on the grid: its outcome, and its runs before and after the instant that parts training from validation."""
+
+    outcome: SiteOutcome
+    training: tuple[Run, ...]
+    validation: tuple[Run, ...]
+
+
+def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
+    """The grid that settings and readings give together.
+
+    Raises:
+      NothingToDo: no site has readings, or none two at different times.
+      ConfigError: none of the wanted sensors exists.
+    """
+    settings = snapshot.settings
+    found: set[str] = set()
+    steps_ns: list[int] = []
+    for site in snapshot.sources:
+        sample: list[pa.Table] = []
+        rows = 0
+        for table in read_site(site):
+            found.update(sensor_names(table.column_names))
+            if settings.step_ns is None and rows < 50_000:
+                sample.append(table.select(["event_time", "asset"]))
+                rows += table.num_rows
+        inferred = infer_step_ns(sample)
+        if inferred is not None:
+            steps_ns.append(inferred)
+    if not found:
+        raise NothingToDo(
+            "no site has readings: nothing to train on; check the topics or the folder, then run again"
+        )
+    wanted = found if settings.sensors is None else set(settings.sensors) & found
+    sensors = tuple(sorted(wanted - set(settings.exclude)))
+    if not sensors:
+        raise ConfigError(
+            f"none of the wanted sensors {sorted(settings.sensors or ())} is left; the data has {', '.join(sorted(found))}"
+        )
+    if settings.step_ns is None and not steps_ns:
+        raise NothingToDo(
+            "no asset has two readings at different times: nothing to train on; wait for more data"
+        )
+    step_ns = settings.step_ns or int(np.sort(steps_ns)[len(steps_ns) // 2])
+    return Grid(sensors, step_ns, settings.max_gap_ns if settings.max_gap_ns is not None else 5 * step_ns)
+
+
+def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) -> SitePart:
+    """Bring a site to the grid and part it in time. Raises ConfigError if step and gap contradict each other."""
+    settings = snapshot.settings
+    found = resample_site(
+        site,
+        read_site(site),
+        step_ns=grid.step_ns,
+        max_gap_ns=grid.max_gap_ns,
+        sensors=grid.sensors,
+        until_ns=settings.until_ns,
+    )
+    before, after = split_runs(found.runs, settings.validation, settings.steps)
+    outcome = _outcome(site, found.runs, found.readings, before, after, grid.sensors, settings)
+    return SitePart(outcome, tuple(before), tuple(after))
+
+
+def split_runs(runs: Sequence[Run], validation: float, steps: int) -> tuple[list[Run], list[Run]]:
+    """Split in time: rows after the instant that leaves the last `validation` share of all rows are for validation.
+
+    No row is in both. When the last part holds no frame of `steps`, all runs are for training and validation is empty.
+    """
+    if not runs:
+        return [], []
+    times = np.sort(np.concatenate([run.times_ns for run in runs]))
+    cut = int(times[min(len(times) - 1, int(np.ceil(len(times) * (1 - validation))))])
+    before, after = [], []
+    for run in runs:
+        rows = run.steps_before(cut)
+        if rows:
+            before.append(Run(run.site, run.asset, run.start_ns, run.step_ns, run.values[:rows]))
+        if rows < len(run.values):
+            start = run.start_ns + rows * run.step_ns
+            after.append(Run(run.site, run.asset, start, run.step_ns, run.values[rows:]))
+    if count_frames([len(run.values) for run in after], steps=steps) == 0:
+        return list(runs), []
+    return before, after
+
+
+def _outcome(
+    site: str,
+    runs: Sequence[Run],
+    readings: int,
+    before: Sequence[Run],
+    after: Sequence[Run],
+    sensors: tuple[str, ...],
+    settings: DatasetSettings,
+) -> SiteOutcome:
+    reason = None
+    if readings == 0:
+        reason = "no data"
+    elif count_frames([len(run.values) for run in before], steps=settings.steps) == 0:
+        longest = max((len(run.values) for run in before), default=0)
+        reason = (
+            f"too short: its longest gap-free stretch has {longest} steps, a frame needs {settings.steps}"
+        )
+    constant: list[str] = []
+    silent: list[str] = []
+    if reason is None:
+        training = np.concatenate([run.values for run in before])
+        known = ~np.isnan(training)
+        top = np.where(known, training, -np.inf).max(axis=0)
+        bottom = np.where(known, training, np.inf).min(axis=0)
+        silent = [name for name, heard in zip(sensors, known.any(axis=0), strict=True) if not heard]
+        constant = [name for name, same in zip(sensors, top == bottom, strict=True) if same]
+    return SiteOutcome(
+        site,
+        readings,
+        len(runs),
+        sum(len(run.values) for run in before),
+        sum(len(run.values) for run in after),
+        reason,
+        constant=tuple(constant),
+        silent=tuple(silent),
+        end_ns=max((run.end_ns for run in runs), default=0),
+    )
