@@ -247,7 +247,10 @@ def fit_sources(
         for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
     ]
     alone = [row for row, site in enumerate(sites) if site in own]
-    steady = [steady_sensors(runs, options) for runs in scaled]
+    # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
+    every = np.ones(len(sensors), np.bool_)
+    judged = {*alone, len(sites)}
+    steady = [steady_sensors(runs, options) if row in judged else every for row, runs in enumerate(scaled)]
     sources: list[Source] = [each.source for each in fixed]
     # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
     judges = [

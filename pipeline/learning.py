@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.architectures import ArchitectureSpec, from_name
 from models.baselines import fit_baseline
-from models.detector import CalibrationOptions, Detector, Scores, fit_detector
+from models.detector import Detector, Prior, Scores, fit_detector
+from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, PCA, ZSCORE, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
@@ -84,24 +85,25 @@ def learn(
     detector = None
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
+            prior = training.fleet_statistics(sites)
             result = training.run(FEDERATED, sites, step)
-            detector = training.detector(result, sites)
+            detector = training.detector(result, sites, prior)
         scorers[FEDERATED] = dict.fromkeys(sites, detector)
-        curves[FEDERATED] = _curve(result)
+        _note_curve(curves, FEDERATED, [result])
     if LOCAL in wanted:
         with watch.step("each site alone") as step:
             scorers[LOCAL] = {}
-            alone = []
+            alone: list[TrainingResult | None] = []
             for number, site in enumerate(sites):
                 result = training.run(LOCAL, [site], step, done=number, of=len(sites))
                 scorers[LOCAL][site] = training.detector(result, [site])
-                alone.append(_curve(result))
-        curves[LOCAL] = _mean_curve(alone)
+                alone.append(result)
+        _note_curve(curves, LOCAL, alone)
     if CENTRALISED in wanted:
         with watch.step("pooled, to compare") as step:
             result = training.run(CENTRALISED, sites, step)
             scorers[CENTRALISED] = dict.fromkeys(sites, training.detector(result, sites))
-        curves[CENTRALISED] = _curve(result)
+        _note_curve(curves, CENTRALISED, [result])
     names = [name for name in BASELINES if name in wanted]
     if names:
         with watch.step("baselines") as step:
@@ -135,9 +137,15 @@ def fit_baselines(
     return found
 
 
-def calibration(config: Config) -> CalibrationOptions:
-    """The configured way from residuals to alarms."""
-    return CalibrationOptions(false_alarm_rate=config.detector.false_alarm_rate)
+def calibration(config: Config) -> DetectorOptions:
+    """The configured sources and way from residuals to alarms."""
+    asked = config.detector
+    return DetectorOptions(
+        sources=tuple(asked.sources),
+        rule=asked.threshold,
+        false_alarm_rate=asked.false_alarm_rate,
+        alarms_per_week=asked.alarms_per_week,
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,27 @@ class _Training:
     rows: TrainingRows
     workdir: Path
 
-    def run(self, mode: str, sites: list[str], step: Step, *, done: int = 0, of: int = 1) -> TrainingResult:
+    def fleet_statistics(self, sites: list[str]) -> Prior | None:
+        """One federated sum of what the linear sources are fitted from; None if no source or no second site needs it."""
+        asked = self.config.detector.sources
+        if len(sites) < 2 or not {"ridge", "stiff_ridge"} & set(asked):
+            return None
+        from pipeline.federation.statistics import Design, federated_statistics
+
+        found = federated_statistics(
+            {site: self.dataset.shards[site] for site in sites},
+            Design(len(self.dataset.sensors)),
+            workdir=self.workdir / "statistics",
+        )
+        return found.prior
+
+    def run(
+        self, mode: str, sites: list[str], step: Step, *, done: int = 0, of: int = 1
+    ) -> TrainingResult | None:
+        """Train the network; None if the detector has none."""
+        if "network" not in self.config.detector.sources:
+            step.update(done + 1, of)
+            return None
         from pipeline.federation.training import train
 
         rounds = self.config.training.rounds
@@ -180,17 +208,27 @@ class _Training:
     def settings(self) -> TrainingSettings:
         return self.config.training.settings(self.config.model.steps)
 
-    def detector(self, result: TrainingResult, sites: list[str]) -> Detector:
+    def detector(
+        self, result: TrainingResult | None, sites: list[str], prior: Prior | None = None
+    ) -> Detector:
         return fit_detector(
             architecture(self.config),
-            result.weights,
+            None if result is None else result.weights,
             self.dataset.sensors,
             self.dataset.step_ns / 1e9,
             self.config.model.steps,
             {site: SensorScaling.from_dict(self.dataset.scaling[site]) for site in sites},
             {site: self.rows[site] for site in sites},
             calibration(self.config),
+            prior,
         )
+
+
+def _note_curve(curves: dict[str, Curve], mode: str, results: list[TrainingResult | None]) -> None:
+    """Keep the learning curve of a mode that trained a network; the mean of several."""
+    found = [_curve(result) for result in results if result is not None]
+    if found:
+        curves[mode] = found[0] if len(found) == 1 and mode != LOCAL else _mean_curve(found)
 
 
 def _curve(result: TrainingResult) -> Curve:

@@ -69,7 +69,11 @@ class NetworkSource:
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """As `Source.residuals`."""
         if self.spec.shift_invariant:
-            return frames[:, self.context :] - self.model()(frames)
+            import tensorflow as tf
+
+            # One step more, then cut off: a convolution over no step at all is an error.
+            predicted = self.model()(tf.pad(frames, [[0, 0], [0, 1], [0, 0]]))
+            return frames[:, self.context :] - predicted[:, :-1]
         return self._frame_by_frame(frames)
 
     def _frame_by_frame(self, frames: tf.Tensor) -> tf.Tensor:

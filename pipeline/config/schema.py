@@ -232,11 +232,34 @@ class ModelConfig(Section):
 
 
 class DetectorConfig(Section):
-    """How residuals become alarms."""
+    """What the detector looks at, and how residuals become alarms."""
 
+    sources: list[Literal["ridge", "stiff_ridge", "pca", "excursion", "network"]] = Field(
+        ["ridge", "stiff_ridge", "pca", "excursion", "network"],
+        min_length=1,
+        description="Residual sources. `ridge`: each sensor from all others and all pasts, `stiff_ridge` the same with a stronger "
+        "penalty; `pca`: what the strongest components leave over; `excursion`: values beyond those of training; `network`: the "
+        "federated network of `[model]`. Without `network` there are no training rounds: one federated sum is the training.",
+    )
+    threshold: Literal["quantile", "tail", "alarms_per_week"] = Field(
+        "quantile",
+        description="`quantile` of the training scores, `tail`: peaks over threshold, or wanted `alarms_per_week`.",
+    )
     false_alarm_rate: float = Field(
         0.001, gt=0, lt=0.5, description="Share of normal steps that may score above the threshold."
     )
+    alarms_per_week: float = Field(
+        1.0,
+        gt=0,
+        lt=10_000,
+        description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`.",
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> DetectorConfig:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("sources name one twice")
+        return self
 
 
 class ScoringConfig(Section):

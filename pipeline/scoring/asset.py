@@ -1,4 +1,4 @@
-"""One machine in the scorer: its grid, the rows of the frame in progress, its alert, and where to read back from."""
+"""One machine in the scorer: its grid, what the detector remembers of it, its alert, and where to read back from."""
 
 from collections import deque
 from dataclasses import dataclass, replace
@@ -9,40 +9,51 @@ from numpy.typing import NDArray
 
 from pipeline.scoring.alerts import CLOSED, OPEN, AlertEvent, AlertTracker, Change
 from pipeline.scoring.buffer import AssetGrid, GridRules, Stretch
+from pipeline.scoring.memory import Memory, ModelState
+
+_NEVER = np.iinfo(np.int64).min // 4
 
 
 @dataclass(frozen=True)
 class Job:
-    """Steps of one machine to be scored together.
+    """Consecutive new steps of one machine.
 
-    `rows` float32[H + K, F] are the K new steps after the H that their frames need; `time_ns` int64[K]. `live` is False
-    for steps that an earlier process has decided already and that only rebuild the state.
+    `time_ns` int64[K], `rows` float32[K, F]. `fresh` tells that a gap lies before them: the machine's short memory begins anew.
+    `live` is False for steps that an earlier process has decided already and that only rebuild the state.
     """
 
     site: str
     asset: "AssetState"
     time_ns: NDArray[np.int64]
     rows: NDArray[np.float32]
+    fresh: bool
     live: bool
-
-    def windows(self, steps: int) -> int:
-        """How many of the new steps complete a frame of `steps`."""
-        return max(0, min(len(self.time_ns), len(self.rows) - steps + 1))
 
 
 class AssetState:
-    """Bounded memory of one machine: at most a frame of rows and the readings of the tolerance span."""
+    """Bounded memory of one machine: the detector's state and the readings of the tolerance span.
+
+    `model_state` is the detector's, after the step at `model_time_ns`; None before the first.
+    """
 
     def __init__(
-        self, site: str, name: str, rules: GridRules, sensors: int, steps: int, hold_off_ns: int
+        self,
+        site: str,
+        name: str,
+        rules: GridRules,
+        sensors: int,
+        hold_off_ns: int,
+        memory: Memory | None = None,
     ) -> None:
-        """A machine of which nothing is known yet."""
+        """A machine of which nothing is known yet but what an earlier process remembered."""
         self.site, self.name = site, name
         self.grid = AssetGrid(rules, sensors)
         self.tracker = AlertTracker(hold_off_ns)
-        self._steps = steps
-        self._tail: NDArray[np.float32] = np.empty((0, sensors), np.float32)
+        self.model_state: ModelState | None = None if memory is None else memory.state
+        self.model_time_ns = _NEVER if memory is None else memory.time_ns
         self._marks: dict[int, deque[tuple[int, int]]] = {}
+        self._kept: deque[tuple[int, ModelState]] = deque()
+        self._told_ns = self.model_time_ns
         self.heard_ms = 0
         self.threshold = float("nan")
         self.adopted = False
@@ -62,13 +73,36 @@ class AssetState:
         marks.append((offset, self.grid.newest_ns))
         while len(marks) > 1 and marks[0][1] <= self.grid.newest_ns - horizon_ns:
             marks.popleft()
-        return [self._job(stretch, live) for stretch in stretches]
+        jobs = (self._job(stretch, live) for stretch in stretches)
+        return [job for job in jobs if job is not None]
 
-    def _job(self, stretch: Stretch, live: bool) -> Job:
-        new = stretch.values.astype(np.float32)
-        rows = np.concatenate([self._tail, new]) if stretch.continues else new
-        self._tail = rows[max(0, len(rows) - self._steps + 1) :].copy()
-        return Job(self.site, self, stretch.time_ns, rows, live)
+    def _job(self, stretch: Stretch, live: bool) -> Job | None:
+        """The steps of a stretch that the detector has not seen: what is read again may begin before its memory."""
+        seen = int(np.searchsorted(stretch.time_ns, self.model_time_ns, side="right"))
+        if seen == len(stretch.time_ns):
+            return None
+        time_ns = stretch.time_ns[seen:]
+        fresh = seen == 0 and not stretch.continues
+        self.model_time_ns = int(time_ns[-1])
+        return Job(self.site, self, time_ns, stretch.values[seen:].astype(np.float32), fresh, live)
+
+    def remember(self, time_ns: int, state: ModelState, apart_ns: int, horizon_ns: int) -> None:
+        """Take the detector's state after the step at `time_ns`; states at least `apart_ns` apart are kept for `horizon_ns`."""
+        self.model_state = state
+        if not self._kept or time_ns - self._kept[-1][0] >= apart_ns:
+            self._kept.append((time_ns, state))
+        while len(self._kept) > 1 and self._kept[1][0] <= time_ns - horizon_ns:
+            self._kept.popleft()
+
+    def to_keep(self, before_ns: int) -> tuple[int, ModelState] | None:
+        """The latest kept state at or before `before_ns` if it is later than the last one given."""
+        found = None
+        for kept in self._kept:
+            if self._told_ns < kept[0] <= before_ns:
+                found = kept
+        if found is not None:
+            self._told_ns = found[0]
+        return found
 
     def resume_offset(self, partition: int) -> int | None:
         """Offset from which reading again rebuilds this machine's state, None if it never came by that partition."""

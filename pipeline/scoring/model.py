@@ -1,7 +1,7 @@
 """The exported detector as the scorer calls it: plain TensorFlow on the SavedModel, so live scores are the model's own."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.scoring.asset import Job
+from pipeline.scoring.asset import AssetState, Job
+from pipeline.scoring.memory import ModelState
 from pipeline.scoring.settings import ScoringFailed
 
-_WINDOWS_PER_CALL = 1024
-_LONG_STRETCH = 8
+_MACHINES_PER_CALL = 256
 
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of a job's K new steps: `score` float64[K] (NaN before the first full frame), `contribution` float32[K, F]."""
+    """Scores of a job's K steps: `score` float64[K] (NaN while the detector lacks context), `contribution` float32[K, F].
+
+    `state` is the detector's memory of the machine after the last of them.
+    """
 
     score: NDArray[np.float64]
     threshold: float
     contribution: NDArray[np.float32]
+    state: ModelState
 
 
 @dataclass(frozen=True)
 class ServingModel:
     """A loaded version folder.
 
-    `steps` is the frame length T, `sites` those it was calibrated for; others get the fleet-wide calibration.
+    `steps` is the frame length T, `sites` those it was calibrated for; others get the fleet-wide calibration. `state_shapes`
+    are the dimensions of what it remembers, by name, the batch first.
     """
 
     name: str
@@ -39,8 +44,9 @@ class ServingModel:
     steps: int
     sites: frozenset[str]
     max_gap_ns: int | None
-    call: Callable[..., Mapping[str, Any]]
-    call_series: Callable[..., Mapping[str, Any]] | None = None
+    state_shapes: Mapping[str, tuple[int | None, ...]]
+    begin: Callable[..., Mapping[str, Any]]
+    stream: Callable[..., Mapping[str, Any]]
 
     @classmethod
     def load(cls, folder: Path) -> "ServingModel":
@@ -54,7 +60,7 @@ class ServingModel:
         try:
             described = json.loads((folder / "assets.extra" / "detector.json").read_text(encoding="utf-8"))
             loaded = tf.saved_model.load(str(folder))
-            signature = loaded.signatures["serving_default"]
+            signatures = loaded.signatures
             sites = described.get("sites") or ()
             gap = described.get("max_gap_ns")
             return cls(
@@ -65,8 +71,9 @@ class ServingModel:
                 steps=int(described["steps"]),
                 sites=frozenset(str(site) for site in sites),
                 max_gap_ns=None if gap is None else int(gap),
-                call=_bound(signature, loaded),
-                call_series=_bound_series(loaded.signatures.get("series"), loaded),
+                state_shapes={name: tuple(shape) for name, shape in described["state"].items()},
+                begin=_bound(signatures["start"], loaded),
+                stream=_bound(signatures["stream"], loaded),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScoringFailed(
@@ -75,91 +82,85 @@ class ServingModel:
             ) from error
 
     def score(self, jobs: Sequence[Job]) -> list[JobScores]:
-        """Score all jobs: long stretches by `series` if the model has it, the rest as frames of all machines mixed."""
+        """Score all jobs, those of one machine in their order; machines with as many new steps share a call."""
         found: dict[int, JobScores] = {}
-        if self.call_series is not None:
-            found = {
-                i: self._series(job) for i, job in enumerate(jobs) if job.windows(self.steps) >= _LONG_STRETCH
-            }
-        rest = [i for i in range(len(jobs)) if i not in found]
-        found.update(zip(rest, self._frames([jobs[i] for i in rest]), strict=True))
+        states: dict[AssetState, ModelState] = {}
+        for wave in _waves(jobs):
+            by_length: dict[int, list[int]] = {}
+            for i in wave:
+                by_length.setdefault(len(jobs[i].time_ns), []).append(i)
+            for same in by_length.values():
+                for first in range(0, len(same), _MACHINES_PER_CALL):
+                    part = same[first : first + _MACHINES_PER_CALL]
+                    for i, scores in zip(part, self._call([jobs[i] for i in part], states), strict=True):
+                        found[i] = scores
+                        states[jobs[i].asset] = scores.state
         return [found[i] for i in range(len(jobs))]
 
-    def _series(self, job: Job) -> JobScores:
-        """One call for a stretch; a convolution over it costs a fraction of the same over each frame."""
-        assert self.call_series is not None
-        found = self.call_series(job.site, job.rows)
-        new = len(job.time_ns)
-        score = np.asarray(found["score"], np.float64)[-new:]
-        contribution = np.nan_to_num(np.asarray(found["contribution"], np.float32)[-new:])
-        return JobScores(score, float(np.asarray(found["threshold"]).reshape(-1)[-1]), contribution)
-
-    def _frames(self, jobs: Sequence[Job]) -> list[JobScores]:
-        counts = [job.windows(self.steps) for job in jobs]
-        total = sum(counts)
-        score = np.empty(total, np.float64)
-        threshold = np.empty(total, np.float64)
-        contribution = np.empty((total, len(self.sensors)), np.float32)
-        frames = [_windows_of(job, self.steps, n) for job, n in zip(jobs, counts, strict=True)]
-        sites = np.repeat([job.site for job in jobs], counts) if jobs else np.empty(0, str)
-        edges = np.r_[0, np.cumsum(counts)]
-        for start in range(0, total, _WINDOWS_PER_CALL):
-            end = min(total, start + _WINDOWS_PER_CALL)
-            parts = [
-                frames[j][max(0, start - edges[j]) : end - edges[j]]
-                for j in range(len(jobs))
-                if edges[j] < end and edges[j + 1] > start
-            ]
-            window = np.ascontiguousarray(np.concatenate(parts), np.float32)
-            found = self.call(sites[start:end], window)
-            score[start:end] = np.asarray(found["score"])
-            threshold[start:end] = np.asarray(found["threshold"])
-            contribution[start:end] = np.asarray(found["contribution"])
+    def _call(self, jobs: Sequence[Job], states: Mapping[AssetState, ModelState]) -> list[JobScores]:
+        site = np.array([job.site for job in jobs])
+        held = self._held(jobs, states, site)
+        found = self.stream(site=site, values=np.stack([job.rows for job in jobs]), **held)
+        arrays = {name: np.asarray(value) for name, value in found.items()}
         return [
-            _job_scores(job, score[a:b], threshold[a:b], contribution[a:b])
-            for job, a, b in zip(jobs, edges[:-1], edges[1:], strict=True)
+            JobScores(
+                arrays["score"][i].astype(np.float64),
+                float(arrays["threshold"][i]),
+                np.nan_to_num(arrays["contribution"][i]),
+                {name: arrays[name][i] for name in self.state_shapes},
+            )
+            for i in range(len(jobs))
         ]
+
+    def _held(
+        self, jobs: Sequence[Job], states: Mapping[AssetState, ModelState], site: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """States before the jobs, stacked. Behind a gap only the slow memory goes on."""
+        known = [states.get(job.asset, job.asset.model_state) for job in jobs]
+        if any(state is None or job.fresh for state, job in zip(known, jobs, strict=True)):
+            new = {name: np.asarray(value) for name, value in self.begin(site=site).items()}
+            for i, (state, job) in enumerate(zip(known, jobs, strict=True)):
+                begun = {name: new[name][i] for name in self.state_shapes}
+                if state is None:
+                    known[i] = begun
+                elif job.fresh:
+                    known[i] = {
+                        name: value if name in _SLOW else begun[name] for name, value in state.items()
+                    }
+        return {
+            name: np.stack([state[name] for state in known if state is not None])
+            for name in self.state_shapes
+        }
+
+
+_SLOW = ("baseline", "level")
+"""Parts of the state that a gap does not end."""
+
+
+def _waves(jobs: Sequence[Job]) -> Iterator[list[int]]:
+    """Indices of jobs in groups that hold each machine once, each machine's in order."""
+    before: dict[AssetState, int] = {}
+    waves: list[list[int]] = []
+    for i, job in enumerate(jobs):
+        number = before.get(job.asset, 0)
+        before[job.asset] = number + 1
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(i)
+    yield from waves
 
 
 def _bound(signature: Any, loaded: Any) -> Callable[..., Mapping[str, Any]]:
     """The signature as a function of arrays; it keeps `loaded` alive, whose variables the signature reads."""
     import tensorflow as tf
 
-    def call(site: NDArray[Any], window: NDArray[np.float32]) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = signature(site=tf.constant(site.tolist()), window=tf.constant(window))
+    def call(**arguments: NDArray[Any]) -> Mapping[str, Any]:
+        tensors = {
+            name: tf.constant(value.tolist() if name == "site" else value)
+            for name, value in arguments.items()
+        }
+        found: Mapping[str, Any] = signature(**tensors)
         return found
 
     call.model = loaded  # type: ignore[attr-defined]
     return call
-
-
-def _bound_series(signature: Any, loaded: Any) -> Callable[..., Mapping[str, Any]] | None:
-    """The optional signature for long stretches, None if the model has none."""
-    if signature is None:
-        return None
-    import tensorflow as tf
-
-    def call(site: str, values: NDArray[np.float32]) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = signature(site=tf.constant([site]), values=tf.constant(values))
-        return found
-
-    call.model = loaded  # type: ignore[attr-defined]
-    return call
-
-
-def _windows_of(job: Job, steps: int, count: int) -> NDArray[np.float32]:
-    """The last `count` frames of a job as a view, float32[count, steps, F]."""
-    if count == 0:
-        return np.empty((0, steps, job.rows.shape[1]), np.float32)
-    every = np.lib.stride_tricks.sliding_window_view(job.rows, steps, axis=0).transpose(0, 2, 1)
-    return every[len(every) - count :]
-
-
-def _job_scores(
-    job: Job, score: NDArray[np.float64], threshold: NDArray[np.float64], contribution: NDArray[np.float32]
-) -> JobScores:
-    missing = len(job.time_ns) - len(score)
-    if missing:
-        score = np.r_[np.full(missing, np.nan), score]
-        contribution = np.concatenate([np.zeros((missing, contribution.shape[1]), np.float32), contribution])
-    return JobScores(score, float(threshold[-1]) if len(threshold) else float("nan"), contribution)

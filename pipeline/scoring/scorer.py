@@ -1,4 +1,4 @@
-"""The loop: telemetry in, frames through the exported detector, alerts and positions out in one transaction.
+"""The loop: telemetry in, steps through the exported detector, alerts and positions out in one transaction.
 
 A session starts from what the broker holds: it fences earlier scorers, reads back as many messages before the stored
 position as the buffers need, and goes on. Any failure ends the session; the next one starts the same way, so nothing is
@@ -15,7 +15,7 @@ from ingestion.errors import BrokerUnavailable
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
 from pipeline.scoring.site import SiteScorer, make_writer
-from pipeline.scoring.topics import AlertSink, Telemetry, ensure_alert_topics, last_alerts
+from pipeline.scoring.topics import AlertSink, Telemetry, ensure_topics, last_alerts, last_memories
 from pipeline.scoring.writer import ScoreWriter
 
 _POLL_SECONDS = 0.5
@@ -99,12 +99,13 @@ class _Session:
     def open(self) -> None:
         """Fence earlier scorers, then read positions: in this order nobody else can move them afterwards."""
         self._telemetry = Telemetry(self._settings)
-        ensure_alert_topics(self._settings)
+        ensure_topics(self._settings)
         for site in self._settings.sites:
             self._sinks[site.name] = AlertSink(self._settings, site.name)
             logged = last_alerts(self._settings, site.name)
+            memories = last_memories(self._settings, site.name)
             self._sites[site.name] = SiteScorer(
-                self._settings, self._model, site.name, logged, self._counts[site.name]
+                self._settings, self._model, site.name, logged, memories, self._counts[site.name]
             )
         self._find_partitions(self._telemetry)
 
@@ -170,7 +171,7 @@ class _Session:
             site.close_silent()
             offsets = site.offsets()
             if site.alerts or (due and offsets):
-                self._sinks[name].commit(site.alerts, offsets)
+                self._sinks[name].commit(site.alerts, offsets, site.memories())
                 site.committed(self._writers[name])
 
     def close(self) -> None:

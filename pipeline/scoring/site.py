@@ -22,6 +22,7 @@ from pipeline.scoring.alerts import (
 )
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.buffer import GridRules
+from pipeline.scoring.memory import Memory
 from pipeline.scoring.model import JobScores, ServingModel
 from pipeline.scoring.settings import ScoreSettings, SiteScore
 from pipeline.scoring.topics import Position
@@ -37,19 +38,27 @@ class SiteScorer:
         model: ServingModel,
         site: str,
         logged: Mapping[str, tuple[str, AlertEvent]],
+        memories: Mapping[str, Memory],
         counts: SiteScore,
     ) -> None:
-        """`logged` is the last alert sent for each machine; `counts` is added to."""
+        """`logged` is the last alert sent for each machine, `memories` what was remembered of it; `counts` is added to."""
         self.site, self.counts = site, counts
         self._settings, self._model, self._logged = settings, model, logged
+        self._memories = {
+            name: memory
+            for name, memory in memories.items()
+            if memory.fits(model.name, model.version, model.state_shapes)
+        }
         gap = model.step_ns * 5 if model.max_gap_ns is None else model.max_gap_ns
         if settings.max_gap_s is not None:
             gap = int(settings.max_gap_s * 1e9)
         self._rules = GridRules(model.step_ns, gap, int(settings.event_time.out_of_orderness * 1e9))
         self._hold_off_ns = int(settings.hold_off_s * 1e9)
-        self._horizon_ns = (
-            (model.steps + 2) * model.step_ns + gap + self._rules.tolerance_ns + self._hold_off_ns
-        )
+        # Reading again begins this far back. A remembered state lies between `_settled_ns` and half a frame before it: early
+        # enough for all decisions that an open alert rests on, late enough for the grid to be the same again.
+        self._settled_ns = self._hold_off_ns + gap + self._rules.tolerance_ns + 2 * model.step_ns
+        self._apart_ns = model.steps // 2 * model.step_ns
+        self._horizon_ns = self._settled_ns + 2 * self._apart_ns + gap
         self._assets: dict[str, AssetState] = {}
         self._decoders: dict[int, Decoder] = {}
         self._newest_ms: dict[int, int] = {}
@@ -119,7 +128,12 @@ class SiteScorer:
         if asset is None:
             model = self._model
             asset = AssetState(
-                self.site, name, self._rules, len(model.sensors), model.steps, self._hold_off_ns
+                self.site,
+                name,
+                self._rules,
+                len(model.sensors),
+                self._hold_off_ns,
+                self._memories.get(name),
             )
             if live:
                 asset.adopt(self._logged.get(name))
@@ -141,12 +155,12 @@ class SiteScorer:
                 flagged = found.score > found.threshold
 
             def describe(i: int, job: Job = job, found: JobScores = found) -> Sequence[Contribution]:
-                values = job.rows[len(job.rows) - len(job.time_ns) + i]
                 return top_contributions(
-                    found.contribution[i], values, self._model.sensors, self._settings.top_sensors
+                    found.contribution[i], job.rows[i], self._model.sensors, self._settings.top_sensors
                 )
 
             asset = job.asset
+            asset.remember(int(job.time_ns[-1]), found.state, self._apart_ns, self._horizon_ns)
             changes = asset.tracker.advance(job.time_ns, found.score, flagged, describe)
             if not job.live:
                 continue
@@ -194,15 +208,25 @@ class SiteScorer:
             found[tp] = (following, min([following, *(m for m in marks if m is not None)]))
         return found
 
+    def memories(self) -> list[tuple[str, bytes]]:
+        """`(asset, message)` of what has to be remembered from now on, to be stored with the offsets."""
+        found = []
+        for asset in self._assets.values():
+            kept = asset.to_keep(asset.grid.newest_ns - self._settled_ns)
+            if kept is not None:
+                memory = Memory(self._model.name, self._model.version, *kept)
+                self._memories[asset.name] = memory
+                found.append((asset.name, memory.to_bytes()))
+        return found
+
     def committed(self, writer: ScoreWriter | None) -> None:
         """The broker has stored `alerts` and `offsets`: write the scores and start collecting anew."""
         self.alerts = []
         self._next = {}
         if writer is not None:
             for job, found in self._rows:
-                values = job.rows[len(job.rows) - len(job.time_ns) :]
                 writer.write(
-                    job.asset.name, job.time_ns, found.score, found.threshold, found.contribution, values
+                    job.asset.name, job.time_ns, found.score, found.threshold, found.contribution, job.rows
                 )
         self._rows = []
 

@@ -7,7 +7,7 @@ started later fences the earlier, whose next transaction fails. Alerts and the n
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from kafka.structs import OffsetAndMetadata
 from ingestion.errors import BrokerUnavailable
 from ingestion.records import RecordBatch
 from pipeline.scoring.alerts import AlertEvent, event_of_message
+from pipeline.scoring.memory import Memory, memory_topic
 from pipeline.scoring.settings import ScorerReplaced, ScoreSettings, ScoringFailed, alert_topic
 
 _POLL_RECORDS = 10_000
@@ -161,24 +162,30 @@ class Telemetry:
             self._consumer.close(autocommit=False, timeout_ms=3000)
 
 
-def ensure_alert_topics(settings: ScoreSettings) -> None:
-    """Create the alert topics that do not exist yet, with the broker's default partitions and replication.
+def ensure_topics(settings: ScoreSettings) -> None:
+    """Create the alert and memory topics that do not exist yet, with the broker's default partitions and replication.
 
     Raises:
         BrokerUnavailable: the broker does not answer.
         ScoringFailed: this user may not create topics.
     """
-    wanted = [alert_topic(site.name) for site in settings.sites]
+    wanted: dict[str, dict[str, Any]] = {alert_topic(site.name): {} for site in settings.sites}
+    for site in settings.sites:
+        wanted[memory_topic(site.name)] = {"configs": {"cleanup.policy": "compact"}}
     admin = None
     try:
         admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap, **settings.client)
         missing = [
-            topic["name"] for topic in admin.describe_topics(wanted) if topic["error_code"] == _UNKNOWN_TOPIC
+            topic["name"]
+            for topic in admin.describe_topics(list(wanted))
+            if topic["error_code"] == _UNKNOWN_TOPIC
         ]
         for name in missing:
             with contextlib.suppress(TopicAlreadyExistsError):
                 admin.create_topics(
-                    {name: {}}, timeout_ms=int(settings.limits.broker_timeout * 1000), wait_for_metadata=True
+                    {name: wanted[name]},
+                    timeout_ms=int(settings.limits.broker_timeout * 1000),
+                    wait_for_metadata=True,
                 )
     except AuthorizationError as error:
         raise ScoringFailed(
@@ -199,6 +206,7 @@ class AlertSink:
     def __init__(self, settings: ScoreSettings, site: str) -> None:
         """Connect and fence any earlier scorer of this site. Raises BrokerUnavailable, ScoringFailed."""
         self._group, self.topic = settings.group_id, alert_topic(site)
+        self._memory_topic = memory_topic(site)
         self._bound = settings.limits.broker_timeout
         self._name = f"{settings.group_id}.{site}"
         self._bootstrap = settings.bootstrap
@@ -217,9 +225,12 @@ class AlertSink:
         self._bounded(self._producer.init_transactions, "take over the site's alerts")
 
     def commit(
-        self, alerts: Sequence[tuple[str, bytes]], offsets: Mapping[TopicPartition, tuple[int, int]]
+        self,
+        alerts: Sequence[tuple[str, bytes]],
+        offsets: Mapping[TopicPartition, tuple[int, int]],
+        memories: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """Send `(asset, message)` and store `partition -> (next offset, resume offset)`, both or neither.
+        """Send alerts and memories as `(asset, message)` and store `partition -> (next offset, resume offset)`, all or nothing.
 
         Raises:
             ScorerReplaced: a later scorer of the same group has taken over.
@@ -228,13 +239,16 @@ class AlertSink:
 
         def transaction() -> None:
             self._producer.begin_transaction()
-            for asset, value in alerts:
-                self._producer.send(self.topic, value=value, key=asset.encode("utf-8"))
             stored = {
                 tp: OffsetAndMetadata(offset, json.dumps({"resume": resume}), -1)
                 for tp, (offset, resume) in offsets.items()
             }
+            # Offsets first: they are answered at once, while a message of a fenced producer only fails within its time-out.
             self._producer.send_offsets_to_transaction(stored, self._group)
+            for asset, value in alerts:
+                self._producer.send(self.topic, value=value, key=asset.encode("utf-8"))
+            for asset, value in memories:
+                self._producer.send(self._memory_topic, value=value, key=asset.encode("utf-8"))
             self._producer.commit_transaction()
 
         self._bounded(transaction, f"store {len(alerts)} alerts and the position")
@@ -284,29 +298,43 @@ def last_alerts(settings: ScoreSettings, site: str) -> dict[str, tuple[str, Aler
 
     Messages of other writers are passed over. Raises BrokerUnavailable.
     """
+    found: dict[str, tuple[str, AlertEvent]] = {}
+    for _, value in _whole_topic(settings, site, alert_topic(site)):
+        with contextlib.suppress(ValueError):
+            asset, state, event = event_of_message(value)
+            if asset not in found or event.start_ns >= found[asset][1].start_ns:
+                found[asset] = (state, event)
+    return found
+
+
+def last_memories(settings: ScoreSettings, site: str) -> dict[str, Memory]:
+    """What was last remembered of each machine of a site. Messages of other writers are passed over. Raises BrokerUnavailable."""
+    found: dict[str, Memory] = {}
+    for key, value in _whole_topic(settings, site, memory_topic(site)):
+        memory = Memory.of_bytes(value)
+        if memory is not None:
+            found[key.decode("utf-8", "replace")] = memory
+    return found
+
+
+def _whole_topic(settings: ScoreSettings, site: str, topic: str) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of all messages of a topic, partition by partition in order. Raises BrokerUnavailable."""
     reader = Telemetry(settings)
     try:
-        partitions = reader.partitions(alert_topic(site))
+        partitions = reader.partitions(topic)
         if not partitions:
-            return {}
+            return
         ends = reader.ends(partitions)
         reader.assign(dict.fromkeys(partitions, 0))
-        found: dict[str, tuple[str, AlertEvent]] = {}
-        reader._site_of[alert_topic(site)] = site
+        reader._site_of[topic] = site
         silent = 0
         while any(reader.position(tp) < end for tp, end in ends.items()):
             batches = reader.poll(0.5)
             silent = 0 if batches else silent + 1
             if silent > 2 * settings.limits.broker_timeout:
-                raise BrokerUnavailable(
-                    f"{settings.bootstrap}: {alert_topic(site)} cannot be read to its end"
-                )
+                raise BrokerUnavailable(f"{settings.bootstrap}: {topic} cannot be read to its end")
             for batch in batches:
-                for value in batch.values:
-                    with contextlib.suppress(ValueError):
-                        asset, state, event = event_of_message(value or b"")
-                        if asset not in found or event.start_ns >= found[asset][1].start_ns:
-                            found[asset] = (state, event)
-        return found
+                for key, value in zip(batch.keys, batch.values, strict=True):
+                    yield key or b"", value or b""
     finally:
         reader.close()

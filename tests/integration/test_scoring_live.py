@@ -24,55 +24,65 @@ STEPS, SENSORS, STEP_S = 16, ("temperature", "vibration", "flow"), 60
 START = 1_772_323_200
 
 
-def pytest_generate_tests(metafunc):
-    if "detector" in metafunc.fixturenames:
-        both = metafunc.function.__name__ == "test_live_scores_are_the_exported_models_own"
-        metafunc.parametrize(
-            "detector", ["frames", "series"] if both else ["frames"], indirect=True, scope="module"
-        )
-
-
 @pytest.fixture(scope="module")
-def detector(request, tmp_path_factory):
-    """A SavedModel with the documented signature: distance of the newest row from the mean of its frame."""
+def detector(tmp_path_factory):
+    """A SavedModel with the documented signatures: distance of a step from the mean of the frame that ends there, and a part
+    that remembers everything ever seen, so that forgetting anything shows in the scores."""
     import tensorflow as tf
 
+    width = len(SENSORS)
+    shapes = {
+        "recent": (STEPS - 1, width),
+        "seen": (),
+        "baseline": (1, width),
+        "level": (1, width),
+        "average": (1, width),
+    }
+    kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in shapes}
+    site_spec = tf.TensorSpec([None], tf.string, "site")
+
     class Module(tf.Module):
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None], tf.string, "site"),
-                tf.TensorSpec([None, STEPS, len(SENSORS)], tf.float32, "window"),
-            ]
-        )
-        def serve(self, site, window):
-            known = tf.where(tf.math.is_finite(window), window, tf.zeros_like(window))
-            part = tf.abs(known[:, -1] - tf.reduce_mean(known, axis=1))
-            total = tf.reduce_sum(part, axis=1)
-            limit = tf.fill(tf.shape(total), 3.0)
-            return {"score": total, "threshold": limit, "is_anomaly": total > limit, "contribution": part}
+        @tf.function(input_signature=[site_spec])
+        def start(self, site):
+            return {
+                name: tf.zeros((tf.shape(site)[0], *shape), kinds[name]) for name, shape in shapes.items()
+            }
 
         @tf.function(
             input_signature=[
-                tf.TensorSpec([1], tf.string, "site"),
-                tf.TensorSpec([None, len(SENSORS)], tf.float32, "values"),
+                site_spec,
+                tf.TensorSpec([None, None, width], tf.float32, "values"),
+                *(tf.TensorSpec([None, *shape], kinds[name], name) for name, shape in shapes.items()),
             ]
         )
-        def series(self, site, values):
-            found = self.serve(site, tf.signal.frame(values, STEPS, 1, axis=0))
-            early = tf.minimum(STEPS - 1, tf.shape(values)[0])
-            unknown = tf.fill([early], float("nan"))
+        def stream(self, site, values, recent, seen, baseline, level, average):
+            known = tf.where(tf.math.is_finite(values), values, tf.zeros_like(values))
+            joined = tf.concat([recent, known], axis=1)
+            frames = tf.signal.frame(joined, STEPS, 1, axis=1)
+            slow = tf.scan(
+                lambda held, row: held + 0.001 * (tf.abs(row) - held),
+                tf.transpose(known, (1, 0, 2)),
+                baseline[:, 0],
+            )
+            part = tf.abs(frames[:, :, -1] - tf.reduce_mean(frames, axis=2)) + 0.1 * tf.transpose(
+                slow, (1, 0, 2)
+            )
+            before = seen[:, None] + tf.range(tf.shape(values)[1])[None]
+            ready = before >= STEPS - 1
             return {
-                "score": tf.concat([unknown, found["score"]], 0),
-                "threshold": tf.constant([3.0]),
-                "contribution": tf.concat([tf.zeros([early, len(SENSORS)]), found["contribution"]], 0),
+                "score": tf.where(ready, tf.reduce_sum(part, axis=2), float("nan")),
+                "threshold": tf.fill(tf.shape(site), 3.0),
+                "contribution": tf.where(ready[:, :, None], part, 0.0),
+                "recent": joined[:, -(STEPS - 1) :],
+                "seen": tf.minimum(seen + tf.shape(values)[1], STEPS - 1),
+                "baseline": slow[-1][:, None],
+                "level": level,
+                "average": average,
             }
 
     folder = tmp_path_factory.mktemp("detectors") / "fleet" / "7"
     module = Module()
-    signatures = {"serving_default": module.serve}
-    if request.param == "series":
-        signatures["series"] = module.series
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    tf.saved_model.save(module, str(folder), signatures={"stream": module.stream, "start": module.start})
     described = {
         "name": "fleet",
         "version": 7,
@@ -81,6 +91,7 @@ def detector(request, tmp_path_factory):
         "steps": STEPS,
         "sites": ["known"],
         "max_gap_ns": 300 * 10**9,
+        "state": {name: [None, *shape] for name, shape in shapes.items()},
     }
     (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / "detector.json").write_text(json.dumps(described))
@@ -161,16 +172,16 @@ def test_live_scores_are_the_exported_models_own(broker, detector, topic, make_t
     counts = report.sites[site]
     assert (counts.messages, counts.readings, counts.machines) == (1350, 1350, 2)
     table = pq.read_table(tmp_path / "scores" / f"{site}.parquet").to_pandas()
-    serve = tf.saved_model.load(str(detector)).signatures["serving_default"]
+    loaded = tf.saved_model.load(str(detector))
+    begin, stream = loaded.signatures["start"], loaded.signatures["stream"]
     for asset, values in recordings.items():
         rows = table[table["asset"] == asset]
         # The last step waits for a reading that shows nothing is missing.
         assert len(rows) == len(values) - 1
-        window = np.lib.stride_tricks.sliding_window_view(values.astype(np.float32), STEPS, axis=0)
-        window = window.transpose(0, 2, 1)[: len(rows) - STEPS + 1]
-        truth = serve(site=tf.constant([site] * len(window)), window=tf.constant(window.copy()))["score"]
+        steps = tf.constant(values[None, :-1], tf.float32)
+        truth = stream(site=tf.constant([site]), values=steps, **begin(site=tf.constant([site])))["score"][0]
         assert rows["score"].iloc[: STEPS - 1].isna().all()
-        np.testing.assert_allclose(rows["score"].iloc[STEPS - 1 :], truth, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(rows["score"], truth, rtol=1e-5, atol=1e-5)
         assert rows["event_time"].iloc[0].timestamp() == START
     alerts = sent_alerts(broker, site)
     assert [a["state"] for k, a in alerts if k == "pump-1"] == ["open", "closed"] * 3

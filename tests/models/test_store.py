@@ -5,26 +5,26 @@ import pytest
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
-from models.calibration import CalibrationOptions
 from models.detector import Detector, fit_detector
 from models.errors import DetectorUnreadable
+from models.options import DetectorOptions
 from models.scaling import moments
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 
 @pytest.mark.parametrize(
-    ("spec", "companion"),
+    ("spec", "sources"),
     [
-        (TcnSpec(channels=4, dilations=(1, 2)), "ridge"),
-        (AutoencoderSpec(widths=(8, 2)), "pca"),
-        (AutoencoderSpec(widths=(8, 2)), None),
+        (TcnSpec(channels=4, dilations=(1, 2)), ("ridge", "stiff_ridge", "pca", "excursion", "network")),
+        (AutoencoderSpec(widths=(8, 2)), ("pca", "network")),
+        (AutoencoderSpec(widths=(8, 2)), ("excursion",)),
     ],
 )
-def test_a_stored_detector_scores_as_before(spec, companion, tmp_path):
+def test_a_stored_detector_scores_as_before(spec, sources, tmp_path):
     runs = {"north": [plant(300, 1)], "south": [plant(300, 2) * 2]}
     scaling = {site: moments(of_site, 5).scaling() for site, of_site in runs.items()}
     weights = build(spec, STEPS, 5, seed=3).get_weights()
-    options = CalibrationOptions(companion=companion)
+    options = DetectorOptions(sources=sources)
     before = fit_detector(spec, weights, SENSORS, 60.0, STEPS, scaling, runs, options)
     before.save(tmp_path / "kept")
     after = Detector.load(tmp_path / "kept")
