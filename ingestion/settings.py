@@ -123,7 +123,7 @@ class IngestSettings:
     bootstrap: str
     data_dir: Path
     group_id: str = "fedplant"
-    client: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
     event_time: EventTimeRules = EventTimeRules()
     decode: DecodeRules = DecodeRules()
     limits: Limits = Limits()

@@ -47,7 +47,7 @@ class ScoreSettings:
     model_dir: Path
     group_id: str = "fedplant-score"
     start_group: str | None = None
-    client: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
     event_time: EventTimeRules = field(default_factory=EventTimeRules)
     decode: DecodeRules = field(default_factory=DecodeRules)
     limits: Limits = field(default_factory=Limits)
