@@ -17,7 +17,7 @@ from ingestion.errors import BrokerUnavailable
 
 _STEP = 0.25
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
-_PATIENCE = 3.0
+_PATIENCE = 1.5
 """A cluster that starts refuses users it has not learned of yet."""
 
 

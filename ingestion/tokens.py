@@ -36,6 +36,15 @@ class TokenSource(AbstractTokenProvider):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._token, self._renew, self._ends = "", 0.0, 0.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: everything but the lock."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The same source with a lock of its own."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def fetch(self) -> tuple[str, float | None]:
         """A fresh token. Raises BrokerUnavailable."""
         raise NotImplementedError
@@ -85,12 +94,16 @@ class TokenFunction(TokenSource):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
-        module, _, attribute = name.partition(":")
+        self._load()
+
+    def _load(self) -> Callable[[], Any]:
+        module, _, attribute = self._name.partition(":")
         try:
-            self._function: Callable[[], Any] = getattr(import_module(module), attribute)
+            found: Callable[[], Any] = getattr(import_module(module), attribute)
+            return found
         except Exception as error:  # the user's module may fail in any way while it is imported
             raise InputDataError(
-                f"token_function = {name!r}: {type(error).__name__}; expected an importable module:function"
+                f"token_function = {self._name!r}: {type(error).__name__}; expected an importable module:function"
             ) from error
 
     def __repr__(self) -> str:
@@ -100,7 +113,7 @@ class TokenFunction(TokenSource):
     def fetch(self) -> tuple[str, float | None]:
         """See `TokenSource.fetch`."""
         try:
-            found = self._function()
+            found = self._load()()
             token, life = found if isinstance(found, tuple) else (found, None)
             return str(token or ""), None if life is None else float(life)
         except Exception as error:  # what it raises may hold a secret: only its kind is told

@@ -159,10 +159,12 @@ def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fal
     from pipeline.cli.tables import audit_table
     from pipeline.config import load_config
     from pipeline.streams.cluster import connect
-    from pipeline.streams.intake import ingest_settings
+    from pipeline.streams.intake import assure_ingestion, ingest_settings
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster:
-        report = audit_topics(ingest_settings(settings, cluster))
+        told = ingest_settings(settings, cluster)
+        assure_ingestion(told, writes=False)
+        report = audit_topics(told)
     print_json(report.to_dict()) if as_json else show(audit_table(report))
     return 0 if report.clean else 7

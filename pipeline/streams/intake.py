@@ -103,6 +103,17 @@ def stopped_by_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def assure_ingestion(settings: IngestSettings, writes: bool = True) -> None:
+    """Name every right that a secured cluster denies, before anything is done. Raises BrokerUnavailable."""
+    from ingestion.rights import assure_rights
+
+    topics = {site.topic: "Read" for site in settings.sites}
+    for site in settings.sites:
+        topics |= dict.fromkeys((site.dead_letter_topic, site.late_topic), "Write" if writes else "Read")
+    timeout = settings.limits.broker_timeout
+    assure_rights(settings.bootstrap, settings.client, topics, [settings.group_id], timeout)
+
+
 def ingest_sites(
     config: Config,
     cluster: Cluster,
@@ -130,6 +141,7 @@ def ingest_sites(
             progress(at.read, total, f"{at.read:,} readings")
 
     settings = ingest_settings(config, cluster, consent)
+    assure_ingestion(settings)
     if not follow:
         return ingest_shared(settings, workers, until="end", progress=tell)
     with stopped_by_signal() as stop:
