@@ -17,7 +17,7 @@ from models.architectures import ArchitectureSpec, from_name
 from models.baselines import fit_baseline
 from models.detector import CalibrationOptions, Detector, Scores, fit_detector
 from models.scaling import SensorScaling, moments
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, PCA, ZSCORE, Curve, Curves, RoundRecord
+from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset
@@ -25,8 +25,6 @@ from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
     from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
-
-BASELINES = (ZSCORE, PCA)
 
 
 class Scorer(Protocol):

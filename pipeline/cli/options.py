@@ -63,3 +63,20 @@ def seconds(text: str | None, option: str) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
+
+
+def zone(text: str, option: str) -> str:
+    """An IANA time zone such as `Europe/Berlin`.
+
+    Raises:
+      typer.BadParameter: there is no such zone.
+    """
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise typer.BadParameter(
+            f"{text!r} is no time zone; write it as Europe/Berlin", param_hint=option
+        ) from None
+    return text

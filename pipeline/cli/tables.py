@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ingestion.compaction import CompactionReport
     from pipeline.doctor.machine import Finding
     from pipeline.jobs.backtest import Backtest
+    from pipeline.jobs.preview import Preview
     from pipeline.scoring.settings import ScoreReport
 
 _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
@@ -171,6 +172,37 @@ def backtest_table(outcome: Backtest) -> Any:
 def plain_table(first: str, columns: Iterable[str]) -> Table:
     """An empty table in the common style."""
     return _table(None, first, columns)
+
+
+def preview_table(found: Preview) -> Any:
+    """What a backtest would work on, site by site."""
+    from rich.console import Group
+
+    table = _table(None, "site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
+    remarks = []
+    days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last)}
+    shown = slice(11, 19) if len(days) == 1 else slice(0, 10)
+    for site, of in found.sites.items():
+        figures = (of.train_steps, of.validation_steps, of.judged_rows)
+        table.add_row(
+            site,
+            f"{of.rows:,}",
+            *(moment[shown] for moment in (of.first, of.last)),
+            *(f"{figure:,}" for figure in figures),
+            "no labels" if of.incidents is None else f"{of.incidents:,}",
+        )
+        remarks += [f"{site} takes no part: {of.excluded}"] if of.excluded else []
+        remarks += [f"{site}: {of.assets} machines"] if of.assets > 1 else []
+        remarks += [f"{site}: never changes while learning: {', '.join(of.constant)}"] if of.constant else []
+        remarks += [f"{site}: does not have {', '.join(of.silent)}"] if of.silent else []
+    able = sum(of.excluded is None for of in found.sites.values())
+    return Group(
+        table,
+        *remarks,
+        f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {', '.join(found.sensors)}",
+        f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
+        f"{', '.join(found.modes)}, at most {found.rounds} rounds each",
+    )
 
 
 def verdict(evaluation: Evaluation) -> str:

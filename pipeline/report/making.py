@@ -55,8 +55,8 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     from pipeline.datasets.prepared import Prepared
     from pipeline.datasets.sources import WindowReadings
     from pipeline.evaluation.judging import held_out, judge
-    from pipeline.jobs.job import dataset_settings
     from pipeline.jobs.record import load_detectors, with_baselines
+    from pipeline.jobs.settings import dataset_settings
 
     folder = run_folder(config, run_id)
     summary = read_summary(folder)
@@ -85,7 +85,7 @@ def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> di
       InputDataError: the folder cannot be used.
     """
     from ingestion.sitefile import read_site_dir
-    from pipeline.jobs.backtest import label_frames
+    from pipeline.jobs.exports import label_frames
 
     frames = label_frames(read_site_dir(folder))
     missing = sorted({site.name for site in config.sites} - set(frames))
