@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(demo)
     app.command()(run)
+    app.command()(tune)
 
 
 def run(
@@ -84,3 +85,27 @@ def demo(
         show(outcome.screen())
     if keep_broker:
         outcome.wait()
+
+
+def tune(
+    config: ConfigPath,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="DURATION", help="Time for the search, for example `30min`.")
+    ] = "30min",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Site files to learn from, as for `backtest`; default: the windows on disk."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search training settings by federated validation loss and write the best as TOML; killed, it goes on."""
+    from pipeline.cli.watch import JobWatch
+    from pipeline.config import load_config
+    from pipeline.jobs.tune import run_tuning
+
+    allowed = seconds(budget, "--budget")
+    assert allowed is not None
+    found = run_tuning(load_config(config), data, allowed, JobWatch())
+    print_json(found.to_dict()) if as_json else show(found.text())
