@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.scaling import SensorScaling, moments
-from pipeline.datasets.frames import count_frames
+from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.evaluation.metrics import evaluate
 

@@ -29,6 +29,7 @@ def test_every_command_that_a_page_names_exists(page, capsys):
     known = {
         "demo",
         "run",
+        "tune",
         "replay",
         "ingest",
         "audit",
