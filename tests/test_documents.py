@@ -34,6 +34,7 @@ def test_every_command_that_a_page_names_exists(page, capsys):
         "ingest",
         "audit",
         "compact",
+        "status",
         "score",
         "report",
         "backtest",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant, seconds
 
 
@@ -85,6 +86,8 @@ def ingest(
     ] = 1,
     accept_gap: AcceptGap = False,
     new_topic: NewTopic = False,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Read the sites' topics into closed windows on disk, each reading exactly once."""
@@ -94,6 +97,7 @@ def ingest(
     from pipeline.streams.intake import Consent, counts_by_site, ingest_sites
 
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
         report = ingest_sites(
             settings,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, show
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, seconds
 
 
@@ -33,6 +34,8 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and trained; change nothing.")
     ] = False,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> int:
     """Ingest what is there, train over all sites, evaluate, and export the detector."""
@@ -41,6 +44,7 @@ def run(
 
     period = seconds(every, "--every")
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     if dry_run:
         from pipeline.jobs.plan import plan
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant, zone
 
 
@@ -25,6 +26,8 @@ def score(
     version: Annotated[
         int | None, typer.Option("--version", help="Version of the detector; default: the newest.")
     ] = None,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the sites' live readings with the exported detector and send alerts to their alert topics."""
@@ -34,6 +37,7 @@ def score(
     from pipeline.streams.live import score_sites
 
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     with connect(settings, bootstrap, say) as cluster, bar("scoring") as progress:
         outcome = score_sites(settings, cluster, version=version, follow=follow, progress=progress.update)
     print_json(outcome.to_dict()) if as_json else show(score_table(outcome))

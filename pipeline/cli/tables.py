@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -13,6 +14,7 @@ from pipeline.evaluation.metrics import Metrics
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
     from ingestion.compaction import CompactionReport
+    from ingestion.status import Status
     from pipeline.doctor.machine import Finding
     from pipeline.jobs.backtest import Backtest
     from pipeline.jobs.preview import Preview
@@ -92,6 +94,39 @@ def compaction_table(report: CompactionReport) -> Any:
         f"{total['left']} periods hold a damaged file; `fedplant ingest` rebuilds it" if total["left"] else ""
     )
     return Group(table, line, *([damaged] if damaged else []))
+
+
+def status_table(status: Status) -> Any:
+    """Where every partition is."""
+    from rich.console import Group
+
+    columns = (
+        "position",
+        "log end",
+        "lag",
+        "newest reading",
+        "newest window ends",
+        "windows",
+        "addenda",
+        "files",
+    )
+    table = _table(None, "partition", columns)
+    for part in status.partitions:
+        table.add_row(
+            f"{part.site}: {part.topic}-{part.partition}",
+            "-" if part.position is None else f"{part.position:,}",
+            f"{part.log_end:,}",
+            f"{part.lag:,}",
+            *(_moment(ns) for ns in (part.newest_event, part.last_window_end)),
+            *(f"{figure:,}" for figure in (part.windows, part.addenda, part.files)),
+        )
+    return Group(table, *(f"no topic {name} yet" for name in status.missing_topics))
+
+
+def _moment(ns: int | None) -> str:
+    if ns is None:
+        return "-"
+    return datetime.fromtimestamp(ns // 1_000_000_000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def score_table(report: ScoreReport) -> Table:

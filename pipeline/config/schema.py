@@ -192,6 +192,21 @@ class ScoringConfig(Section):
     top_sensors: int = Field(5, ge=1, le=100, description="How many contributing sensors an alert names.")
 
 
+class MonitoringConfig(Section):
+    """What long-running commands show to the outside (docs/reference/metrics.md)."""
+
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for Prometheus metrics; 0 takes any free one; default: none served.",
+    )
+    metrics_address: str = Field("127.0.0.1", description="Address they are served on; `0.0.0.0` for all.")
+    log_json: bool = Field(
+        False, description="JSON lines instead of text and progress bars on standard error."
+    )
+
+
 class Config(Section):
     """The whole file."""
 
@@ -204,6 +219,7 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
 
     @model_validator(mode="after")
     def _distinct_sites(self) -> Config:
