@@ -46,7 +46,8 @@ class SiteScorer:
         if settings.max_gap_s is not None:
             gap = int(settings.max_gap_s * 1e9)
         self._rules = GridRules(model.step_ns, gap, int(settings.event_time.out_of_orderness * 1e9))
-        self._hold_off_ns = int(settings.hold_off_s * 1e9)
+        # Neighbouring steps are one alert, however far apart steps are.
+        self._hold_off_ns = max(int(settings.hold_off_s * 1e9), model.step_ns)
         self._horizon_ns = (
             (model.steps + 2) * model.step_ns + gap + self._rules.tolerance_ns + self._hold_off_ns
         )
