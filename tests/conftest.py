@@ -22,6 +22,7 @@ _counter = itertools.count(1)
 LONGEST_FIRST = (
     "test_demo",
     "test_job",
+    "test_run_every",
     "test_training",
     "test_machines",
     "test_ingest_kill",
