@@ -87,6 +87,16 @@ class IngestionConfig(Section):
     time_zone: str | None = Field(
         None, description="IANA zone of times that carry no offset; without it such times are dead-lettered."
     )
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        "auto",
+        description="Unit of numeric times; `auto` tells them apart by magnitude, for times from `earliest_year` to 2199.",
+    )
+    earliest_year: int = Field(
+        1990,
+        ge=1971,
+        le=2100,
+        description="Times before this year are no plausible ones: dead letter `bad_timestamp`.",
+    )
     format: str = Field(
         "flat",
         pattern=r"^(auto|flat|narrow|csv|sparkplug|opcua|uns|edgex|avro|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",

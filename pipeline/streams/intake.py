@@ -34,6 +34,8 @@ def event_time_rules(config: Config) -> EventTimeRules:
         max_future_skew=rules.max_future_skew,
         idle_timeout=rules.idle_timeout,
         zone=rules.time_zone,
+        unit=rules.time_unit,
+        earliest_year=rules.earliest_year,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.schema import Config
@@ -56,7 +57,8 @@ def score_sites(
         start_group=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
-        decode=decode_rules(config),
+        decode=replace(decode_rules(config), learned_from=config.project.data_dir),
+        memory_dir=config.project.data_dir / "scoring",
         limits=limits(config),
         max_gap_s=config.dataset.max_gap if isinstance(config.dataset.max_gap, float) else None,
         hold_off_s=config.scoring.hold_off,
