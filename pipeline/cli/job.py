@@ -43,6 +43,8 @@ def run(
     from pipeline.config import load_config
 
     period = seconds(every, "--every")
+    if period is not None and period < 1:
+        raise typer.BadParameter(f"{every!r}: at least a second", param_hint="--every")
     settings = load_config(config)
     monitor(settings, metrics_port, log_json)
     if dry_run:

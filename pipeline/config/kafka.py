@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.address import wrong_address
 from pipeline.config.durations import Seconds
 from pipeline.config.section import Section
 
@@ -70,6 +71,14 @@ class KafkaConfig(Section):
     request_timeout: Seconds = Field(
         30.0, ge=1, le=300, description="Bound on every single request to the broker."
     )
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _address(cls, text: str) -> str:
+        wrong = None if text == "embedded" else wrong_address(text)
+        if wrong:
+            raise ValueError(wrong)
+        return text
 
     @model_validator(mode="after")
     def _combinations(self) -> KafkaConfig:

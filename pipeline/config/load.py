@@ -43,7 +43,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `fedplant init` writes one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     _refuse_secrets(raw, path)

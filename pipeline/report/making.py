@@ -33,9 +33,8 @@ def make_report(
 
     run = run_id or newest_run(config)
     if run is None or read_summary(run_folder(config, run)) is None:
-        raise NothingToDo(
-            f"{config.project.data_dir}: no run {run or ''} to report on; `fedplant run` makes one"
-        )
+        which = "no run" if run is None else f"no run {run}"
+        raise NothingToDo(f"{config.project.data_dir}: {which} to report on; `fedplant run` makes one")
     folder = run_folder(config, run)
     frames = None
     if labels is not None:
