@@ -434,8 +434,10 @@ class _Loop:
     def _known(self, places: list[Place]) -> dict[Place, tuple[Committed | None, Bounds]]:
         """What group and log say about these partitions. Raises KafkaException."""
         assert self._consumer is not None
-        if any(topic not in self._topic_ids for topic, _ in places):
-            self._describe()
+        # A topic may have been deleted and created again since it was last assigned.
+        missing = self._describe()
+        if any(topic in missing for topic, _ in places):
+            raise KafkaException(Code(Code.UNKNOWN_TOPIC_OR_PART))
         timeout = min(_ASKING_SECONDS, self._settings.limits.broker_timeout)
         found = {}
         for at in self._consumer.committed([TopicPartition(*place) for place in places], timeout=timeout):
