@@ -46,6 +46,11 @@ PARSED = fastavro.parse_schema(SCHEMA)
 Made = tuple[str, bytes]
 
 
+def _ts(i: int) -> int:
+    """Event time, ms: a second between the readings of one of 40 assets."""
+    return START_MS + i * 25
+
+
 def _values(i: int) -> dict[str, float]:
     return {name: round(20.0 + k + (i * 37 % 1000) / 311, 4) for k, name in enumerate(NAMES)}
 
@@ -59,40 +64,37 @@ def _text(content: Any) -> bytes:
 
 
 def _iso(i: int) -> str:
-    return str(np.datetime64(START_MS + i, "ms")) + "0000Z"
+    return str(np.datetime64(_ts(i), "ms")) + "0000Z"
 
 
 def _flat(i: int) -> Made:
-    body = {"asset": _asset(i), "ts": START_MS + i, "values": _values(i), "quality": 192, "seq": i}
+    body = {"asset": _asset(i), "ts": _ts(i), "values": _values(i), "quality": 192, "seq": i}
     return "", _text(body)
 
 
 def _narrow(i: int) -> Made:
     name = NAMES[i % 5]
-    return "", _text({"asset": _asset(i), "ts": START_MS + i, "sensor": name, "value": _values(i)[name]})
+    return "", _text({"asset": _asset(i), "ts": _ts(i), "sensor": name, "value": _values(i)[name]})
 
 
 def _csv(i: int) -> Made:
     values = ",".join(map(str, _values(i).values()))
-    return "", f"timestamp,asset,{','.join(NAMES)}\n{START_MS + i},{_asset(i)},{values}\n".encode()
+    return "", f"timestamp,asset,{','.join(NAMES)}\n{_ts(i)},{_asset(i)},{values}\n".encode()
 
 
 def _sparkplug_json(i: int) -> Made:
     metrics = [
-        {"name": n, "timestamp": START_MS + i, "dataType": "Double", "value": v}
-        for n, v in _values(i).items()
+        {"name": n, "timestamp": _ts(i), "dataType": "Double", "value": v} for n, v in _values(i).items()
     ]
-    return f"spBv1.0/G/DDATA/E/{_asset(i)}", _text(
-        {"timestamp": START_MS + i, "metrics": metrics, "seq": i % 256}
-    )
+    return f"spBv1.0/G/DDATA/E/{_asset(i)}", _text({"timestamp": _ts(i), "metrics": metrics, "seq": i % 256})
 
 
 def _sparkplug(i: int) -> Made:
     kind = "DBIRTH" if i < 40 else "DDATA"
-    payload = Payload(timestamp=START_MS + i, seq=i % 256)
+    payload = Payload(timestamp=_ts(i), seq=i % 256)
     for alias, (name, value) in enumerate(_values(i).items()):
         named = {"name": name, "datatype": 10} if i < 40 else {}
-        payload.metrics.add(alias=alias, timestamp=START_MS + i, double_value=value, **named)
+        payload.metrics.add(alias=alias, timestamp=_ts(i), double_value=value, **named)
     return f"spBv1.0/G/{kind}/E/{_asset(i)}", bytes(payload.SerializeToString())
 
 
@@ -113,11 +115,11 @@ def _opcua(i: int) -> Made:
 def _uns(i: int) -> Made:
     name = NAMES[i % 5]
     path = f"umh.v1.acme.plant.press.{_asset(i)}._historian.{name}"
-    return path, _text({"timestamp_ms": START_MS + i, "value": _values(i)[name]})
+    return path, _text({"timestamp_ms": _ts(i), "value": _values(i)[name]})
 
 
 def _edgex(i: int) -> Made:
-    origin = (START_MS + i) * 1_000_000
+    origin = (_ts(i)) * 1_000_000
     readings = [
         {
             "origin": origin,
@@ -133,7 +135,7 @@ def _edgex(i: int) -> Made:
 
 def _avro(i: int) -> Made:
     body = io.BytesIO()
-    record = {"asset": _asset(i), "ts": START_MS + i, **_values(i), "quality": 192, "seq": i}
+    record = {"asset": _asset(i), "ts": _ts(i), **_values(i), "quality": 192, "seq": i}
     fastavro.schemaless_writer(body, PARSED, record)
     return "", struct.pack(">bI", 0, 1) + body.getvalue()
 

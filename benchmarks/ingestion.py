@@ -1,10 +1,14 @@
-"""Ingestion speed beside the bare Kafka client, on one real broker, in one run.
+"""Ingestion speed beside its peers, on one real broker, in one run.
 
-`python benchmarks/ingestion.py --json [--messages N] [--bootstrap HOST:PORT]` prints one object. Every reader runs in a
-process of its own: `poll` is a bare kafka-python loop with the same client options, `ingest` ends with closed windows.
+    python benchmarks/ingestion.py --json [--messages N] [--quick] [--repeats N] [--bootstrap HOST:PORT]
+
+prints one object. Every reader runs in a process of its own: `poll` is a bare kafka-python loop, Quix Streams (in an environment
+of its own, made once with `uv` and kept in the user's cache) collects the same one-minute windows, `ingest` ends with closed
+Parquet windows on disk. Readers of one topic take turns; the best of `--repeats` counts. Quix Streams reads a tenth of the topic.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -14,59 +18,79 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-PARTITIONS, ASSETS, SENSORS = 4, 40, 5
+PARTITIONS, ASSETS = 4, 40
+NAMES = [f"sensor_{name}" for name in ("temperature", "vibration", "pressure", "flow", "current")]
 START_MS = 1_700_000_000_000
+QUIX = "quixstreams==3.28.1"
+OTHERS = {"narrow": "narrow", "sparkplug_protobuf": "sparkplug", "opcua": "opcua", "avro": "avro"}
+Figures = dict[str, Any]
 
 
-def produce(bootstrap: str, topic: str, messages: int) -> int:
-    """Write the benchmark's topic; returns the mean size of a value in bytes."""
-    from kafka import KafkaAdminClient, KafkaProducer
-
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.create_topics(
-        {topic: {"num_partitions": PARTITIONS, "replication_factor": -1, "configs": {}}},
-        timeout_ms=20_000,
-        wait_for_metadata=True,
-    )
-    admin.close()
-    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=50, batch_size=256_000)
+def flat(messages: int) -> Iterable[tuple[bytes, bytes]]:
+    """Key and value of flat JSON messages of about 245 bytes, 5 sensors, a second between an asset's readings."""
     rng = random.Random(7)
-    size = 0
-    names = [f"sensor_{name}" for name in ("temperature", "vibration", "pressure", "flow", "current")]
     for i in range(messages):
-        asset = i % ASSETS
-        value = json.dumps(
-            {
-                "asset": f"pump-{asset:02d}",
-                "ts": START_MS + (i // ASSETS) * 1000,
-                "values": {name: round(rng.gauss(50, 10), 9) for name in names},
-                "quality": 192,
-                "seq": i // ASSETS,
-            }
-        ).encode()
-        size += len(value)
-        producer.send(topic, value=value, key=f"pump-{asset:02d}".encode(), partition=asset % PARTITIONS)
-    producer.flush()
-    producer.close()
-    return size // messages
+        asset = f"pump-{i % ASSETS:02d}"
+        value = {
+            "asset": asset,
+            "ts": START_MS + (i // ASSETS) * 1000,
+            "values": {name: round(rng.gauss(50, 10), 9) for name in NAMES},
+            "quality": 192,
+            "seq": i // ASSETS,
+        }
+        yield asset.encode(), json.dumps(value).encode()
 
 
-def read_poll(bootstrap: str, topic: str, messages: int) -> dict[str, float]:
-    """Seconds of a bare poll loop over the topic."""
+def other(label: str, messages: int) -> Iterable[tuple[bytes, bytes]]:
+    """Messages of another format, as `decoding.py` makes them."""
+    from benchmarks.decoding import FORMATS
+
+    make = FORMATS[label][1]
+    for i in range(messages):
+        key, value = make(i)
+        yield key.encode(), value
+
+
+def produce(bootstrap: str, topic: str, made: Iterable[tuple[bytes, bytes]]) -> Figures:
+    """Write a topic, an asset always to the same partition; returns messages and the mean size of a value in bytes."""
+    from confluent_kafka import Producer
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result(20)
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 50, "batch.size": 256_000})
+    size = count = 0
+    for key, value in made:
+        size, count = size + len(value), count + 1
+        while True:
+            try:
+                producer.produce(topic, value, key, partition=(count - 1) % ASSETS % PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if count % 1000 == 0:
+            producer.poll(0)
+    if producer.flush(60):
+        raise SystemExit("the broker did not take all messages within 60 s")
+    return {"messages": count, "bytes_per_message": size // count}
+
+
+def read_poll(bootstrap: str, topic: str, messages: int) -> Figures:
+    """Seconds of a bare kafka-python poll loop over the topic."""
     from kafka import KafkaConsumer, TopicPartition
-
-    from ingestion.consumer import POLL_RECORDS
 
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        max_poll_records=POLL_RECORDS,
+        max_poll_records=10_000,
     )
     consumer.assign([TopicPartition(topic, p) for p in range(PARTITIONS)])
     seen, began = 0, time.perf_counter()
@@ -74,73 +98,145 @@ def read_poll(bootstrap: str, topic: str, messages: int) -> dict[str, float]:
         seen += sum(map(len, consumer.poll(timeout_ms=500).values()))
     seconds = time.perf_counter() - began
     consumer.close()
-    return {"seconds": seconds, "messages": seen}
+    return {"seconds": seconds}
 
 
-def read_ingest(bootstrap: str, topic: str, messages: int, folder: str) -> dict[str, float]:
+def read_ingest(bootstrap: str, topic: str, messages: int, folder: str, form: str, workers: int) -> Figures:
     """Seconds from the first call to closed windows on disk, everything included."""
-    from ingestion.consumer import ingest
-    from ingestion.settings import EventTimeRules, IngestSettings, Site
+    from benchmarks.decoding import SCHEMA
+    from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Site
+    from ingestion.workers import ingest_shared
 
+    schemas = Path(folder) / "schemas"
+    schemas.mkdir()
+    (schemas / "1.avsc").write_text(json.dumps(SCHEMA))
     settings = IngestSettings(
         sites=(Site("bench", topic=topic),),
         bootstrap=bootstrap,
         data_dir=Path(folder),
-        group_id=f"bench-{os.getpid()}",
+        group_id=f"bench-{os.getpid()}-{time.time_ns()}",
         event_time=EventTimeRules(window=60),
+        decode=DecodeRules(format=form, schema_registry=str(schemas)),
         close_open=True,
     )
-    cpu, began = time.process_time(), time.perf_counter()
-    counts = ingest(settings, until="end").sites["bench"]
+    began = time.perf_counter()
+    counts = ingest_shared(settings, workers, until="end").sites["bench"]
     seconds = time.perf_counter() - began
-    if counts.kept != messages or not counts.balanced:
+    if counts.kept + counts.late != messages or not counts.balanced:
         raise SystemExit(f"counts do not add up: {counts.to_dict()}")
+    own, members = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "seconds": seconds,
-        "messages": counts.kept,
         "windows": counts.windows,
-        "cpu_seconds": time.process_time() - cpu,
+        "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in (own, members)),
+        "peak_rss_mb": max(own.ru_maxrss, members.ru_maxrss) / 1024,
     }
 
 
-def child(mode: str, bootstrap: str, topic: str, messages: int, folder: str) -> dict[str, float]:
+def child(command: list[str]) -> Figures:
     """Run one reader in its own process and return what it printed."""
-    command = [sys.executable, __file__, "--child", mode, "--bootstrap", bootstrap, "--topic", topic]
-    command += ["--messages", str(messages), "--folder", folder]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def measure(bootstrap: str, messages: int, repeats: int) -> dict[str, object]:
-    """Alternate the readers `repeats` times and compare their best times."""
+def reader(
+    mode: str, bootstrap: str, topic: str, messages: int, form: str = "flat", workers: int = 1
+) -> Figures:
+    """One run of `poll` or `ingest`."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--child", mode, "--bootstrap", bootstrap, "--topic", topic]
+        command += ["--messages", str(messages), "--folder", folder, "--format", form]
+        return child([*command, "--workers", str(workers)])
+
+
+def quix(bootstrap: str, topic: str, messages: int) -> Figures:
+    """One run of Quix Streams over the first `messages` messages."""
+    import platformdirs
+
+    home = Path(platformdirs.user_cache_dir("fedplant")) / QUIX.replace("==", "-")
+    python = home / "bin" / "python"
+    if not (home / "ready").exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["uv", "venv", "-q", "--clear", "--python", platform.python_version(), home], check=True
+        )
+        # Elsewhere than here, where uv would apply this project's pins.
+        subprocess.run(["uv", "pip", "install", "-q", "--python", python, QUIX], check=True, cwd=home)
+        (home / "ready").touch()
+    script = Path(__file__).with_name("quix_windows.py")
+    with tempfile.TemporaryDirectory() as folder:
+        return child([str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), folder])
+
+
+def best(runs: Iterable[Figures]) -> Figures:
+    """The fastest run, with the largest memory of any."""
+    known = list(runs)
+    found = min(known, key=lambda run: run["seconds"])
+    memory = [run["peak_rss_mb"] for run in known if "peak_rss_mb" in run]
+    return {**found, **({"peak_rss_mb": max(memory)} if memory else {})}
+
+
+def compared(bootstrap: str, topic: str, size: Figures, form: str, repeats: int) -> tuple[Figures, Figures]:
+    """The bare loop and ingestion over one topic, in turns: best runs, and what is reported of them."""
+    messages = size["messages"]
+    polls, ingests = [], []
+    for _ in range(repeats):
+        polls.append(reader("poll", bootstrap, topic, messages))
+        ingests.append(reader("ingest", bootstrap, topic, messages, form))
+    poll, ours = best(polls), best(ingests)
+    return ours, {
+        **size,
+        "messages_per_second": round(messages / ours["seconds"]),
+        "poll_messages_per_second": round(messages / poll["seconds"]),
+        "ratio_to_poll": round(poll["seconds"] / ours["seconds"], 3),
+        "cpu_seconds": round(ours["cpu_seconds"], 2),
+        "peak_rss_mb": round(ours["peak_rss_mb"]),
+    }
+
+
+def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
+    """All figures."""
+    import confluent_kafka
     import kafka
     import pyarrow
 
-    topic = f"bench-{os.getpid()}-{int(time.time())}"
-    size = produce(bootstrap, topic, messages)
-    polls, ingests = [], []
-    for _ in range(repeats):
-        polls.append(child("poll", bootstrap, topic, messages, ""))
-        with tempfile.TemporaryDirectory() as folder:
-            ingests.append(child("ingest", bootstrap, topic, messages, folder))
-    poll = min(run["seconds"] for run in polls)
-    best = min(ingests, key=lambda run: run["seconds"])
+    names = (f"bench-{os.getpid()}-{int(time.time())}-{number}" for number in itertools.count())
+    # The first group of a new broker waits for the broker's own topics.
+    topic = next(names)
+    produce(bootstrap, topic, flat(100))
+    reader("ingest", bootstrap, topic, 100)
+    topic = next(names)
+    size = produce(bootstrap, topic, flat(messages))
+    ours, result = compared(bootstrap, topic, size, "flat", repeats)
+    formats = {"flat": result}
+    share = max(1000, messages // 10)
+    theirs = best(quix(bootstrap, topic, share) for _ in range(repeats))
+    two = best(reader("ingest", bootstrap, topic, messages, workers=2) for _ in range(repeats))
+    for label, form in OTHERS.items():
+        topic = next(names)
+        size = produce(bootstrap, topic, other(label, max(1000, messages // 4)))
+        formats[label] = compared(bootstrap, topic, size, form, repeats)[1]
+    quix_rate = share / theirs["seconds"]
     return {
-        "messages": messages,
-        "bytes_per_message": size,
+        **result,
+        "ratio_to_quix": round(result["messages_per_second"] / quix_rate, 1),
+        "quix_messages_per_second": round(quix_rate),
+        "windows": ours["windows"],
         "partitions": PARTITIONS,
-        "windows": best["windows"],
-        "messages_per_second": round(messages / best["seconds"]),
-        "poll_messages_per_second": round(messages / poll),
-        "ratio_to_poll": round(poll / best["seconds"], 3),
-        "cpu_seconds": round(best["cpu_seconds"], 2),
-        "peak_rss_mb": round(max(run["peak_rss_mb"] for run in ingests)),
+        "workers": {
+            "1": result["messages_per_second"],
+            "2": round(messages / two["seconds"]),
+        },
+        "formats": formats,
         "versions": {
             "python": platform.python_version(),
+            "confluent-kafka": confluent_kafka.version(),
+            "librdkafka": confluent_kafka.libversion()[0],
             "kafka-python": kafka.__version__,
             "pyarrow": pyarrow.__version__,
+            "quixstreams": QUIX.split("==")[1],
         },
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
     }
@@ -148,20 +244,28 @@ def measure(bootstrap: str, messages: int, repeats: int) -> dict[str, object]:
 
 def main() -> None:
     """Parse arguments, start the embedded broker unless one is given, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
-    parser.add_argument("--messages", type=int, default=400_000)
+    parser.add_argument(
+        "--messages", type=int, default=400_000, help="of flat JSON; a quarter for each other format"
+    )
+    parser.add_argument("--quick", action="store_true", help="40,000 messages, every reader once")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--bootstrap", help="an existing cluster instead of the embedded one")
-    parser.add_argument("--child", choices=("poll", "ingest"), help=argparse.SUPPRESS)
-    parser.add_argument("--topic", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    for hidden in ("--child", "--topic", "--folder", "--format"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.quick:
+        args.messages, args.repeats = 40_000, 1
     if args.child == "poll":
-        result: dict[str, object] = dict(read_poll(args.bootstrap, args.topic, args.messages))
+        result = read_poll(args.bootstrap, args.topic, args.messages)
     elif args.child == "ingest":
-        result = dict(read_ingest(args.bootstrap, args.topic, args.messages, args.folder))
-        result["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        result = read_ingest(
+            args.bootstrap, args.topic, args.messages, args.folder, args.format, args.workers
+        )
     elif args.bootstrap:
         result = measure(args.bootstrap, args.messages, args.repeats)
     else:

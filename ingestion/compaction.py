@@ -298,7 +298,8 @@ def _schema(sources: list[_Source]) -> pa.Schema:
     """Base columns, then every sensor of any source by name."""
     found: set[str] = set()
     base = [field.name for field in BASE_FIELDS]
-    for path in {source.path for source in sources}:
+    # Equal fingerprints mean equal columns, so one file of each kind is opened.
+    for path in {s.path if s.compact else s.footer.schema_fingerprint: s.path for s in sources}.values():
         found.update(pq.read_schema(path).names)
     return readings_schema([*base, *sorted(found - set(base))])
 

@@ -19,6 +19,7 @@ from ingestion.counts import IngestReport, SiteCounts
 from ingestion.deadletter import LETTER_BYTES
 from ingestion.errors import BrokerUnavailable, ContinuityError
 from ingestion.faultpoint import reached
+from ingestion.observation import PartitionView, View
 from ingestion.outbox import NothingSent, Outbox
 from ingestion.records import RecordBatch
 from ingestion.resume import Bounds, Committed, resume
@@ -52,6 +53,7 @@ class Progress:
 
     read: int
     remaining: int | None
+    view: View | None = None
 
 
 def ingest(
@@ -268,7 +270,31 @@ class _Loop:
 
     def _tell(self, remaining: int | None) -> None:
         if self._progress is not None:
-            self._progress(Progress(sum(c.read for c in self._counts.values()), remaining))
+            self._progress(Progress(sum(c.read for c in self._counts.values()), remaining, self._view()))
+
+    def _view(self) -> View:
+        worker, consumer = self._worker, self._consumer
+        assert worker is not None and consumer is not None
+        parts = []
+        for place, position in self._position.items():
+            lane = worker.lanes.get(place)
+            if lane is None:
+                continue
+            _, end = consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            gathering, mark = list(lane.windows.open.values()), lane.windows.watermark
+            parts.append(
+                PartitionView(
+                    lane.site.name,
+                    *place,
+                    position,
+                    end if end >= 0 else None,
+                    mark if mark > 0 else None,
+                    len(gathering),
+                    sum(window.rows for window in gathering),
+                )
+            )
+        counts = {site: counts.to_dict() for site, counts in self._counts.items()}
+        return View(tuple(parts), counts, worker.publishing.copy())
 
     def _reached_goal(self) -> bool:
         if not self._position:
@@ -408,8 +434,10 @@ class _Loop:
     def _known(self, places: list[Place]) -> dict[Place, tuple[Committed | None, Bounds]]:
         """What group and log say about these partitions. Raises KafkaException."""
         assert self._consumer is not None
-        if any(topic not in self._topic_ids for topic, _ in places):
-            self._describe()
+        # A topic may have been deleted and created again since it was last assigned.
+        missing = self._describe()
+        if any(topic in missing for topic, _ in places):
+            raise KafkaException(Code(Code.UNKNOWN_TOPIC_OR_PART))
         timeout = min(_ASKING_SECONDS, self._settings.limits.broker_timeout)
         found = {}
         for at in self._consumer.committed([TopicPartition(*place) for place in places], timeout=timeout):

@@ -5,6 +5,7 @@ Text is ISO 8601 with an offset; without an offset it is local time of the decla
 daylight saving skips the time moves on by the gap; in the hour it repeats the first pass is taken; both are counted.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +20,11 @@ from ingestion.settings import EventTimeRules
 NS = 1_000_000_000
 _PER_UNIT = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _LATEST_YEAR = 2200
+_LISTED_UNTIL = int(datetime(2037, 1, 1, tzinfo=timezone.utc).timestamp()) * NS
+_ISO = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ def from_text(values: pa.Array, rules: EventTimeRules) -> Times:
         return Times(np.where(bad, 0, ns), bad, Counter())
     except pa.ArrowInvalid:
         pass
+    local = _local(values, rules)
+    if local is not None:
+        bad = ~_plausible(local, rules)
+        return Times(np.where(bad, 0, local), bad, Counter())
     counts: Counter[str] = Counter()
     out = np.zeros(len(values), dtype=np.int64)
     bad = np.zeros(len(values), dtype=bool)
@@ -76,6 +86,20 @@ def from_text(values: pa.Array, rules: EventTimeRules) -> Times:
         bad[i] = found is None
         out[i] = found or 0
     return Times(out, bad, counts)
+
+
+def _local(values: pa.Array, rules: EventTimeRules) -> np.ndarray | None:
+    """int64 ns of times without an offset in the declared zone, all in one step; None if one needs a decision of its own."""
+    if rules.zone is None:
+        return None
+    try:
+        naive = pc.cast(values, pa.timestamp("ns"))
+        known = pc.assume_timezone(naive, rules.zone, ambiguous="raise", nonexistent="raise")
+        local: np.ndarray = known.cast(pa.int64()).fill_null(0).to_numpy()
+        # Arrow's zones know no daylight saving after the last change that is listed, which is in 2037.
+        return local if len(local) == 0 or int(local.max()) < _LISTED_UNTIL else None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def one_time(raw: object, rules: EventTimeRules, counts: Counter[str]) -> int | None:
@@ -92,13 +116,23 @@ def one_time(raw: object, rules: EventTimeRules, counts: Counter[str]) -> int | 
     text = raw.strip()
     if text.replace(".", "", 1).isascii() and text.replace(".", "", 1).isdigit():
         return one_time(float(text) if "." in text else int(text), rules, counts)
-    ns = _iso(text, rules, counts)
+    ns = _iso(_spelled_out(text), rules, counts)
     return ns if ns is not None and bool(_plausible(np.array([ns]), rules)[0]) else None
 
 
 def _plausible(ns: np.ndarray, rules: EventTimeRules) -> np.ndarray:
     low, high = _span_seconds(rules)
     return (ns >= low * NS) & (ns < min(high * NS, 2**63 - 1))
+
+
+def _spelled_out(text: str) -> str:
+    """ISO 8601 as Arrow reads it: with dashes and colons, a decimal point, at most nine digits behind it, no space before the offset."""
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return text
+    year, month, day, hour, minute, second, fraction, offset = found.groups(default="")
+    tail = f".{fraction[:9]}" if fraction else ""
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}{tail}{offset.upper()}"
 
 
 def _iso(text: str, rules: EventTimeRules, counts: Counter[str]) -> int | None:

@@ -80,7 +80,7 @@ class DecodeRules:
     happens to others: `keep`, `drop` (counted) or `reject` (the message becomes a dead letter). `format` is one of
     `ingestion.decode.FORMATS` or a user's `module:function`; `schema_registry` is a folder or an http(s) address, for Avro.
     `mapping` holds by site the rules of its sensors, by the names as sent; `min_quality` is the lowest OPC quality of values that
-    are kept; `states` are the text values that decoders turn into numbers (sensor -> text -> code), taken from `mapping`."""
+    are kept; `learned_from` is another data folder whose births and recognised formats hold where this one's has none; `states` are the text values that decoders turn into numbers (sensor -> text -> code), taken from `mapping`."""
 
     format: str = "flat"
     schema_registry: str = ""
@@ -89,6 +89,7 @@ class DecodeRules:
     max_sensors: int = 2000
     mapping: Mapping[str, Mapping[str, SensorRule]] = field(default_factory=dict)
     min_quality: int | None = None
+    learned_from: Path | None = None
     states: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -123,7 +124,7 @@ class IngestSettings:
     bootstrap: str
     data_dir: Path
     group_id: str = "fedplant"
-    client: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
     event_time: EventTimeRules = EventTimeRules()
     decode: DecodeRules = DecodeRules()
     limits: Limits = Limits()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,24 @@ _EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01
 
 
 @dataclass(frozen=True)
+class Layout:
+    """What an export calls its special columns (every other numeric one is a sensor) and how it writes time.
+
+    `time_format` is in the letters of `strptime`, None for ISO 8601 or numbers; `time_zone` is the IANA zone of times that carry
+    no offset.
+    """
+
+    timestamp: str = "timestamp"
+    asset: str = "asset"
+    label: str = "label"
+    time_format: str | None = None
+    time_zone: str = "UTC"
+
+
+USUAL = Layout()
+
+
+@dataclass(frozen=True)
 class SiteFile:
     """One site's recorded readings.
 
@@ -41,8 +59,8 @@ class SiteFile:
     notes: tuple[str, ...]
 
 
-def read_site_dir(folder: Path | str) -> dict[str, SiteFile]:
-    """Read every `.parquet` and `.csv` of a folder, by site id in name order.
+def read_site_dir(folder: Path | str, layout: Layout = USUAL) -> dict[str, SiteFile]:
+    """Read every `.parquet` and `.csv` of a folder, by site id in name order; `layout` as in `read_site_file`.
 
     Raises:
         InputDataError: no such folder, no site file in it, two files of one site, or any file unusable.
@@ -63,13 +81,13 @@ def read_site_dir(folder: Path | str) -> dict[str, SiteFile]:
         paths[path.stem] = path
     if not paths:
         raise InputDataError(f"{folder} holds no .parquet or .csv file; expected one per site")
-    return {site: read_site_file(paths[site]) for site in sorted(paths)}
+    return {site: read_site_file(paths[site], layout) for site in sorted(paths)}
 
 
-def read_site_file(path: Path | str) -> SiteFile:
-    """Read one site file.
+def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
+    """Read one site file; `layout` says what it calls time, machine and label.
 
-    Times without an offset are UTC; numbers are seconds, ms, us or ns since 1970 by their magnitude. CSV: comma or semicolon, decimal point or
+    Times without an offset are in the layout's zone; numbers are seconds, ms, us or ns since 1970 by their magnitude. CSV: comma or semicolon, decimal point or
     comma, with or without a byte order mark.
 
     Raises:
@@ -78,20 +96,23 @@ def read_site_file(path: Path | str) -> SiteFile:
     """
     path = Path(path)
     site = check_name("site", path.stem)
-    table = _read(path)
+    table = _with_usual_names(path, _read(path, layout), layout)
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputDataError(f"{path}: column {twice[0]!r} occurs twice; give each sensor its own name")
     if "timestamp" not in names:
-        raise InputDataError(f"{path}: no column `timestamp`; found {', '.join(names[:8]) or 'no columns'}")
+        raise InputDataError(
+            f"{path}: no column `timestamp`; found {', '.join(names[:8]) or 'no columns'}; "
+            "rename the one that holds the time, or name it (--time NAME)"
+        )
     taken = [name for name in names if name in RESERVED and name != "asset"]
     if taken:
         raise InputDataError(f"{path}: the column name {taken[0]!r} is reserved; rename that sensor")
     if table.num_rows == 0:
         raise InputDataError(f"{path}: no rows; expected at least one reading")
     notes: list[str] = []
-    frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], notes)})
+    frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], layout, notes)})
     frame["asset"] = _assets(table, site)
     sensors = {
         name: values
@@ -102,10 +123,10 @@ def read_site_file(path: Path | str) -> SiteFile:
         raise InputDataError(
             f"{path}: no numeric sensor column besides {', '.join(names)}; expected at least one"
         )
-    columns = {"timestamp": frame["timestamp"], "asset": frame["asset"], **sensors}
+    series = {"timestamp": frame["timestamp"], "asset": frame["asset"], **sensors}
     if "label" in names:
-        columns["label"] = _labels(path, table["label"])
-    return _in_order(site, pd.DataFrame(columns), tuple(sensors), notes, path)
+        series["label"] = _labels(path, table["label"])
+    return _in_order(site, pd.DataFrame(series), tuple(sensors), notes, path)
 
 
 def _in_order(
@@ -134,21 +155,36 @@ def _in_order(
     return SiteFile(site, frame, sensors, labels, tuple(notes))
 
 
-def _read(path: Path) -> pa.Table:
+def _with_usual_names(path: Path, table: pa.Table, layout: Layout) -> pa.Table:
+    """The table with its special columns renamed; each that was named must exist and must not take another's place."""
+    names = table.column_names
+    special = {"timestamp": layout.timestamp, "asset": layout.asset, "label": layout.label}
+    for usual, given in special.items():
+        if given == usual:
+            continue
+        if given not in names:
+            raise InputDataError(f"{path}: no column {given!r}; found {', '.join(names[:8])}")
+        if usual in names:
+            raise InputDataError(f"{path}: has {given!r} and also a column `{usual}`; rename or drop one")
+        names = [usual if name == given else name for name in names]
+    return table.rename_columns(names)
+
+
+def _read(path: Path, layout: Layout) -> pa.Table:
     try:
         if path.stat().st_size == 0:
             raise InputDataError(f"{path}: the file is empty; expected a header and at least one row")
         if path.suffix.lower() == ".parquet":
             return pq.ParquetFile(path).read()
         if path.suffix.lower() == ".csv":
-            return _read_csv(path)
+            return _read_csv(path, layout)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:200]
         raise InputDataError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from error
     raise InputDataError(f"{path}: expected a .parquet or .csv file")
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, layout: Layout) -> pa.Table:
     with path.open("rb") as handle:
         header = handle.readline().decode("utf-8-sig", errors="replace").strip()
         sample = handle.readline().decode(errors="replace").strip()
@@ -157,7 +193,7 @@ def _read_csv(path: Path) -> pa.Table:
         "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
     )
     options = pacsv.ConvertOptions(
-        column_types={"timestamp": pa.string(), "asset": pa.string()},
+        column_types={layout.timestamp: pa.string(), layout.asset: pa.string()},
         null_values=_MISSING,
         strings_can_be_null=True,
         decimal_point=decimal,
@@ -174,30 +210,35 @@ def _after_first(line: str, delimiter: str) -> str:
     return line.partition(delimiter)[2]
 
 
-def _times(path: Path, column: pa.ChunkedArray, notes: list[str]) -> pd.Series:
+def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]) -> pd.Series:
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         times = pd.to_datetime(
             column.cast(pa.timestamp(kind.unit if pa.types.is_timestamp(kind) else "s")).to_pandas()
         )
-        parsed = pd.Series(times).dt.tz_localize("UTC").astype("datetime64[ns, UTC]")
+        known = pa.types.is_timestamp(kind) and kind.tz is not None
+        parsed = _in_utc(pd.Series(times), "UTC" if known else layout.time_zone)
     else:
         if pa.types.is_dictionary(kind):
             column = column.cast(pa.string())
         raw = pd.Series(column.to_pandas())
-        numbers = pd.to_numeric(raw, errors="coerce")
+        numbers = (
+            pd.to_numeric(raw, errors="coerce") if layout.time_format is None else pd.Series(dtype=float)
+        )
         if numbers.notna().any() and numbers.notna().sum() >= raw.notna().sum() / 2:
             parsed = _epochs(numbers)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                parsed = pd.to_datetime(raw, utc=True, format="ISO8601", errors="coerce").astype(
-                    "datetime64[ns, UTC]"
-                )
+            parsed = _from_text(raw, layout)
         wrong = parsed.isna() & raw.notna()
         if wrong.all() or (wrong.any() and parsed.notna().sum() == 0):
+            expected = (
+                f"not as {layout.time_format}"
+                if layout.time_format
+                else "neither ISO 8601 nor an epoch number"
+            )
             raise InputDataError(
-                f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is neither ISO 8601 nor an epoch number; convert the column"
+                f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is {expected}; convert the column or describe it "
+                "(--time-format '%d/%m/%Y %H:%M')"
             )
     lost = int(parsed.isna().sum())
     if lost:
@@ -206,6 +247,26 @@ def _times(path: Path, column: pa.ChunkedArray, notes: list[str]) -> pd.Series:
     if odd:
         notes.append(f"{odd} rows lie before 1990 or after 2099: a wrong clock or unit of time")
     return parsed
+
+
+def _from_text(raw: pd.Series, layout: Layout) -> pd.Series:
+    """UTC instants of text; each row may carry an offset of its own, or none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        form = layout.time_format or "ISO8601"
+        if layout.time_zone == "UTC":
+            return pd.to_datetime(raw, utc=True, format=form, errors="coerce").astype("datetime64[ns, UTC]")
+        text = cast(Any, raw).astype(str).str.strip()
+        carries = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", na=False) & text.str.contains(":")
+        offset = pd.to_datetime(raw.where(carries), utc=True, format=form, errors="coerce")
+        local = pd.to_datetime(raw.where(~carries), format=form, errors="coerce")
+    return offset.astype("datetime64[ns, UTC]").fillna(_in_utc(local, layout.time_zone))
+
+
+def _in_utc(times: pd.Series, zone: str) -> pd.Series:
+    """Naive local times as UTC; those of the hour that a clock repeats could be two instants and become NaT."""
+    local = times.astype("datetime64[ns]").dt.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
+    return local.dt.tz_convert("UTC").astype("datetime64[ns, UTC]")
 
 
 def _epochs(numbers: pd.Series) -> pd.Series:

@@ -7,6 +7,7 @@ fails if somebody else was first. Its footer is the durable record of the decisi
 import contextlib
 import os
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -33,6 +34,8 @@ __all__ = ["Identity", "PartitionStore", "Published", "TakenOver", "footers", "r
 TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
 GROUP = 512
+_KNOWN_BYTES = 24 << 20
+_MAX_CHUNKS = 64
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class PartitionStore:
         self._mark = b""
         self._compacts: tuple[Compact, ...] = ()
         self._chain: dict[int, list[Path]] = {}
+        self._known: OrderedDict[int, pa.Table] = OrderedDict()
+        self._known_bytes = 0
         self._identity = asdict(identity)
         self._fingerprints: dict[tuple[str, ...], str] = {}
         self._forms = Forms()
@@ -240,8 +245,9 @@ class PartitionStore:
         ]
 
     def _addendum(self, window: Closed) -> "_Draft":
-        rows = window.rows
-        tidied = tidy(rows, self._earlier(window))
+        rows, earlier = window.rows, self._earlier(window)
+        tidied = tidy(rows, earlier)
+        self._remember(window.start, earlier, tidied.rows)
         last = int(rows.column("offset")[-1].as_py())
         names, size = tuple(tidied.rows.column_names), tidied.rows.num_rows
         dropped = (tidied.duplicate_rows, tidied.duplicate_ranges)
@@ -281,14 +287,33 @@ class PartitionStore:
         )
 
     def _earlier(self, window: Closed) -> pa.Table:
-        by_path = {compact.path: compact for compact in self._compacts}
-        before = [
-            Reader().window(by_path[path], window.start)
-            if path in by_path
-            else pq.ParquetFile(path).read().replace_schema_metadata()
-            for path in self._chain[window.start]
-        ]
-        return pa.concat_tables(before, promote_options="default")
+        """All rows of the window that are on disk; read once, then remembered while there is room."""
+        known = self._forget(window.start)
+        if known is None:
+            by_path = {compact.path: compact for compact in self._compacts}
+            before = [
+                Reader().window(by_path[path], window.start)
+                if path in by_path
+                else pq.ParquetFile(path).read().replace_schema_metadata()
+                for path in self._chain[window.start]
+            ]
+            known = pa.concat_tables(before, promote_options="default")
+        return known
+
+    def _remember(self, start: int, earlier: pa.Table, added: pa.Table) -> None:
+        rows = pa.concat_tables([earlier, added], promote_options="default")
+        if rows.column(0).num_chunks > _MAX_CHUNKS:
+            rows = rows.combine_chunks()
+        self._known[start] = rows
+        self._known_bytes += rows.nbytes
+        while self._known_bytes > _KNOWN_BYTES:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, start: int) -> pa.Table | None:
+        rows = self._known.pop(start, None)
+        if rows is not None:
+            self._known_bytes -= rows.nbytes
+        return rows
 
     def _link(self, temporary: str, draft: "_Draft") -> Published:
         footer, adopted = draft.footer, False
@@ -297,6 +322,7 @@ class PartitionStore:
         except FileExistsError:
             theirs = read_footer(draft.path)
             if theirs is None or theirs.position_at_close != footer.position_at_close:
+                self._forget(footer.window_start_ns)
                 raise TakenOver(str(draft.path)) from None
             adopted = True
         reached("linked")

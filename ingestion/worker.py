@@ -17,6 +17,7 @@ import pyarrow as pa
 from ingestion.counts import SiteCounts
 from ingestion.deadletter import Letter
 from ingestion.decode import Decoder, build_decoder
+from ingestion.observation import PublishTimes
 from ingestion.records import RecordBatch, Reject
 from ingestion.resume import Resume, metadata
 from ingestion.settings import IngestSettings, Site
@@ -72,6 +73,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._letter_bytes = 0
         self.lanes: dict[Any, Lane] = {}
+        self.publishing = PublishTimes()
         self._thread = threading.Thread(target=self._run, name="ingest-worker", daemon=True)
         self._thread.start()
 
@@ -264,7 +266,9 @@ class Worker:
         if not closed:
             return
         try:
+            began = time.monotonic()
             done = lane.store.publish(closed)
+            self.publishing.add(time.monotonic() - began)
         except TakenOver:
             self._give_up(lane)
             return

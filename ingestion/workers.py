@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from confluent_kafka import KafkaException
 
+from ingestion import observation
 from ingestion.consumer import Progress, ingest
 from ingestion.counts import IngestReport, SiteCounts
 from ingestion.errors import BrokerUnavailable, IngestionError
@@ -140,7 +141,8 @@ def _follow(
         if progress is not None and ready:
             left = [member.progress.remaining for member in members]
             remaining = None if None in left else sum(n for n in left if n is not None)
-            progress(Progress(sum(member.progress.read for member in members), remaining))
+            view = observation.united(member.progress.view for member in members)
+            progress(Progress(sum(member.progress.read for member in members), remaining, view))
 
 
 def _run(settings: IngestSettings, until: Literal["end"] | None, news: Connection, owner: int) -> None:

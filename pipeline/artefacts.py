@@ -19,6 +19,8 @@ from pipeline.evaluation.metrics import Metrics
 FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA = "federated", "local", "centralised", "zscore", "pca"
 MODES = (FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA)
 """Ways of training that are compared, in the order in which they are shown. Others may follow by name."""
+BASELINES = (ZSCORE, PCA)
+"""Those that need no training by rounds."""
 
 
 class ArtefactError(PipelineError):

@@ -18,7 +18,7 @@ from models.baselines import fit_baseline
 from models.detector import Detector, Prior, Scores, fit_detector
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, PCA, ZSCORE, Curve, Curves, RoundRecord
+from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset
@@ -26,8 +26,6 @@ from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
     from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
-
-BASELINES = (ZSCORE, PCA)
 
 
 class Scorer(Protocol):

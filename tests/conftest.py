@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from ingestion.broker import EmbeddedBroker
+from ingestion.broker.secured import secure
+from tests.securing import SECRET, SecuredBroker
 
 # Before anything imports TensorFlow, whose remarks would hide the reason of a failure.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,6 +22,7 @@ _counter = itertools.count(1)
 LONGEST_FIRST = (
     "test_demo",
     "test_job",
+    "test_run_every",
     "test_training",
     "test_machines",
     "test_ingest_kill",
@@ -49,6 +52,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
     """A real Apache Kafka shared by all tests: use unique topics and groups, never stop or kill it."""
     with EmbeddedBroker.start(tmp_path_factory.mktemp("broker")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A real broker that speaks TLS only, with users and rights (`tests/securing.py`), shared by all tests of security."""
+    folder = tmp_path_factory.mktemp("secured")
+    security = secure(folder, {"plain-user": SECRET})
+    with EmbeddedBroker.start(folder, extra_properties=security.properties()) as running:
+        yield SecuredBroker(running, security)
 
 
 @pytest.fixture

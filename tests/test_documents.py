@@ -29,10 +29,12 @@ def test_every_command_that_a_page_names_exists(page, capsys):
     known = {
         "demo",
         "run",
+        "tune",
         "replay",
         "ingest",
         "audit",
         "compact",
+        "status",
         "score",
         "report",
         "backtest",

@@ -13,7 +13,8 @@ _NEVER = str(2**63 - 1)
 def server_properties(
     log_dir: Path, *, port: int, controller_port: int, extra: Mapping[str, str] | None = None
 ) -> str:
-    """Text of `server.properties` for a plaintext broker on 127.0.0.1; `extra` replaces or adds keys.
+    """Text of `server.properties` for a plaintext broker on 127.0.0.1; `extra` replaces or adds keys,
+    with `{port}` and `{controller_port}` filled in.
 
     Nothing expires by time (replayed history is old on arrival), a record may lie in the future (sites with a wrong
     clock are the consumer's business, not the broker's), and no topic appears by being mentioned.
@@ -55,7 +56,10 @@ def server_properties(
         "num.io.threads": "4",
         "background.threads": "2",
     }
-    values.update(extra or {})
+    values.update(
+        (key, value.replace("{port}", str(port)).replace("{controller_port}", str(controller_port)))
+        for key, value in (extra or {}).items()
+    )
     return "".join(f"{key}={_escape(value)}\n" for key, value in values.items())
 
 

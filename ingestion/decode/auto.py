@@ -40,7 +40,7 @@ class Auto:
         return self._decoder.decode(batch)
 
     def _choose(self, batch: RecordBatch) -> str:
-        memory = Memory(self._settings.data_dir, batch)
+        memory = Memory(self._settings.data_dir, batch, self._settings.decode.learned_from)
         saved = memory.load()
         known = saved.get("format")
         if known in formats.FORMATS and known != "auto":

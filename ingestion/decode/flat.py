@@ -18,6 +18,7 @@ from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
 
 _ALONE = 8
+_NEW_SHAPES = 8
 
 
 class FlatJson:
@@ -29,12 +30,14 @@ class FlatJson:
         self._limits = limits
         self._shape = Shape(rules.max_sensors)
         self._sensors: set[str] = set()
+        self._enough = _NEW_SHAPES
 
     def decode(self, batch: RecordBatch) -> Decoded:
         """See `ingestion.decode.Decoder`."""
         indices = np.arange(len(batch.values), dtype=np.int64)
         good = usable(batch, self._limits.max_message_bytes)
         pieces: list[Piece] = []
+        self._enough = self._shape.extended + _NEW_SHAPES
         if not good.all():
             pieces.append(self._one_by_one(indices[~good], batch))
         self._group(indices[good], batch, pieces)
@@ -42,6 +45,10 @@ class FlatJson:
 
     def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:
         if len(indices) == 0:
+            return
+        if self._shape.extended > self._enough:
+            # Names that change with every message are not worth learning.
+            pieces.append(self._one_by_one(indices, batch))
             return
         whole = len(indices) == len(batch.values)
         values: list[bytes] = batch.values if whole else [batch.values[i] for i in indices]  # type: ignore[assignment]

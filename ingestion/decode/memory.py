@@ -18,21 +18,17 @@ from ingestion.settings import check_name
 class Memory:
     """The file `<data>/decoders/<site>/<topic>/p<partition>.json`."""
 
-    def __init__(self, data_dir: Path, batch: RecordBatch) -> None:
-        folder = data_dir / "decoders" / check_name("site", batch.site) / check_name("topic", batch.topic)
-        self.path = folder / f"p{batch.partition}.json"
+    def __init__(self, data_dir: Path, batch: RecordBatch, learned_from: Path | None = None) -> None:
+        place = Path("decoders", check_name("site", batch.site), check_name("topic", batch.topic))
+        self.path = data_dir / place / f"p{batch.partition}.json"
+        self._other = learned_from / place / self.path.name if learned_from else None
 
     def load(self) -> dict[str, Any]:
-        """What was saved, empty if nothing. Raises StorageError if the file is unreadable or damaged."""
-        try:
-            found = orjson.loads(self.path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise StorageError(
-                f"{self.path}: {error}; restore it, or remove it to learn births again"
-            ) from error
-        return found if isinstance(found, dict) else {}
+        """What was saved, else what the other data folder knows, else empty. Raises StorageError if a file is unreadable or damaged."""
+        found = _read(self.path)
+        if found is None and self._other is not None:
+            found = _read(self._other)
+        return found or {}
 
     def save(self, content: dict[str, Any]) -> None:
         """Replace the file durably. Raises StorageError."""
@@ -51,3 +47,13 @@ class Memory:
                 os.close(folder)
         except OSError as error:
             raise StorageError(f"{self.path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise StorageError(f"{path}: {error}; restore it, or remove it to learn births again") from error
+    return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ingestion import eventtime
 from ingestion.decode.columns import Columns
-from ingestion.decode.readings import from_columns
+from ingestion.decode.readings import from_columns, sensor_columns
 from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, Refused, Row, bad_sensor_name, parse_json
 from ingestion.decode.states import code_of
 from ingestion.errors import IngestionError
@@ -234,28 +234,13 @@ class MessageDecoder:
         self, rows: list[Row], parent: np.ndarray, batch: RecordBatch, rejects: list[Reject]
     ) -> Decoded:
         size = len(rows)
-        cells: dict[str, tuple[list[int], list[float]]] = {}
-        for at, row in enumerate(rows):
-            for name, value in row.sensors.items():
-                cell = cells.get(name)
-                if cell is None:
-                    cell = cells[name] = ([], [])
-                if value is not None:
-                    cell[0].append(at)
-                    cell[1].append(value)
-        sensors = {}
-        for name, (places, values) in cells.items():
-            column, missing = np.zeros(size), np.ones(size, dtype=bool)
-            column[places] = values
-            missing[places] = False
-            sensors[name] = pa.array(column, mask=missing)
         found = Columns(
             np.arange(size, dtype=np.int64),
             self._times([row.time for row in rows]),
             pa.array([row.asset for row in rows], pa.string()),
             pa.array([row.seq for row in rows], pa.int64()),
             pa.array([row.quality for row in rows], pa.int16()),
-            sensors,
+            sensor_columns(rows),
             np.zeros(size, dtype=bool),
             0,
         )

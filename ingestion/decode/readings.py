@@ -62,12 +62,32 @@ def from_rows(rows: list[Row], parent: np.ndarray, batch: RecordBatch, rules: Ev
         else:
             time = eventtime.one_time(row.time, rules, counts)
             ns[i], bad[i] = time or 0, time is None
-    names = dict.fromkeys(name for row in rows for name in row.sensors)
-    sensors = {name: pa.array([row.sensors.get(name) for row in rows], pa.float64()) for name in names}
+    sensors = sensor_columns(rows)
     asset = _assets(pa.array([row.asset for row in rows], pa.string()), parent, batch)
     seq = pa.array([row.seq for row in rows], pa.int64())
     quality = pa.array([row.quality for row in rows], pa.int16())
     return _build(parent, Times(ns, bad, Counter()), asset, seq, quality, sensors, batch, rules, counts)
+
+
+def sensor_columns(rows: list[Row]) -> dict[str, pa.Array]:
+    """A float64[R] column for every sensor that any row names, in order of appearance."""
+    size = len(rows)
+    cells: dict[str, tuple[list[int], list[float]]] = {}
+    for at, row in enumerate(rows):
+        for name, value in row.sensors.items():
+            cell = cells.get(name)
+            if cell is None:
+                cell = cells[name] = ([], [])
+            if value is not None:
+                cell[0].append(at)
+                cell[1].append(value)
+    sensors = {}
+    for name, (places, values) in cells.items():
+        column, missing = np.zeros(size), np.ones(size, dtype=bool)
+        column[places] = values
+        missing[places] = False
+        sensors[name] = pa.array(column, mask=missing)
+    return sensors
 
 
 def _times(

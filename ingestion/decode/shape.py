@@ -20,6 +20,8 @@ class Shape:
     def __init__(self, max_sensors: int) -> None:
         self._max_fields = max_sensors + _BESIDE_SENSORS
         self._known: dict[bool, pa.DataType] = {}
+        self.extended = 0
+        """How often new fields were learned."""
 
     def parse(self, values: list[bytes]) -> pa.Array:
         """The messages as one struct or list array, new fields included if the group is small. Raises NotColumnar."""
@@ -32,12 +34,18 @@ class Shape:
                 if len(values) > _SAMPLE:
                     raise
         sample = values[:_SAMPLE]
+        if not listed and max(value.count(b":") for value in sample) > self._max_fields:
+            raise NotColumnar("many fields")
         size = sum(value.count(b":") for value in sample) * sum(value.count(b"{") + 1 for value in sample)
         if size > _MAX_CELLS:
             raise NotColumnar("many fields")
-        found = _united(known or pa.null(), parse(sample, None).type, "")
+        inferred = parse(sample, None).type
+        if _leaves(inferred) > self._max_fields:
+            raise NotColumnar("many fields")
+        found = _united(known or pa.null(), inferred, "")
         if _leaves(found) > self._max_fields:
             raise NotColumnar("many fields")
+        self.extended += 1
         self._known[listed] = found
         return parse(values, found)
 

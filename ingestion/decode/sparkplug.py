@@ -57,7 +57,7 @@ class Sparkplug(MessageDecoder):
 
     def decode(self, batch: RecordBatch) -> Decoded:
         """See `ingestion.decode.Decoder`. Raises StorageError if births cannot be kept."""
-        memory = Memory(self._data_dir, batch) if self._data_dir else None
+        memory = Memory(self._data_dir, batch, self.rules.learned_from) if self._data_dir else None
         if self._births is None:
             self._births = Births(memory.load().get("births") if memory else None)
         decoded = super().decode(batch)

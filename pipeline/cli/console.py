@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from pipeline.monitoring.jsonlog import LoggedBar
+
 
 @lru_cache(maxsize=2)
 def console(*, stderr: bool) -> Console:
@@ -25,8 +27,36 @@ def console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
+_lines = False
+
+
+def log_json() -> None:
+    """From now on remarks and progress are JSON lines (`pipeline.monitoring.jsonlog`)."""
+    global _lines
+    from pipeline.monitoring import jsonlog
+
+    jsonlog.begin()
+    _lines = True
+
+
+def failed(message: str, code: int) -> None:
+    """The end of a command that could not do its work."""
+    if _lines:
+        from pipeline.monitoring import jsonlog
+
+        jsonlog.LOG.error(message, extra={"event": "failed", "exit_code": code})
+        return
+    for line in message.splitlines() or [""]:
+        print(f"fedplant: {line}", file=sys.stderr)
+
+
 def say(text: str) -> None:
     """One remark for the person watching; never part of the result."""
+    if _lines:
+        from pipeline.monitoring import jsonlog
+
+        jsonlog.LOG.info(text)
+        return
     console(stderr=True).print(text, markup=False)
 
 
@@ -55,8 +85,15 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, total: float | None = None) -> Iterator[Bar]:
+def bar(title: str, total: float | None = None) -> Iterator[Bar | LoggedBar]:
     """A progress bar on standard error; on a pipe it prints only its final state."""
+    if _lines:
+        from pipeline.monitoring.jsonlog import LoggedBar
+
+        logged = LoggedBar(title)
+        yield logged
+        logged.end()
+        return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant, seconds
 
 
@@ -85,6 +86,8 @@ def ingest(
     ] = 1,
     accept_gap: AcceptGap = False,
     new_topic: NewTopic = False,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Read the sites' topics into closed windows on disk, each reading exactly once."""
@@ -94,6 +97,7 @@ def ingest(
     from pipeline.streams.intake import Consent, counts_by_site, ingest_sites
 
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     with connect(settings, bootstrap, say) as cluster, bar("ingesting") as progress:
         report = ingest_sites(
             settings,
@@ -159,10 +163,12 @@ def audit(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fal
     from pipeline.cli.tables import audit_table
     from pipeline.config import load_config
     from pipeline.streams.cluster import connect
-    from pipeline.streams.intake import ingest_settings
+    from pipeline.streams.intake import assure_ingestion, ingest_settings
 
     settings = load_config(config)
     with connect(settings, bootstrap, say) as cluster:
-        report = audit_topics(ingest_settings(settings, cluster))
+        told = ingest_settings(settings, cluster)
+        assure_ingestion(told, writes=False)
+        report = audit_topics(told)
     print_json(report.to_dict()) if as_json else show(audit_table(report))
     return 0 if report.clean else 7

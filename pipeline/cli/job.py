@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, show
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, seconds
 
 
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(demo)
     app.command()(run)
+    app.command()(tune)
 
 
 def run(
@@ -32,6 +34,8 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and trained; change nothing.")
     ] = False,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> int:
     """Ingest what is there, train over all sites, evaluate, and export the detector."""
@@ -39,7 +43,10 @@ def run(
     from pipeline.config import load_config
 
     period = seconds(every, "--every")
+    if period is not None and period < 1:
+        raise typer.BadParameter(f"{every!r}: at least a second", param_hint="--every")
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     if dry_run:
         from pipeline.jobs.plan import plan
 
@@ -84,3 +91,27 @@ def demo(
         show(outcome.screen())
     if keep_broker:
         outcome.wait()
+
+
+def tune(
+    config: ConfigPath,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="DURATION", help="Time for the search, for example `30min`.")
+    ] = "30min",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="Site files to learn from, as for `backtest`; default: the windows on disk."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search training settings by federated validation loss and write the best as TOML; killed, it goes on."""
+    from pipeline.cli.watch import JobWatch
+    from pipeline.config import load_config
+    from pipeline.jobs.tune import run_tuning
+
+    allowed = seconds(budget, "--budget")
+    assert allowed is not None
+    found = run_tuning(load_config(config), data, allowed, JobWatch())
+    print_json(found.to_dict()) if as_json else show(found.text())

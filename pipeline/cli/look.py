@@ -1,4 +1,4 @@
-"""Commands that look without touching: `inspect` at an unknown topic."""
+"""Commands that look without touching: `inspect` at an unknown topic, `status` at what ingestion has done."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, say, show
-from pipeline.cli.options import AsJson, Bootstrap
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath
+
+_WATCH_SECONDS = 2.0
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(inspect)
+    app.command()(status)
 
 
 def inspect(
@@ -75,3 +78,42 @@ def inspect(
         show(seen.config)
     else:
         say(f"wrote {out}; next: fedplant ingest {out}")
+
+
+def status(
+    config: ConfigPath,
+    bootstrap: Bootstrap = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again every two seconds until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Where ingestion is: position, lag and newest window of every partition, from broker and files alone."""
+    import time
+
+    from ingestion.status import status as look_at
+    from pipeline.cli.tables import status_table
+    from pipeline.config import load_config
+    from pipeline.streams.cluster import connect
+    from pipeline.streams.intake import assure_reading, ingest_settings
+
+    settings = load_config(config)
+    with connect(settings, bootstrap, say) as cluster:
+        told = ingest_settings(settings, cluster)
+        assure_reading(told)
+        if not watch:
+            found = look_at(told)
+            print_json(found.to_dict()) if as_json else show(status_table(found))
+            return
+        if as_json:
+            while True:
+                print_json(look_at(told).to_dict())
+                time.sleep(_WATCH_SECONDS)
+        from rich.live import Live
+
+        from pipeline.cli.console import console
+
+        with Live(console=console(stderr=False), auto_refresh=False) as screen:
+            while True:
+                screen.update(status_table(look_at(told)), refresh=True)
+                time.sleep(_WATCH_SECONDS)

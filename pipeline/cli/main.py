@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from pipeline.cli import broker, check, data, job, look, results
+from pipeline.cli.console import failed
 
 app = typer.Typer(
     name="fedplant",
@@ -74,8 +75,7 @@ def _usage(error: Any, arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int, arguments: list[str]) -> int:
-    for line in message.splitlines() or [""]:
-        print(f"fedplant: {line}", file=sys.stderr)
+    failed(message, code)
     if "--json" in arguments:
         import json
 

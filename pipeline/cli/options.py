@@ -8,6 +8,21 @@ from typing import Annotated
 
 import typer
 
+
+def address(text: str | None) -> str | None:
+    """A comma-separated list of `host:port`.
+
+    Raises:
+      typer.BadParameter: one of them is not of that form.
+    """
+    from pipeline.config.address import wrong_address
+
+    wrong = None if text is None else wrong_address(text)
+    if wrong:
+        raise typer.BadParameter(wrong)
+    return text
+
+
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML configuration file.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
@@ -15,7 +30,10 @@ AsJson = Annotated[
 Bootstrap = Annotated[
     str | None,
     typer.Option(
-        "--bootstrap", metavar="HOST:PORT", help="Use this Kafka cluster instead of the configured one."
+        "--bootstrap",
+        metavar="HOST:PORT",
+        help="Use this Kafka cluster instead of the configured one.",
+        callback=address,
     ),
 ]
 AcceptGap = Annotated[
@@ -63,3 +81,20 @@ def seconds(text: str | None, option: str) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
+
+
+def zone(text: str, option: str) -> str:
+    """An IANA time zone such as `Europe/Berlin`.
+
+    Raises:
+      typer.BadParameter: there is no such zone.
+    """
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise typer.BadParameter(
+            f"{text!r} is no time zone; write it as Europe/Berlin", param_hint=option
+        ) from None
+    return text

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
+from pipeline.cli.monitor import LogJson, MetricsPort, monitor
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant, zone
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +26,8 @@ def score(
     version: Annotated[
         int | None, typer.Option("--version", help="Version of the detector; default: the newest.")
     ] = None,
+    metrics_port: MetricsPort = None,
+    log_json: LogJson = False,
     as_json: AsJson = False,
 ) -> None:
     """Score the sites' live readings with the exported detector and send alerts to their alert topics."""
@@ -34,6 +37,7 @@ def score(
     from pipeline.streams.live import score_sites
 
     settings = load_config(config)
+    monitor(settings, metrics_port, log_json)
     with connect(settings, bootstrap, say) as cluster, bar("scoring") as progress:
         outcome = score_sites(settings, cluster, version=version, follow=follow, progress=progress.update)
     print_json(outcome.to_dict()) if as_json else show(score_table(outcome))
@@ -80,16 +84,53 @@ def backtest(
         typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
+    time: Annotated[
+        str, typer.Option("--time", metavar="COLUMN", help="The column that holds the time.")
+    ] = "timestamp",
+    asset: Annotated[
+        str, typer.Option("--asset", metavar="COLUMN", help="The column that names the machine, if any.")
+    ] = "asset",
+    label: Annotated[
+        str,
+        typer.Option("--label", metavar="COLUMN", help="The column of 0 and 1 that marks incidents, if any."),
+    ] = "label",
+    time_format: Annotated[
+        str | None,
+        typer.Option(
+            "--time-format",
+            metavar="FORMAT",
+            help="How times are written if not in ISO 8601: '%d/%m/%Y %H:%M'.",
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str,
+        typer.Option("--time-zone", metavar="ZONE", help="Zone of times without an offset: Europe/Berlin."),
+    ] = "UTC",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the files hold and what would be learned; train nothing."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
-    from pipeline.cli.tables import backtest_table
+    from ingestion.sitefile import Layout
+    from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
-    from pipeline.jobs.backtest import run_backtest
+    from pipeline.jobs.exports import read_exports
 
     until = instant(train_until, "--train-until")
     assert until is not None
-    outcome = run_backtest(
-        data, until, config_path=config, modes=mode, work_dir=work_dir, report=out, watch=JobWatch()
-    )
+    watch = JobWatch()
+    layout = Layout(time, asset, label, time_format, zone(time_zone, "--time-zone"))
+    exports = read_exports(data, until, layout, config, mode, watch)
+    if dry_run:
+        from pipeline.jobs.preview import preview
+
+        found = preview(exports)
+        print_json(found.to_dict()) if as_json else show(preview_table(found))
+        return
+
+    from pipeline.jobs.backtest import run_backtest
+
+    outcome = run_backtest(exports, work_dir=work_dir, report=out, watch=watch)
     print_json(outcome.to_dict()) if as_json else show(backtest_table(outcome))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -13,8 +14,10 @@ from pipeline.evaluation.metrics import Metrics
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
     from ingestion.compaction import CompactionReport
+    from ingestion.status import Status
     from pipeline.doctor.machine import Finding
     from pipeline.jobs.backtest import Backtest
+    from pipeline.jobs.preview import Preview
     from pipeline.scoring.settings import ScoreReport
 
 _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
@@ -91,6 +94,39 @@ def compaction_table(report: CompactionReport) -> Any:
         f"{total['left']} periods hold a damaged file; `fedplant ingest` rebuilds it" if total["left"] else ""
     )
     return Group(table, line, *([damaged] if damaged else []))
+
+
+def status_table(status: Status) -> Any:
+    """Where every partition is."""
+    from rich.console import Group
+
+    columns = (
+        "position",
+        "log end",
+        "lag",
+        "newest reading",
+        "newest window ends",
+        "windows",
+        "addenda",
+        "files",
+    )
+    table = _table(None, "partition", columns)
+    for part in status.partitions:
+        table.add_row(
+            f"{part.site}: {part.topic}-{part.partition}",
+            "-" if part.position is None else f"{part.position:,}",
+            f"{part.log_end:,}",
+            f"{part.lag:,}",
+            *(_moment(ns) for ns in (part.newest_event, part.last_window_end)),
+            *(f"{figure:,}" for figure in (part.windows, part.addenda, part.files)),
+        )
+    return Group(table, *(f"no topic {name} yet" for name in status.missing_topics))
+
+
+def _moment(ns: int | None) -> str:
+    if ns is None:
+        return "-"
+    return datetime.fromtimestamp(ns // 1_000_000_000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def score_table(report: ScoreReport) -> Table:
@@ -171,6 +207,37 @@ def backtest_table(outcome: Backtest) -> Any:
 def plain_table(first: str, columns: Iterable[str]) -> Table:
     """An empty table in the common style."""
     return _table(None, first, columns)
+
+
+def preview_table(found: Preview) -> Any:
+    """What a backtest would work on, site by site."""
+    from rich.console import Group
+
+    table = _table(None, "site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
+    remarks = []
+    days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last)}
+    shown = slice(11, 19) if len(days) == 1 else slice(0, 10)
+    for site, of in found.sites.items():
+        figures = (of.train_steps, of.validation_steps, of.judged_rows)
+        table.add_row(
+            site,
+            f"{of.rows:,}",
+            *(moment[shown] for moment in (of.first, of.last)),
+            *(f"{figure:,}" for figure in figures),
+            "no labels" if of.incidents is None else f"{of.incidents:,}",
+        )
+        remarks += [f"{site} takes no part: {of.excluded}"] if of.excluded else []
+        remarks += [f"{site}: {of.assets} machines"] if of.assets > 1 else []
+        remarks += [f"{site}: never changes while learning: {', '.join(of.constant)}"] if of.constant else []
+        remarks += [f"{site}: does not have {', '.join(of.silent)}"] if of.silent else []
+    able = sum(of.excluded is None for of in found.sites.values())
+    return Group(
+        table,
+        *remarks,
+        f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {', '.join(found.sensors)}",
+        f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
+        f"{', '.join(found.modes)}, at most {found.rounds} rounds each",
+    )
 
 
 def verdict(evaluation: Evaluation) -> str:

@@ -19,8 +19,15 @@ else:
     import tomli as tomllib
 
 PREFIX = "FEDPLANT_"
-SECRETS = {"FEDPLANT_KAFKA_PASSWORD"}
-_SECRET_KEYS = ("password", "secret", "token")
+_SECRET_KEYS = (
+    "password",
+    "secret",
+    "token",
+    "client_secret",
+    "token_secret",
+    "key_password",
+    "sasl_password",
+)
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -36,7 +43,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `fedplant init` writes one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     _refuse_secrets(raw, path)
@@ -55,14 +62,15 @@ def _refuse_secrets(raw: Any, path: Path, at: str = "") -> None:
         if str(key).lower() in _SECRET_KEYS:
             raise ConfigError(
                 f"{path}: {at}{key}: secrets do not belong in this file; "
-                "use password_file or the environment variable FEDPLANT_KAFKA_PASSWORD"
+                "use password_file, token_secret_file or key_password_file, or the environment variables FEDPLANT_KAFKA_PASSWORD, "
+                "FEDPLANT_KAFKA_TOKEN_SECRET and FEDPLANT_KAFKA_KEY_PASSWORD"
             )
         _refuse_secrets(value, path, f"{at}{key}.")
 
 
 def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
     for name, text in sorted(environment.items()):
-        if not name.startswith(PREFIX) or name in SECRETS or "__" not in name:
+        if not name.startswith(PREFIX) or "__" not in name:
             continue
         section, _, key = name[len(PREFIX) :].lower().partition("__")
         field = Config.model_fields.get(section)

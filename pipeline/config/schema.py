@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.durations import Seconds
+from pipeline.config.kafka import KafkaConfig
 from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
 from pipeline.config.training import TrainingConfig
@@ -36,64 +37,6 @@ class ProjectConfig(Section):
         if not NAME.match(value):
             raise ValueError(f"a name is {NAME_RULE}")
         return value
-
-
-class KafkaConfig(Section):
-    """The Kafka cluster. Secrets never stand in this file."""
-
-    bootstrap: str = Field(
-        "embedded",
-        description="`host:port[,host:port]` of a cluster, or `embedded` for the broker that FedPlant starts itself.",
-    )
-    embedded_dir: Path | None = Field(
-        None, description="Data folder of the embedded broker; default under the user's cache directory."
-    )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How connections are secured."
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="How this client names itself; needed with the SASL protocols, and only there."
-    )
-    username: str | None = Field(None, description="SASL user name.")
-    password_file: Path | None = Field(
-        None,
-        description="File that holds the SASL password (or set the environment variable `FEDPLANT_KAFKA_PASSWORD`).",
-    )
-    ca_file: Path | None = Field(
-        None, description="PEM file of the authority that signed the broker's certificate."
-    )
-    cert_file: Path | None = Field(
-        None, description="PEM file with this client's certificate, for mutual TLS."
-    )
-    key_file: Path | None = Field(
-        None, description="PEM file with this client's private key, for mutual TLS."
-    )
-    request_timeout: Seconds = Field(
-        30.0, ge=1, le=300, description="Bound on every single request to the broker."
-    )
-
-    @model_validator(mode="after")
-    def _combinations(self) -> KafkaConfig:
-        sasl = self.security_protocol.startswith("SASL")
-        if sasl and self.sasl_mechanism is None:
-            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
-        if sasl and self.username is None:
-            raise ValueError(f"security_protocol {self.security_protocol} needs username")
-        if not sasl and self.sasl_mechanism is not None:
-            raise ValueError(
-                f"sasl_mechanism {self.sasl_mechanism} needs security_protocol SASL_SSL or SASL_PLAINTEXT, "
-                f"not {self.security_protocol}"
-            )
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
-        tls = self.security_protocol.endswith("SSL")
-        if not tls and (self.ca_file or self.cert_file):
-            raise ValueError(
-                f"ca_file and cert_file need security_protocol SSL or SASL_SSL, not {self.security_protocol}"
-            )
-        if self.bootstrap == "embedded" and self.security_protocol != "PLAINTEXT":
-            raise ValueError("the embedded broker speaks PLAINTEXT on this machine only")
-        return self
 
 
 class SiteConfig(Section):
@@ -143,6 +86,16 @@ class IngestionConfig(Section):
     )
     time_zone: str | None = Field(
         None, description="IANA zone of times that carry no offset; without it such times are dead-lettered."
+    )
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        "auto",
+        description="Unit of numeric times; `auto` tells them apart by magnitude, for times from `earliest_year` to 2199.",
+    )
+    earliest_year: int = Field(
+        1990,
+        ge=1971,
+        le=2100,
+        description="Times before this year are no plausible ones: dead letter `bad_timestamp`.",
     )
     format: str = Field(
         "flat",
@@ -272,6 +225,21 @@ class ScoringConfig(Section):
     top_sensors: int = Field(5, ge=1, le=100, description="How many contributing sensors an alert names.")
 
 
+class MonitoringConfig(Section):
+    """What long-running commands show to the outside (docs/reference/metrics.md)."""
+
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for Prometheus metrics; 0 takes any free one; default: none served.",
+    )
+    metrics_address: str = Field("127.0.0.1", description="Address they are served on; `0.0.0.0` for all.")
+    log_json: bool = Field(
+        False, description="JSON lines instead of text and progress bars on standard error."
+    )
+
+
 class Config(Section):
     """The whole file."""
 
@@ -284,6 +252,7 @@ class Config(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
 
     @model_validator(mode="after")
     def _distinct_sites(self) -> Config:

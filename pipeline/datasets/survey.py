@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 import pyarrow as pa
@@ -129,6 +130,10 @@ def split_runs(runs: Sequence[Run], validation: float, steps: int) -> tuple[list
     return before, after
 
 
+def _utc(instant_ns: int) -> str:
+    return f"{datetime.fromtimestamp(instant_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
 def _outcome(
     site: str,
     runs: Sequence[Run],
@@ -140,7 +145,7 @@ def _outcome(
 ) -> SiteOutcome:
     reason = None
     if readings == 0:
-        reason = "no data"
+        reason = "no data" if settings.until_ns is None else f"no data before {_utc(settings.until_ns)}"
     elif count_frames([len(run.values) for run in before], steps=settings.steps) == 0:
         longest = max((len(run.values) for run in before), default=0)
         reason = (

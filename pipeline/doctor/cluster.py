@@ -102,6 +102,15 @@ def _ask(cluster: Cluster) -> list[Finding]:
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError, SaslAuthenticationFailedError
 
+    from ingestion.errors import IngestionError
+    from ingestion.preflight import preflight
+
+    if cluster.client.get("security_protocol", "PLAINTEXT") != "PLAINTEXT":
+        try:
+            preflight(cluster.bootstrap, cluster.client, _NETWORK_SECONDS / 2)
+        except IngestionError as error:
+            found, _, advice = str(error).rpartition("; ")
+            return [Finding("broker", "fail", found or advice, advice.capitalize() + ".")]
     try:
         admin = KafkaAdminClient(
             bootstrap_servers=cluster.bootstrap,

@@ -23,7 +23,7 @@ def stretches(flags: ArrayLike) -> list[Stretch]:
 def alarms(flagged: ArrayLike, scored: ArrayLike, hold_off: float) -> list[Stretch]:
     """Flagged steps bool[N] clumped as the live scorer clumps them: at most `hold_off` steps from one to the next is one alarm.
 
-    An alarm never reaches over a step that was not scored (`scored` bool[N]): there may be any span of time behind it.
+    Neighbouring steps always are. An alarm never reaches over a step that was not scored (`scored` bool[N]): there may be any span of time behind it.
 
     >>> flagged = [True, False, False, True, True]
     >>> alarms(flagged, [True] * 5, hold_off=2)
@@ -35,5 +35,5 @@ def alarms(flagged: ArrayLike, scored: ArrayLike, hold_off: float) -> list[Stret
     if len(at) == 0:
         return []
     unscored = np.cumsum(~np.asarray(scored, bool))
-    cuts = np.flatnonzero((np.diff(at) > hold_off) | (np.diff(unscored[at]) > 0)) + 1
+    cuts = np.flatnonzero((np.diff(at) > max(hold_off, 1)) | (np.diff(unscored[at]) > 0)) + 1
     return [(int(part[0]), int(part[-1]) + 1) for part in np.split(at, cuts)]

@@ -69,7 +69,7 @@ class FleetStatistics:
     Attributes:
       total: sum over sites of their statistics per row; `total.rows` is the number of sites.
       own: by site, its statistics per row. Each stays with its site, which takes itself out of the sum with it.
-      excluded: sites without a row or whose shard could not be read, with the reason.
+      excluded: sites without a row, whose shard could not be read or whose statistics are impossible, with the reason.
       budget: what the noise promises; None without noise.
     """
 
@@ -129,10 +129,9 @@ def federated_statistics(
             continue
         gram = np.asarray(result[form.place("gram")])
         count = float(result[form.place("rows")])
-        if not np.isfinite(gram).all():
-            excluded[site] = "its statistics are not finite"
-        elif count == 0:
-            excluded[site] = f"it has no run of {design.lags + 1} rows"
+        reason = f"it has no run of {design.lags + 1} rows" if count == 0 else impossible(gram, design)
+        if reason is not None:
+            excluded[site] = reason
         else:
             own[site] = GramStatistics(gram, 1.0)
             rows[site] = count
@@ -149,6 +148,30 @@ def federated_statistics(
             total, noise, design.largest_norm, min(rows.values()), workdir, own, design
         )
     return FleetStatistics(total, own, excluded, budget)
+
+
+def impossible(gram: np.ndarray, design: Design) -> str | None:
+    """Why a matrix float64[D, D] cannot be the mean of x x' over rows of the design; None if it can.
+
+    A sum has no median: what a lying site may do to it is bounded by what an honest one could send.
+    """
+    slack = 1e-6
+    if not np.isfinite(gram).all():
+        return "its statistics are not finite"
+    if np.abs(gram - gram.T).max() > slack * max(1.0, float(np.abs(gram).max())):
+        return "its statistics are not symmetric"
+    diagonal = np.diag(gram)
+    if diagonal[:-1].max() > design.clip**2 * (1 + slack):
+        return f"its statistics hold a mean square of {diagonal[:-1].max():.3g}; scaled values are clipped to {design.clip:g}"
+    constant = 1.0 if design.largest_norm is None else min(1.0, design.largest_norm**2)
+    if diagonal[-1] > constant * (1 + slack) or (design.largest_norm is None and diagonal[-1] < 1 - slack):
+        return f"its statistics are of {diagonal[-1]:.3g} rows a row"
+    if design.largest_norm is not None and np.trace(gram) > design.largest_norm**2 * (1 + slack):
+        return f"its statistics are of rows longer than {design.largest_norm:g}"
+    least = float(np.linalg.eigvalsh(gram).min())
+    if least < -slack * float(np.trace(gram)):
+        return f"its statistics have a negative direction ({least:.3g}), which no rows have"
+    return None
 
 
 def statistics_process(design: Design) -> tff.templates.IterativeProcess:

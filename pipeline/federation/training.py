@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.architectures import ArchitectureSpec
 from pipeline.datasets.frames import shard_spec
@@ -39,6 +40,7 @@ def train(
     workdir: Path,
     mode: str = "federated",
     on_round: OnRound | None = None,
+    initial: Sequence[NDArray[np.float32]] | None = None,
 ) -> TrainingResult:
     """Train one model on the shards of all sites.
 
@@ -59,6 +61,7 @@ def train(
       workdir: folder for checkpoints, this training's alone.
       mode: how the sites become clients.
       on_round: called after each round, also for rounds read back from a checkpoint.
+      initial: weights to begin with; None is the architecture's own, drawn by the seed.
 
     Raises:
       ConfigError: the mode is unknown, or there are too few sites for a robust aggregation.
@@ -79,7 +82,7 @@ def train(
         max_steps *= len(shards)
     store = CheckpointStore(
         workdir,
-        _fingerprint(shards, architecture, settings, steps, sensors, mode),
+        _fingerprint(shards, architecture, settings, steps, sensors, mode, initial),
         settings.keep_checkpoints,
     )
     validation_specs = {s: paths.validation for s, paths in shards.items() if paths.validation_frames > 0}
@@ -94,6 +97,8 @@ def train(
         found = store.latest()
         if found is None:
             state, best = runtime.initialize(), []
+            if initial is not None:
+                state[:weight_leaves] = list(initial)
         else:
             state, best = list(found.state), list(found.best_weights)
             curve = [
@@ -226,6 +231,7 @@ def _fingerprint(
     steps: int,
     sensors: int,
     mode: str,
+    initial: Sequence[NDArray[np.float32]] | None,
 ) -> str:
     # More rounds go on where fewer ended, but for a learning rate that is laid out over all of them.
     unseen = {"keep_checkpoints"} if settings.schedule == "cosine" else {"keep_checkpoints", "rounds"}
@@ -236,5 +242,6 @@ def _fingerprint(
         "steps": steps,
         "sensors": sensors,
         "mode": mode,
+        "initial": None if initial is None else [hashlib.sha256(w.tobytes()).hexdigest() for w in initial],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -15,15 +15,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from models.export import export_detector
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, IngestionCounts, RunSummary, read_summary
+from pipeline.artefacts import FEDERATED, IngestionCounts, RunSummary, read_summary
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared, prepare
-from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
+from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import Readings, WindowReadings
 from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.jobs.record import summarise, write_run
-from pipeline.learning import BASELINES, fit_scaling, learn
+from pipeline.jobs.settings import dataset_settings, modes_of
+from pipeline.learning import fit_scaling, learn
 from pipeline.manifest import run_id
 from pipeline.runs import detector_root, run_folder
 from pipeline.streams.cluster import Cluster
@@ -60,25 +61,6 @@ def run_job(
     prepared = prepare_training(config, config.project.data_dir / "datasets", snapshot, readings, watch)
     clock.lap("dataset")
     return _train_and_export(config, prepared, folder, workdir, counts, clock, watch)
-
-
-def dataset_settings(config: Config) -> DatasetSettings:
-    """The configured way from readings to frames."""
-    data = config.dataset
-    return DatasetSettings(
-        steps=config.model.steps,
-        step_ns=_ns(data.step),
-        max_gap_ns=_ns(data.max_gap),
-        validation=data.validation,
-        until_ns=None if data.train_until is None else int(data.train_until.timestamp() * 1_000_000) * 1000,
-        sensors=None if data.sensors is None else tuple(data.sensors),
-        exclude=tuple(data.exclude),
-    )
-
-
-def modes_of(config: Config) -> tuple[str, ...]:
-    """The ways of training that a job compares."""
-    return (FEDERATED, LOCAL, CENTRALISED, *BASELINES) if config.training.compare else (FEDERATED,)
 
 
 def prepare_training(
@@ -160,10 +142,6 @@ def _why_nothing(counts: Mapping[str, IngestionCounts]) -> str:
         f"no window is closed yet: {read:,} messages were read, {dead:,} of them dead-lettered; "
         "wait for more readings, then run again"
     )
-
-
-def _ns(seconds: float | str) -> int | None:
-    return None if isinstance(seconds, str) else round(seconds * 1e9)
 
 
 def _utc() -> str:

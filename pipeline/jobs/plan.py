@@ -9,7 +9,7 @@ from pipeline.artefacts import read_summary
 from pipeline.config.schema import Config
 from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import WindowReadings
-from pipeline.jobs.job import dataset_settings, modes_of
+from pipeline.jobs.settings import dataset_settings, modes_of
 from pipeline.manifest import run_id
 from pipeline.runs import run_folder
 from pipeline.streams.cluster import EMBEDDED

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from models.detector import Detector
-from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, RunSummary, write_json
+from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Evaluation, RunSummary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
-from pipeline.learning import BASELINES, Learned, Scorer, fit_baselines
+from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 
 _OF_ALL_SITES = (FEDERATED, CENTRALISED)

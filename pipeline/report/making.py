@@ -33,9 +33,8 @@ def make_report(
 
     run = run_id or newest_run(config)
     if run is None or read_summary(run_folder(config, run)) is None:
-        raise NothingToDo(
-            f"{config.project.data_dir}: no run {run or ''} to report on; `fedplant run` makes one"
-        )
+        which = "no run" if run is None else f"no run {run}"
+        raise NothingToDo(f"{config.project.data_dir}: {which} to report on; `fedplant run` makes one")
     folder = run_folder(config, run)
     frames = None
     if labels is not None:
@@ -55,8 +54,8 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     from pipeline.datasets.prepared import Prepared
     from pipeline.datasets.sources import WindowReadings
     from pipeline.evaluation.judging import held_out, judge
-    from pipeline.jobs.job import dataset_settings
     from pipeline.jobs.record import load_detectors, with_baselines
+    from pipeline.jobs.settings import dataset_settings
 
     folder = run_folder(config, run_id)
     summary = read_summary(folder)
@@ -85,7 +84,7 @@ def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> di
       InputDataError: the folder cannot be used.
     """
     from ingestion.sitefile import read_site_dir
-    from pipeline.jobs.backtest import label_frames
+    from pipeline.jobs.exports import label_frames
 
     frames = label_frames(read_site_dir(folder))
     missing = sorted({site.name for site in config.sites} - set(frames))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -81,11 +82,13 @@ def _tolerant(read: Callable[[Path], Part | None], run_dir: Path, remarks: list[
 
 
 def _hold_off(manifest: Mapping[str, Any] | None) -> int:
-    """The configured hold-off in ns; alerts on the page are then the same events as those sent."""
+    """The configured hold-off in ns, at least a step; alerts on the page are then the same events as those sent."""
     try:
         seconds = float((manifest or {})["configuration"]["scoring"]["hold_off"])
     except (KeyError, TypeError, ValueError):
         seconds = _DEFAULT_HOLD_OFF_S
+    with suppress(KeyError, TypeError, ValueError):
+        seconds = max(seconds, float((manifest or {})["step_seconds"]))
     return int(seconds * 1e9)
 
 

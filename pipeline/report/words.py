@@ -147,7 +147,7 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
 
 
 def _comparison(evaluation: Evaluation | None) -> str | None:
-    if evaluation is None:
+    if evaluation is None or len(evaluation.sites) < 2:
         return None
     together, alone = evaluation.mean.get(FEDERATED), evaluation.mean.get(LOCAL)
     if together is None or alone is None or together.auc_pr is None or alone.auc_pr is None:

@@ -12,6 +12,7 @@ from threading import Event
 from kafka import TopicPartition
 
 from ingestion.errors import BrokerUnavailable
+from pipeline.monitoring.metrics import BOARD
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
 from pipeline.scoring.site import SiteScorer, make_writer
@@ -159,6 +160,8 @@ class _Session:
             due = now - last_commit >= limits.commit_interval
             self._commit(due)
             last_commit = now if due else last_commit
+            for name, site in self._sites.items():
+                BOARD.scoring(name, site.counts)
             if progress is not None:
                 progress(read, total)
             if until is None and now - looked > _LOOK_FOR_PARTITIONS:

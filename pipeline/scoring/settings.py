@@ -40,6 +40,7 @@ class ScoreSettings:
         top_sensors: sensors named in an alert.
         scores_dir: run folder that receives `scores/<site>.parquet`; None writes none.
         patience_s: in endless mode, how long an absent broker is waited for.
+        memory_dir: where decoders keep births and recognised formats of their own.
     """
 
     sites: tuple[Site, ...]
@@ -47,7 +48,7 @@ class ScoreSettings:
     model_dir: Path
     group_id: str = "fedplant-score"
     start_group: str | None = None
-    client: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
     event_time: EventTimeRules = field(default_factory=EventTimeRules)
     decode: DecodeRules = field(default_factory=DecodeRules)
     limits: Limits = field(default_factory=Limits)
@@ -56,13 +57,14 @@ class ScoreSettings:
     top_sensors: int = 5
     scores_dir: Path | None = None
     patience_s: float = 600.0
+    memory_dir: Path = Path()
 
     def decoding(self) -> IngestSettings:
         """The same rules in the form that `ingestion.decode.build_decoder` takes."""
         return IngestSettings(
             sites=self.sites,
             bootstrap=self.bootstrap,
-            data_dir=Path(),
+            data_dir=self.memory_dir,
             group_id=self.group_id,
             client=self.client,
             event_time=self.event_time,

@@ -53,7 +53,8 @@ class SiteScorer:
         if settings.max_gap_s is not None:
             gap = int(settings.max_gap_s * 1e9)
         self._rules = GridRules(model.step_ns, gap, int(settings.event_time.out_of_orderness * 1e9))
-        self._hold_off_ns = int(settings.hold_off_s * 1e9)
+        # Neighbouring steps are one alert, however far apart steps are.
+        self._hold_off_ns = max(int(settings.hold_off_s * 1e9), model.step_ns)
         # Reading again begins this far back. A remembered state lies between `_settled_ns` and half a frame before it: early
         # enough for all decisions that an open alert rests on, late enough for the grid to be the same again.
         self._settled_ns = self._hold_off_ns + gap + self._rules.tolerance_ns + 2 * model.step_ns

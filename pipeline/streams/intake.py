@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits, Site
 from pipeline.artefacts import IngestionCounts
 from pipeline.config.schema import Config
+from pipeline.monitoring.metrics import BOARD
 from pipeline.streams.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def event_time_rules(config: Config) -> EventTimeRules:
         max_future_skew=rules.max_future_skew,
         idle_timeout=rules.idle_timeout,
         zone=rules.time_zone,
+        unit=rules.time_unit,
+        earliest_year=rules.earliest_year,
     )
 
 
@@ -103,6 +106,26 @@ def stopped_by_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def assure_reading(settings: IngestSettings) -> None:
+    """Name what a secured cluster denies of reading the sites' topics and the group. Raises BrokerUnavailable."""
+    from ingestion.rights import assure_rights
+
+    topics = {site.topic: "Read" for site in settings.sites}
+    timeout = settings.limits.broker_timeout
+    assure_rights(settings.bootstrap, settings.client, topics, [settings.group_id], timeout)
+
+
+def assure_ingestion(settings: IngestSettings, writes: bool = True) -> None:
+    """Name every right that a secured cluster denies, before anything is done. Raises BrokerUnavailable."""
+    from ingestion.rights import assure_rights
+
+    topics = {site.topic: "Read" for site in settings.sites}
+    for site in settings.sites:
+        topics |= dict.fromkeys((site.dead_letter_topic, site.late_topic), "Write" if writes else "Read")
+    timeout = settings.limits.broker_timeout
+    assure_rights(settings.bootstrap, settings.client, topics, [settings.group_id], timeout)
+
+
 def ingest_sites(
     config: Config,
     cluster: Cluster,
@@ -125,15 +148,24 @@ def ingest_sites(
     from ingestion.workers import ingest_shared
 
     def tell(at: Progress) -> None:
+        BOARD.ingesting(at.view)
         if progress is not None:
             total = None if at.remaining is None else at.read + at.remaining
             progress(at.read, total, f"{at.read:,} readings")
 
     settings = ingest_settings(config, cluster, consent)
-    if not follow:
-        return ingest_shared(settings, workers, until="end", progress=tell)
-    with stopped_by_signal() as stop:
-        return ingest_shared(settings, workers, until=None, progress=tell, stop=stop)
+    assure_ingestion(settings)
+    counts = None
+    try:
+        if not follow:
+            report = ingest_shared(settings, workers, until="end", progress=tell)
+        else:
+            with stopped_by_signal() as stop:
+                report = ingest_shared(settings, workers, until=None, progress=tell, stop=stop)
+        counts = report.to_dict()["sites"]
+        return report
+    finally:
+        BOARD.ingested(counts)
 
 
 def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
 from pipeline.runs import detector_root, newest_run, run_folder
-from pipeline.scoring.settings import ScoreReport, ScoreSettings
+from pipeline.scoring.settings import ScoreReport, ScoreSettings, alert_topic
 from pipeline.streams.cluster import Cluster
 from pipeline.streams.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
 
@@ -44,6 +45,7 @@ def score_sites(
       ScoringFailed: the model cannot be used or a topic was refused.
       BrokerUnavailable: the cluster does not answer in time.
     """
+    from ingestion.rights import assure_rights
     from pipeline.scoring import score
 
     run = run_id or newest_run(config)
@@ -55,13 +57,18 @@ def score_sites(
         start_group=config.ingestion.group,
         client=cluster.client,
         event_time=event_time_rules(config),
-        decode=decode_rules(config),
+        decode=replace(decode_rules(config), learned_from=config.project.data_dir),
+        memory_dir=config.project.data_dir / "scoring",
         limits=limits(config),
         max_gap_s=config.dataset.max_gap if isinstance(config.dataset.max_gap, float) else None,
         hold_off_s=config.scoring.hold_off,
         top_sensors=config.scoring.top_sensors,
         scores_dir=run_folder(config, run) if run else None,
     )
+    topics = {site.topic: "Read" for site in settings.sites}
+    topics |= {alert_topic(site.name): "Write" for site in settings.sites}
+    groups = [settings.group_id, config.ingestion.group]
+    assure_rights(cluster.bootstrap, cluster.client, topics, groups, settings.limits.broker_timeout)
     if not follow:
         return score(settings, until="end", progress=progress)
     with stopped_by_signal() as stop:

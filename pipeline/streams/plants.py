@@ -65,13 +65,15 @@ def replay_folder(
     client: dict[str, object] = {}
     if config_path is not None:
         from pipeline.config import load_config
-        from pipeline.streams.cluster import client_options
+        from pipeline.streams.cluster import Cluster, client_options, secured
 
         config = load_config(config_path)
         topics = {site.name: site.telemetry_topic for site in config.sites}
         if config.kafka.bootstrap != "embedded":
             client = client_options(config.kafka)
             bootstrap = bootstrap or config.kafka.bootstrap
+            if not dry_run:
+                secured(Cluster(bootstrap, client), config.kafka.request_timeout)
     return replay(
         files,
         bootstrap="" if dry_run else bootstrap or running_broker(),

@@ -96,24 +96,32 @@ def rows(folder: Path) -> dict[str, bytes]:
 
 
 _RUN = """
-import json, sys
+import json, signal, sys, threading
 from pathlib import Path
 from ingestion.consumer import ingest
 from tests.ingestion.harness import settings_for
 class Broker: bootstrap = sys.argv[1]
-report = ingest(settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=sys.argv[4] == "close"), until="end")
+stop = threading.Event()
+if sys.argv[5] == "follow":
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+settings = settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=sys.argv[4] == "close")
+report = ingest(settings, until=None if sys.argv[5] == "follow" else "end", stop=stop)
 print(json.dumps(report.to_dict()))
 """
 
 
 def start_process(
-    broker: Any, site: str, folder: Path, crash_at: str = "", close: bool = True
+    broker: Any, site: str, folder: Path, crash_at: str = "", close: bool = True, follow: bool = False
 ) -> subprocess.Popen[str]:
-    """A real ingesting process, told to kill itself at a step."""
+    """A real ingesting process, told to kill itself at a step; with `follow` it reads until SIGTERM."""
     environment = {**os.environ, "FEDPLANT_CRASH_AT": crash_at, "PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-c", _RUN, broker.bootstrap, site, str(folder), "close" if close else "keep"]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "follow" if follow else "end"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

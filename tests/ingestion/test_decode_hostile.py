@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from ingestion.decode import Decoder
 from ingestion.decode.sparkplugpb import Payload
+from ingestion.mapping import SensorRule
 from ingestion.records import Decoded, RecordBatch
 from tests.ingestion.decoding import batch_of, decoder
 from tests.ingestion.test_decode_avro import SCHEMA, encoded
@@ -186,17 +188,33 @@ BOMBS = {
     "long number": b'{"value":' + b"9" * 900_000 + b"}",
     "many metrics": b"\x08\x05" + b"\x12\x00" * 450_000,
     "many commas": b"," * 900_000,
+    "nested groups": b"\x0b" * 900_000,
+    "endless varint": b"\x08" + b"\xff" * 900_000,
+    "long name": b'{"ts":1733904005123,"values":{"' + b"n" * 900_000 + b'":1}}',
+    "long text": b'{"ts":1733904005123,"state":"' + b"x" * 900_000 + b'"}',
+    "long time": b'{"ts":"' + b"1" * 900_000 + b'","values":{"t":1}}',
+    "huge exponents": b'{"ts":1733904005123,"values":{'
+    + b",".join(b'"e%d":1e%d' % (i, i * 9) for i in range(1500))
+    + b"}}",
+    "escapes": b'{"ts":1733904005123,"values":{"' + rb"\u0041" * 150_000 + b'":1}}',
+    "many aliases": b'{"timestamp":1,"metrics":['
+    + b",".join(b'{"name":"m%d","alias":%d,"value":1}' % (i, i) for i in range(20_000))
+    + b"]}",
     "five megabytes": b'{"a":"' + b"x" * 5_000_000 + b'"}',
 }
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_bombs_are_refused_within_a_second_or_so_each(tmp_path: Path, name: str) -> None:
-    reader = reader_of(name, tmp_path)
+    states = {"plant": {"state": SensorRule(states={"on": 1.0})}}
+    reader = decoder(name, tmp_path, schema_registry=str(tmp_path), mapping=states)
+    reader_of(name, tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for bomb, value in BOMBS.items():
         began = time.process_time()
         held(name, reader, batch_of(GOOD[name], (PATH + "t", value), GOOD[name]))
         assert time.process_time() - began < 3, bomb
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024  # kB
 
 
 def test_an_avro_length_beyond_the_message_takes_no_memory(tmp_path: Path) -> None:

@@ -83,6 +83,19 @@ def test_births_survive_a_restart_and_old_offsets_keep_their_old_names(tmp_path:
     assert (again[0]["old"], again[2]["new"]) == (2.0, 3.0)
 
 
+def test_a_scorer_knows_the_births_that_ingestion_has_seen_and_keeps_its_own_after(tmp_path: Path) -> None:
+    ingesting, scoring = tmp_path / "data", tmp_path / "data" / "scoring"
+    decoder("sparkplug", ingesting).decode(batch_of((BIRTH_KEY, birth("old"))))
+    before = {path: path.read_bytes() for path in ingesting.rglob("*.json")}
+    first = decoder("sparkplug", scoring, learned_from=ingesting)
+    assert rows(first.decode(batch_of((DATA_KEY, data(float_value=2.0)), first=1)))[0]["old"] == 2.0
+    first.decode(batch_of((BIRTH_KEY, birth("new")), first=2))
+    again = decoder("sparkplug", scoring, learned_from=ingesting)
+    found = rows(again.decode(batch_of((DATA_KEY, data(float_value=3.0)), first=3)))
+    assert found[0]["new"] == 3.0
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_node_birth_serves_its_devices_and_never_another_node(tmp_path: Path) -> None:
     batch = batch_of(
         ("spBv1.0/G1/NBIRTH/E1", birth("shared")),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ingestion.errors import InputDataError
-from ingestion.sitefile import read_site_dir, read_site_file
+from ingestion.sitefile import Layout, read_site_dir, read_site_file
 
 
 def write(folder, text, name="press-1.csv", encoding="utf-8"):
@@ -14,8 +14,8 @@ def write(folder, text, name="press-1.csv", encoding="utf-8"):
     return path
 
 
-def read(folder, text, **options):
-    return read_site_file(write(folder, text, **options))
+def read(folder, text, layout=None, **options):
+    return read_site_file(write(folder, text, **options), layout or Layout())
 
 
 MARCH = pd.Timestamp("2026-03-01T10:00:00Z")
@@ -42,6 +42,36 @@ def test_every_documented_form_of_time_is_the_same_instant(tmp_path, text):
 def test_offsets_may_differ_from_row_to_row(tmp_path):
     file = read(tmp_path, "timestamp,t\n2026-03-29T01:30:00+01:00,1\n2026-03-29T03:30:00+02:00,2\n")
     assert file.frame["timestamp"].diff().iloc[1] == pd.Timedelta("1h")
+
+
+def test_an_export_may_call_and_write_its_special_columns_as_it_likes(tmp_path):
+    layout = Layout("Zeit", "Anlage", "Störung", "%d.%m.%Y %H:%M", "Europe/Berlin")
+    text = "Zeit;Anlage;Druck;Störung\n01.07.2026 12:00;P1;1,5;0\n01.07.2026 12:01;P1;1,6;1\n"
+    file = read(tmp_path, text, layout)
+    assert file.frame["timestamp"].iloc[0] == pd.Timestamp("2026-07-01T10:00:00Z")
+    assert (file.sensors, file.frame["asset"].tolist(), file.labels.tolist()) == (
+        ("Druck",),
+        ["P1", "P1"],
+        [0, 1],
+    )
+
+
+def test_a_named_column_must_exist_and_take_nobodys_place(tmp_path):
+    with pytest.raises(InputDataError, match="no column 'time'; found timestamp, t"):
+        read(tmp_path, "timestamp,t\n2026-03-01,1\n", Layout(timestamp="time"))
+    with pytest.raises(InputDataError, match="has 'fault' and also a column `label`"):
+        read(tmp_path, "timestamp,t,label,fault\n2026-03-01,1,0,0\n", Layout(label="fault"))
+
+
+def test_a_time_of_the_hour_that_a_clock_repeats_is_left_out_and_one_with_an_offset_is_not(tmp_path):
+    berlin = Layout(time_zone="Europe/Berlin")
+    text = (
+        "timestamp,t\n2026-10-25 00:30,1\n2026-10-25 02:30,2\n2026-10-25 02:30+01:00,3\n2026-10-25 03:30,4\n"
+    )
+    file = read(tmp_path, text, berlin)
+    assert file.frame["timestamp"].dt.strftime("%H:%M").tolist() == ["22:30", "01:30", "02:30"]
+    assert file.frame["t"].tolist() == [1, 3, 4]
+    assert "1 rows without a usable timestamp were left out" in file.notes
 
 
 def test_semicolons_decimal_commas_and_a_byte_order_mark_read_as_numbers(tmp_path):
@@ -109,6 +139,7 @@ def test_one_row_is_read_and_said_to_be_too_little(tmp_path):
         ("timestamp,quality\n2026-03-01,1\n", "'quality' is reserved"),
         ("timestamp,state\n2026-03-01,running\n", "no numeric sensor"),
         ("timestamp,t\nyesterday,1\n", "'yesterday' is neither ISO 8601"),
+        ("timestamp,t\n31/12/2026 10:00,1\n", "describe it (--time-format"),
         ("timestamp,t,label\n2026-03-01,1,7\n", "expected 0, 1 or empty"),
         ("timestamp,t\n2026-03-01,1\n2026-03-02,1,5\n", "cannot be read as csv"),
     ],

@@ -49,7 +49,7 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
     first = operator("run", config)
     assert first["status"] == "trained" and first["version"] == 1
     assert first["sites"] == sorted([east, west])
-    assert first["skipped_sites"] == {silent: "no data"}
+    assert first["skipped_sites"] == {silent: "no data before 2026-03-01 10:00 UTC"}
     assert first["ingestion"][east] | {"windows": 0} == {
         "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0, "sensors": {},
     }  # fmt: skip

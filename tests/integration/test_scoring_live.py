@@ -389,3 +389,51 @@ def test_scores_are_published_whole_or_not_at_all(broker, detector, topic, make_
     with pytest.raises(Interrupted):
         score(settings, until="end", progress=fail)
     assert [p for p in Path(tmp_path).rglob("*") if p.is_file()] == []
+
+
+def test_a_secured_site_is_scored_with_its_format_and_its_sensor_mapping(
+    secured, detector, topic, tmp_path, capfd
+):
+    import shutil
+
+    from pipeline.cli.main import run
+    from tests.securing import SITE_RIGHTS
+
+    site = topic("site")
+    secured.grant(f"CN=user-{site}", site, (*SITE_RIGHTS,))
+    secured.topic(f"iiot.{site}.telemetry.v1")
+    producer = KafkaProducer(
+        bootstrap_servers=secured.security.certificate_bootstrap,
+        **secured.security.client(f"user-{site}"),
+    )
+    for i, row in enumerate(recording(300)):
+        for sensor, value in zip(SENSORS, row.tolist(), strict=True):
+            # Narrow messages; one sensor under its old name, one in another unit.
+            name, sent = {"flow": ("Flow/old", value), "vibration": ("vibration", value * 1000)}.get(
+                sensor, (sensor, value)
+            )
+            body = {"ts": (START + i * STEP_S) * 1000, "asset": "pump", "tag": name, "value": sent}
+            producer.send(f"iiot.{site}.telemetry.v1", json.dumps(body).encode(), key=b"pump")
+    producer.flush()
+    producer.close()
+    data = tmp_path / "data"
+    shutil.copytree(detector, data / "detectors" / "fleet" / "7")
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[project]\nname = "fleet"\ndata_dir = "{data}"\n{secured.toml("certificate", f"user-{site}", tmp_path)}'
+        f'[[sites]]\nname = "{site}"\n[ingestion]\ngroup = "g-{site}"\nformat = "narrow"\nmax_future_skew = "365d"\n'
+        '[ingestion.sensors."Flow/old"]\nname = "flow"\n'
+        f'[ingestion.sensors.vibration]\nunit = "mm/s"\nto = "m/s"\n[scoring]\ngroup = "g-{site}-score"\n'
+    )
+    assert run(["score", str(config), "--json"]) == 0, capfd.readouterr().err
+    found = json.loads(capfd.readouterr().out)["sites"][site]
+    assert (found["messages"], found["machines"], found["opened"]) == (900, 1, 1)
+    foreign = topic("site")
+    secured.topic(f"iiot.{foreign}.telemetry.v1")
+    config.write_text(config.read_text().replace(f'name = "{site}"', f'name = "{foreign}"'))
+    assert run(["score", str(config)]) == 3
+    error = capfd.readouterr().err
+    assert (
+        f"Read on topic iiot.{foreign}.telemetry.v1" in error
+        and f"Write on topic iiot.{foreign}.alerts.v1" in error
+    )

@@ -2,7 +2,11 @@
 
 import json
 import math
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.artefacts import MODES
@@ -30,6 +34,7 @@ def test_every_mode_is_judged_by_every_figure_and_a_plain_fault_is_found(tmp_pat
         assert {
             "auc_pr",
             "auc_roc",
+            "vus_pr",
             "precision",
             "recall",
             "f1",
@@ -70,11 +75,90 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     assert math.isfinite(found["sites"]["stuck"]["pca"]["auc_pr"])
 
 
-def test_a_time_before_all_data_is_one_clear_line(tmp_path, settings, capsys):
+@pytest.mark.parametrize(
+    ("until", "line"),
+    [
+        (
+            "2020-01-01",
+            "nothing to learn from before 2020-01-01 00:00:00 UTC: the readings run from 2026-03-01",
+        ),
+        ("2030-01-01", "nothing to judge from 2030-01-01 00:00:00 UTC: the readings run from 2026-03-01"),
+        (
+            "2026-03-01T00:10:00Z",
+            "no site can train on readings before 2026-03-01 00:10 UTC: east: too short",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_time_that_leaves_nothing_is_one_clear_line(tmp_path, settings, capsys, until, line, dry):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
-    code = run(["backtest", "--data", str(data), "--train-until", "2020-01-01", "--config", settings])
+    code = run(["backtest", "--data", str(data), "--train-until", until, "--config", settings, *dry])
     assert code == 11
-    assert "no site can train on readings before 2020-01-01 00:00 UTC" in capsys.readouterr().err
+    assert line in capsys.readouterr().err
+
+
+def test_an_export_as_historians_write_it_is_judged_like_a_clean_one(tmp_path, settings, capsys):
+    """Semicolons, decimal commas, local times, own names, rows out of order, twice, without number or infinite."""
+    clean = plant(1)
+    odd = clean.copy()
+    odd.loc[100, "load"] = np.nan
+    odd.loc[200, "flow"] = np.inf
+    odd = pd.concat([odd.iloc[450:], odd.iloc[:450], odd.iloc[10:20]])
+    local = odd["timestamp"].dt.tz_convert("Europe/Berlin").dt.strftime("%d.%m.%Y %H:%M")
+    odd = odd.assign(timestamp=local).rename(columns={"timestamp": "Zeit", "label": "gestört"})
+    folder = tmp_path / "data"
+    folder.mkdir()
+    odd.to_csv(folder / "west.csv", sep=";", decimal=",", index=False)
+    arguments = ["--train-until", UNTIL, "--config", settings, "--mode", "pca", "--json"]
+    layout = [
+        "--time",
+        "Zeit",
+        "--label",
+        "gestört",
+        "--time-format",
+        "%d.%m.%Y %H:%M",
+        "--time-zone",
+        "Europe/Berlin",
+    ]
+    assert run(["backtest", "--data", str(folder), *arguments, *layout]) == 0
+    shown = capsys.readouterr()
+    assert "west: 10 rows repeat the time" in shown.err and "'flow': 1 infinite values" in shown.err
+    found = json.loads(shown.out)
+    assert (
+        run(["backtest", "--data", str(write_plants(tmp_path / "clean", {"west": clean})), *arguments]) == 0
+    )
+    expected = json.loads(capsys.readouterr().out)
+    ours, theirs = (each["sites"]["west"]["pca"] for each in (found, expected))
+    assert (ours["rows"], ours["events"]) == (theirs["rows"], theirs["events"]) == (300, 1)
+    assert ours["auc_pr"] == pytest.approx(theirs["auc_pr"], abs=0.02)
+
+
+def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path, settings):
+    other = plant(2).rename(columns={"flow": "heat"}).drop(columns="label")
+    other["power"] = 4.0
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": other, "single": plant(3).head(1)})
+    arguments = [
+        "backtest",
+        "--data",
+        str(data),
+        "--train-until",
+        UNTIL,
+        "--config",
+        settings,
+        "--dry-run",
+        "--json",
+    ]
+    code = f"import sys; from pipeline.cli.main import run; run({arguments!r}); sys.exit('tensorflow' in sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    found = json.loads(asked.stdout)
+    assert (found["step_seconds"], found["sensors"]) == (60.0, ["flow", "heat", "load", "power"])
+    east, west, single = (found["sites"][site] for site in ("east", "west", "single"))
+    assert (east["rows"], east["judged_rows"], east["incidents"]) == (900, 300, 1)
+    assert east["train_steps"] + east["validation_steps"] == 600
+    assert (west["incidents"], west["constant"], west["silent"]) == (None, ["power"], ["flow"])
+    assert single["excluded"].startswith("too short") and single["train_steps"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_an_unknown_mode_names_the_known_ones(tmp_path, capsys):

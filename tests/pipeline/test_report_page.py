@@ -89,6 +89,14 @@ def full_run(run, sites=("press", "mill")):
     return run
 
 
+def test_neighbouring_steps_are_one_alert_however_far_apart_steps_are(tmp_path):
+    write_scores(tmp_path, "dam", peaks=((500, 503),))
+    hold_off = {"configuration": {"scoring": {"hold_off": 10.0}}}
+    for manifest, alerts in ((hold_off, "3 alerts"), ({**hold_off, "step_seconds": 60.0}, "1 alert")):
+        write_json(tmp_path / "manifest.json", manifest)
+        assert f"<small>{alerts}" in write_report(tmp_path, tmp_path / "page.html").read_text()
+
+
 class Reader(HTMLParser):
     """Text, tags and attributes of a page; fails the test on an element that is never closed in order."""
 

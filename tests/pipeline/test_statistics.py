@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.sources.ridge import RidgeFit, ridge_weights
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.federation.privacy import StatisticsNoise, gaussian_epsilon, gram_sensitivity
-from pipeline.federation.statistics import Design, federated_statistics, statistics_process
+from pipeline.federation.statistics import Design, federated_statistics, impossible, statistics_process
 
 SENSORS = 4
 Runs = dict[str, list[np.ndarray]]
@@ -142,3 +143,22 @@ def test_no_row_is_longer_than_the_bound(tmp_path: Path) -> None:
     bounded = federated_statistics(made, Design(SENSORS, largest_norm=2.0))
     for statistics in bounded.own.values():
         assert np.trace(statistics.gram) <= 4.0 * (1 + 1e-9)
+
+
+def test_statistics_that_no_rows_can_have_are_refused_with_the_reason(tmp_path: Path) -> None:
+    design = Design(SENSORS)
+    honest = federated_statistics(shards(tmp_path, sites()), design).own["a"].gram
+    assert impossible(honest, design) is None
+
+    def spoilt(change: Callable[[np.ndarray], None]) -> str:
+        gram = honest.copy()
+        change(gram)
+        reason = impossible(gram, design)
+        assert reason is not None
+        return reason
+
+    assert "mean square" in spoilt(lambda g: g.__imul__(1000))
+    assert "rows a row" in spoilt(lambda g: g.__imul__(2))
+    assert "negative direction" in spoilt(lambda g: g[:-1, :-1].__imul__(-1))
+    assert "not finite" in spoilt(lambda g: g.fill(np.nan))
+    assert "not symmetric" in spoilt(lambda g: g[0].fill(0.5))

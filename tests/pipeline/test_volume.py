@@ -80,7 +80,7 @@ def test_an_alarm_is_what_the_live_scorer_would_send():
     flagged = np.array([1, 0, 0, 1, 1, 0, 0, 0, 1], bool)
     scored = np.ones(9, bool)
     assert alarms(flagged, scored, hold_off=3) == [(0, 5), (8, 9)]
-    assert alarms(flagged, scored, hold_off=0) == [(0, 1), (3, 4), (4, 5), (8, 9)]
+    assert alarms(flagged, scored, hold_off=0) == [(0, 1), (3, 5), (8, 9)]
     scored[1] = False
     assert alarms(flagged, scored, hold_off=9) == [(0, 1), (3, 9)]
     assert stretches(flagged) == [(0, 1), (3, 5), (8, 9)]

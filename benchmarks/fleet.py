@@ -1,0 +1,74 @@
+"""Machines of a public set as shards and arrays, for the benchmarks of the federated learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.scaling import SensorScaling, moments
+from pipeline.datasets.run import count_frames
+from pipeline.datasets.shards import ShardPaths, write_shard
+from pipeline.evaluation.metrics import evaluate
+
+STEPS = 64
+VALIDATION = 0.2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Raw rows `float64[N, F]` to learn from, rows to judge on, and their labels `bool[M]`; `step` in seconds."""
+
+    train: NDArray[np.float64]
+    test: NDArray[np.float64]
+    label: NDArray[np.bool_]
+    step: float = 60.0
+
+    def scaling(self) -> SensorScaling:
+        """Of the rows to learn from."""
+        return moments([self.train], self.train.shape[1]).scaling()
+
+    def first(self, rows: int | None) -> Machine:
+        """With only the last `rows` before the test to learn from: the machine joined so late."""
+        return self if rows is None else Machine(self.train[-rows:], self.test, self.label, self.step)
+
+
+def smd(data: Path) -> dict[str, Machine]:
+    """The machines of SMD-19, one row a minute."""
+    found = {}
+    for path in sorted((data / "smd19").glob("*.npz")):
+        with np.load(path) as file:
+            train, test = (file[name].astype(np.float64) for name in ("train", "test"))
+            found[path.stem] = Machine(train, test, file["test_label"].astype(bool))
+    return found
+
+
+def write_fleet(folder: Path, fleet: Mapping[str, Machine], steps: int = STEPS) -> dict[str, ShardPaths]:
+    """Scaled shards of all machines, the last part of each for validation."""
+    shards = {}
+    for site, machine in fleet.items():
+        rows = machine.scaling().apply(machine.train)
+        cut = len(rows) - int(VALIDATION * len(rows))
+        paths = [folder / f"{site}.{split}.tfrecord" for split in ("train", "validation")]
+        for path, part in zip(paths, (rows[:cut], rows[cut:]), strict=True):
+            write_shard(path, [part])
+        shards[site] = ShardPaths(
+            str(paths[0]),
+            str(paths[1]),
+            count_frames([cut], steps=steps),
+            count_frames([len(rows) - cut], steps=steps),
+        )
+    return shards
+
+
+def judge(score: NDArray[np.float64], threshold: float, machine: Machine) -> dict[str, float]:
+    """Point-wise AUC-PR and false alarms a week of a score over the rows to judge on."""
+    found = evaluate(score, machine.label, threshold, machine.step)
+    per_day = found.false_alarms_per_day
+    return {
+        "auc_pr": float("nan") if found.auc_pr is None else found.auc_pr,
+        "false_alarms_per_week": float("nan") if per_day is None else 7 * per_day,
+    }

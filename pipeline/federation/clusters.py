@@ -1,0 +1,103 @@
+"""Groups of sites that pull the common model the same way, each with a model of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architectures import ArchitectureSpec
+from pipeline.datasets.frames import shard_spec
+from pipeline.datasets.shards import ShardPaths
+from pipeline.errors import ConfigError
+from pipeline.federation.compiled import compiled
+from pipeline.federation.settings import TrainingResult, TrainingSettings
+from pipeline.federation.training import alone, train
+
+Weights = Sequence[NDArray[np.float32]]
+
+
+def update_clusters(updates: Mapping[str, NDArray[np.floating]], count: int) -> tuple[tuple[str, ...], ...]:
+    """Group sites by the cosine similarity of their updates float[D], by average linkage, until `count` groups are left.
+
+    Sattler, Müller, Samek (2020), "Clustered Federated Learning", split where updates at a common optimum disagree.
+
+    Raises:
+      ConfigError: fewer than one group, or more groups than sites.
+    """
+    if not 1 <= count <= len(updates):
+        raise ConfigError(f"clusters = {count}: expected 1 to {len(updates)}, the number of sites")
+    names = sorted(updates)
+    matrix = np.stack([np.asarray(updates[name], np.float64) for name in names])
+    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-300)
+    likeness = unit @ unit.T
+    groups = [[place] for place in range(len(names))]
+    while len(groups) > count:
+        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
+        best = max(pairs, key=lambda pair: float(likeness[np.ix_(groups[pair[0]], groups[pair[1]])].mean()))
+        groups[best[1]] = sorted(groups[best[1]] + groups.pop(best[0]))
+    return tuple(sorted(tuple(names[place] for place in group) for group in groups))
+
+
+def site_updates(
+    shards: Mapping[str, ShardPaths],
+    weights: Weights,
+    architecture: ArchitectureSpec,
+    settings: TrainingSettings,
+    *,
+    steps: int,
+    sensors: int,
+) -> dict[str, NDArray[np.float32]]:
+    """Give what each site makes of the common weights in one round by plain descent, as one vector."""
+    plain = replace(alone(settings), client_optimizer="sgd")
+    with compiled(
+        architecture, plain, steps=steps, sensors=sensors, max_steps=settings.max_steps, population=1
+    ) as (
+        runtime,
+        leaves,
+    ):
+        state = runtime.initialize()
+        state[:leaves] = list(weights)
+        found = {}
+        for site, paths in shards.items():
+            spec = shard_spec(paths.train, seed=settings.seed, round_number=0)
+            after = runtime.round(state, {site: spec}).state[:leaves]
+            moved = [np.ravel(new - old) for new, old in zip(after, weights, strict=True)]
+            found[site] = np.concatenate(moved)
+    return found
+
+
+def train_clusters(
+    shards: Mapping[str, ShardPaths],
+    common: TrainingResult,
+    architecture: ArchitectureSpec,
+    settings: TrainingSettings,
+    count: int,
+    *,
+    steps: int,
+    sensors: int,
+    workdir: Path,
+) -> dict[tuple[str, ...], TrainingResult]:
+    """Go on from the common model with one training for each of `count` groups of sites.
+
+    Raises:
+      ConfigError: there are fewer sites than groups.
+      TrainingFailed: a group has no site left.
+    """
+    present = {site: shards[site] for site in common.sites}
+    updates = site_updates(present, common.weights, architecture, settings, steps=steps, sensors=sensors)
+    return {
+        group: train(
+            {site: shards[site] for site in group},
+            architecture,
+            settings,
+            steps=steps,
+            sensors=sensors,
+            workdir=workdir / f"cluster-{number}",
+            initial=common.weights,
+        )
+        for number, group in enumerate(update_clusters(updates, count))
+    }

@@ -1,0 +1,105 @@
+"""A folder of historian exports and how it shall be learned from: what a backtest and its dry run begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingestion.sitefile import Layout, SiteFile, read_site_dir
+from pipeline.artefacts import MODES
+from pipeline.config import Config, SiteConfig, load_config
+from pipeline.datasets.snapshot import Snapshot, take_snapshot
+from pipeline.datasets.sources import FileReadings
+from pipeline.errors import ConfigError, NothingToDo
+from pipeline.jobs.settings import dataset_settings
+from pipeline.watch import Watch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Site files in memory, the settings for them, and the ways of training that are asked for."""
+
+    files: Mapping[str, SiteFile]
+    config: Config
+    modes: tuple[str, ...]
+
+    @property
+    def readings(self) -> FileReadings:
+        """The files as a data set reads them."""
+        return FileReadings(self.files)
+
+    @property
+    def labels(self) -> dict[str, pd.DataFrame]:
+        """By site its labels, if it has any."""
+        return label_frames(self.files)
+
+    def snapshot(self) -> Snapshot:
+        """The name of what would be learned from."""
+        return take_snapshot(self.readings.sources(), dataset_settings(self.config))
+
+
+def read_exports(
+    data: Path,
+    train_until: datetime,
+    layout: Layout,
+    config_path: Path | None,
+    modes: Sequence[str] | None,
+    watch: Watch,
+) -> Exports:
+    """Read a folder; what was tolerated in a file is said.
+
+    Raises:
+      InputDataError: the folder holds no usable site file.
+      ConfigError: a mode is unknown, or a configuration key is refused.
+      NothingToDo: `train_until` leaves nothing to learn from, or nothing to judge.
+    """
+    wanted = _checked(modes)
+    base = load_config(config_path) if config_path is not None else None
+    with watch.step("reading files"):
+        files = read_site_dir(data, layout)
+    for file in files.values():
+        for note in file.notes:
+            watch.say(f"{file.site}: {note}")
+    _within(files, train_until)
+    return Exports(files, _configuration(base, list(files), train_until), wanted)
+
+
+def label_frames(files: Mapping[str, SiteFile]) -> dict[str, Any]:
+    """By site the columns `timestamp`, `asset`, `label` of the files that have labels."""
+    frames = {}
+    for site, file in files.items():
+        if file.labels is not None:
+            frames[site] = file.frame[["timestamp", "asset"]].assign(label=file.labels.to_numpy("float64"))
+    return frames
+
+
+def _within(files: Mapping[str, SiteFile], train_until: datetime) -> None:
+    first = min(file.frame["timestamp"].iloc[0] for file in files.values())
+    last = max(file.frame["timestamp"].iloc[-1] for file in files.values())
+    if not first < train_until <= last:
+        what = "to learn from before" if train_until <= first else "to judge from"
+        raise NothingToDo(
+            f"nothing {what} {train_until:%Y-%m-%d %H:%M:%S} UTC: the readings run from "
+            f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}; choose a time between (--train-until)"
+        )
+
+
+def _checked(modes: Sequence[str] | None) -> tuple[str, ...]:
+    unknown = sorted(set(modes or ()) - set(MODES))
+    if unknown:
+        raise ConfigError(f"--mode {unknown[0]}: choose from {', '.join(MODES)}")
+    return tuple(mode for mode in MODES if not modes or mode in modes)
+
+
+def _configuration(base: Config | None, sites: list[str], train_until: datetime) -> Config:
+    """The file's settings, or the defaults, for these sites and this instant."""
+    named = [SiteConfig(name=site) for site in sites]
+    base = base or Config(sites=named)
+    dataset = base.dataset.model_copy(update={"train_until": train_until})
+    return base.model_copy(update={"sites": named, "dataset": dataset})

@@ -1,0 +1,119 @@
+"""`fedplant backtest --dry-run`: what the exports hold and what would be learned from them. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from ingestion.sitefile import SiteFile
+from pipeline.datasets.survey import SiteOutcome, site_part, survey
+from pipeline.errors import NothingToDo
+from pipeline.evaluation.alarms import stretches
+from pipeline.jobs.exports import Exports
+
+
+@dataclass(frozen=True)
+class SitePreview:
+    """One site: its file, and what would become of it.
+
+    Attributes:
+      rows: readings in the file.
+      assets: machines.
+      first: time of the first reading, UTC.
+      last: time of the last one.
+      train_steps: steps of the common grid that would be learned from.
+      validation_steps: steps held back to stop the training.
+      judged_rows: readings from `train_until` on.
+      incidents: labelled stretches among those, None without labels.
+      excluded: why the site could not train, else None.
+      constant: sensors that never change while learning.
+      silent: sensors of other sites that this one does not have.
+    """
+
+    rows: int
+    assets: int
+    first: str
+    last: str
+    train_steps: int
+    validation_steps: int
+    judged_rows: int
+    incidents: int | None
+    excluded: str | None
+    constant: tuple[str, ...]
+    silent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """All sites, the sensors and the grid spacing in seconds that they would share, and what would be trained."""
+
+    train_until: str
+    step_seconds: float
+    sensors: tuple[str, ...]
+    sites: dict[str, SitePreview]
+    modes: tuple[str, ...]
+    rounds: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def preview(exports: Exports) -> Preview:
+    """Survey the exports.
+
+    Raises:
+      NothingToDo: no site could train.
+      ConfigError: none of the wanted sensors exists, or step and gap contradict.
+    """
+    until = exports.config.dataset.train_until
+    assert until is not None
+    snapshot, readings = exports.snapshot(), exports.readings
+    grid = survey(snapshot, readings.tables)
+    sites = {
+        site: _site(file, until, site_part(site, snapshot, readings.tables, grid).outcome)
+        for site, file in exports.files.items()
+    }
+    if all(found.excluded is not None for found in sites.values()):
+        reasons = "; ".join(f"{site}: {found.excluded}" for site, found in sites.items())
+        raise NothingToDo(f"no site can train on readings before {until:%Y-%m-%d %H:%M} UTC: {reasons}")
+    return Preview(
+        _iso(until),
+        grid.step_ns / 1e9,
+        grid.sensors,
+        sites,
+        exports.modes,
+        exports.config.training.rounds,
+    )
+
+
+def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
+    times = file.frame["timestamp"]
+    later = (times >= until).to_numpy()
+    incidents = None
+    if file.labels is not None:
+        marked = (file.labels == 1).to_numpy(bool, na_value=False) & later
+        by_asset = (
+            marked[(file.frame["asset"] == asset).to_numpy()] for asset in file.frame["asset"].unique()
+        )
+        incidents = sum(len(stretches(flags)) for flags in by_asset)
+    return SitePreview(
+        len(times),
+        file.frame["asset"].nunique(),
+        _iso(times.iloc[0].to_pydatetime()),
+        _iso(times.iloc[-1].to_pydatetime()),
+        outcome.train_rows if outcome.excluded is None else 0,
+        outcome.validation_rows if outcome.excluded is None else 0,
+        int(np.count_nonzero(later)),
+        incidents,
+        outcome.excluded,
+        outcome.constant,
+        outcome.silent,
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,106 @@
+"""Flat JSON: the documented forms, and columns that agree with the literal reader whatever stands beside what."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingestion.decode.flat import FlatJson
+from ingestion.records import Decoded
+from ingestion.settings import DecodeRules, EventTimeRules, Limits
+from tests.ingestion.decoding import NOW_MS, batch_of, decoder, reasons, rows
+
+TS = 1451649600512
+
+
+def test_every_documented_form_is_read(tmp_path: Path) -> None:
+    batch = batch_of(
+        b'{"temperature":22.5,"humidity":61}',
+        b'{"ts":1451649600512,"values":{"temperature":22.5,"vibration":0.02}}',
+        b'[{"ts":1451649600000,"values":{"temperature":22.5}},{"ts":1451649601000,"values":{"temperature":22.7}}]',
+        b'{"asset":"pump-03","ts":"2026-03-01T10:00:00.250Z","values":{"temperature":71.2,"vibration":0.02},"quality":192,"seq":42}',
+    )
+    found = decoder("flat", tmp_path).decode(batch)
+    ms = 1_000_000
+    assert rows(found) == [
+        {"offset": 0, "event_time": NOW_MS * ms, "asset": "plant", "temperature": 22.5, "humidity": 61.0},
+        {"offset": 1, "event_time": TS * ms, "asset": "plant", "temperature": 22.5, "vibration": 0.02},
+        {"offset": 2, "event_time": 1451649600000 * ms, "asset": "plant", "temperature": 22.5},
+        {"offset": 2, "event_time": 1451649601000 * ms, "asset": "plant", "temperature": 22.7},
+        {"offset": 3, "event_time": 1772359200250 * ms, "asset": "pump-03", "seq": 42, "quality": 192}
+        | {"temperature": 71.2, "vibration": 0.02},
+    ]
+    assert found.counts == {"unknown_time": 1} and not found.rejects
+
+
+def test_clocks_that_are_ahead_or_booted_at_1970_and_five_megabytes_are_dead_letters(tmp_path: Path) -> None:
+    values = b'"values":{"t":1}}'
+    batch = batch_of(
+        b'{"ts":%d,' % (NOW_MS + 86_400_000) + values,
+        b'{"ts":60000,' + values,
+        b'{"ts":%d,"pad":"' % TS + b"x" * 5_000_000 + b'",' + values,
+        b'{"ts":%d,' % (NOW_MS + 60_000) + values,
+    )
+    found = decoder("flat", tmp_path).decode(batch)
+    assert reasons(found) == [(0, "future_timestamp"), (1, "bad_timestamp"), (2, "too_large")]
+    assert [row["offset"] for row in rows(found)] == [3]
+
+
+NAMES = st.sampled_from(["t", "p", "a.b", "state", "offset", "ts", ""])
+NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False, width=32)
+ODD = (
+    st.none() | st.booleans() | st.sampled_from(["1.5", "on", "", "NaN", "1e999"]) | st.integers(2**63, 2**70)
+)
+CELLS = (
+    NUMBERS
+    | NUMBERS
+    | ODD
+    | st.lists(NUMBERS, max_size=2)
+    | st.dictionaries(st.just("x"), NUMBERS, max_size=1)
+)
+TIMES = st.sampled_from(
+    [TS, TS / 1000, TS * 1000, "2026-03-01T10:00:00.25Z", "2026-03-01T10:00:00", None, 5, True, "x"]
+)
+READINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "ts": TIMES,
+        "asset": st.sampled_from(["pump", "", None, 7, 1.5, "n" * 300]),
+        "quality": st.sampled_from([192, 0, None, 1.0, 1.5, 70_000, "192"]),
+        "seq": st.sampled_from([1, 2**62, None, 3.0, "4", 2**63]),
+        "values": st.dictionaries(NAMES, CELLS, max_size=3) | st.none() | st.just(5),
+        "t": CELLS,
+        "note": st.just("text"),
+    },
+)
+PLAIN = st.fixed_dictionaries(
+    {"ts": st.just(TS), "values": st.fixed_dictionaries({"t": NUMBERS, "p": NUMBERS})}
+)
+MESSAGES = st.lists(
+    PLAIN | PLAIN | READINGS | st.lists(PLAIN | READINGS, max_size=3), min_size=1, max_size=24
+)
+
+
+def told(found: Decoded) -> tuple[Any, ...]:
+    return (
+        [sorted(row.items()) for row in rows(found)],
+        reasons(found),
+        {name: count for name, count in found.counts.items() if count},
+    )
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(MESSAGES, st.booleans())
+def test_columns_give_what_the_literal_reader_gives(messages: list[Any], states: bool) -> None:
+    rules = DecodeRules(states={"state": {"on": 1.0}, "t": {"on": 2.0}} if states else {})
+    batch = batch_of(*(json.dumps(message).encode() for message in messages))
+
+    def fresh() -> FlatJson:
+        return FlatJson(rules, EventTimeRules(), Limits())
+
+    piece = fresh()._one_by_one(np.arange(len(messages)), batch)
+    literal = Decoded(piece.readings, sorted(piece.rejects, key=lambda reject: reject.index), piece.counts)
+    assert told(fresh().decode(batch)) == told(literal)

@@ -1,0 +1,78 @@
+"""`fedplant tune`: a search that ends in time, goes on where it was, and writes what it found."""
+
+import itertools
+import json
+
+import pytest
+
+from pipeline.cli.main import run
+from pipeline.config import load_config
+from pipeline.jobs import tune as tuning
+from pipeline.jobs.tune import run_tuning
+from pipeline.watch import SilentWatch
+from tests.pipeline.plants import SETTINGS, plant, write_plants
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A configuration with two plants, and a search over two values of one key."""
+    data = write_plants(tmp_path / "data", {"east": plant(1, 300), "west": plant(2, 300)})
+    config = tmp_path / "fedplant.toml"
+    config.write_text('[[sites]]\nname = "east"\n[[sites]]\nname = "west"\n' + SETTINGS)
+    stages = [("training", "client_learning_rate", (1e-5, 1e-2)), ("training", "algorithm", ("krum",))]
+    monkeypatch.setattr(tuning, "stages", lambda _: stages)
+    return config, data
+
+
+def test_the_best_settings_are_written_and_a_second_call_only_reads(here, tmp_path, capsys):
+    config, data = here
+    text = config.read_text().replace("[training]", "[training]\nclient_learning_rate = 1e-5")
+    config.write_text(text)
+    arguments = ["tune", str(config), "--data", str(data), "--json"]
+    assert run(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["finished"] and len(first["trials"]) == 3
+    assert first["trials"][0]["changes"] == {}
+    assert first["best"]["changes"] == {"training.client_learning_rate": 1e-2}
+    assert first["best"]["validation"] < first["trials"][0]["validation"]
+    assert "algorithm" in first["trials"][2]["failed"]
+    # The snippet is what the configuration reads.
+    config.write_text(
+        text.replace("client_learning_rate = 1e-5\n", "").replace("[training]\n", first["toml"])
+    )
+    assert load_config(config).training.client_learning_rate == 1e-2
+    config.write_text(text)
+    assert run([*arguments, "--budget", "1s"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    trial = next((tmp_path / "fedplant-data" / "tuning").glob("*/trials/*.json"))
+    trial.write_text("{")
+    assert run(arguments) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [t["validation"] for t in again["trials"]] == [t["validation"] for t in first["trials"]]
+
+
+def test_the_budget_ends_a_search_in_the_middle_of_a_trial_which_goes_on_at_the_next_call(here, monkeypatch):
+    config, data = here
+    seen = []
+
+    class Heard(SilentWatch):
+        def say(self, text):
+            seen.append(text)
+
+    settings = load_config(config)
+    ticks = itertools.count()
+    original = tuning.tune
+    monkeypatch.setattr(tuning, "tune", lambda *a, **k: original(*a, **k, clock=lambda: float(next(ticks))))
+    stopped = run_tuning(settings, data, 2.0, Heard())
+    assert not stopped.finished and stopped.trials == () and "goes on" in stopped.text()
+    monkeypatch.setattr(tuning, "tune", original)
+    done = run_tuning(settings, data, 600.0, Heard())
+    assert done.finished and done.trials[0].rounds == 3
+    whole = run_tuning(settings, data, 600.0, Heard())
+    assert whole == done
+
+
+def test_without_windows_it_says_what_to_do(here, capsys):
+    config, _ = here
+    assert run(["tune", str(config)]) != 0
+    assert "fedplant ingest" in capsys.readouterr().err
