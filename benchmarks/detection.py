@@ -1,0 +1,303 @@
+"""Every detector and baseline on every set: one table with mean rank, on labels that nothing was fitted or chosen with.
+
+    python benchmarks/detection.py --data DIR [--json] [--quick] [--sets smd tep ...] [--recipes default pca ...] [--seeds 3]
+
+`--data` is the folder with the raw public sets. Fit and threshold come from training rows only; the promised share of false alarms
+is 1 %. All sites of SMD learn together (federated prior); every file of the other sets is a machine by itself. `turbine`, `steel`
+and `pjm` get synthetic faults (`benchmarks/faults.py`), each seed other ones. The federated network takes part in
+`benchmarks/backtest_smd.py`. `--quick` takes fewer machines, files and seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks import prepare_data
+from benchmarks.faults import KINDS, inject
+
+PROMISED = 0.01
+_LEAD = 64
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Training rows float64[T, F], test rows float64[N, F] and their truth bool[N]."""
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+    truth: np.ndarray
+    step_seconds: float
+
+
+def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
+    """A set with labels of its own."""
+
+    def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
+        every = prepare_data.SETS[name](data)
+        for i, series in enumerate(every):
+            if name == "tep" and series.site == "fault-00":
+                continue
+            if quick and i % {"smd": 4, "skab": 4, "tep": 2}.get(name, 1):
+                continue
+            assert series.labels is not None
+            rows = series.train_rows
+            yield Machine(
+                series.site,
+                series.values[:rows].astype(float),
+                series.values[rows:].astype(float),
+                series.labels[rows:] == 1,
+                series.step.total_seconds(),
+            )
+
+    return machines
+
+
+def injected(name: str, faults: int) -> Callable[[Path, int, bool], Iterator[Machine]]:
+    """A set without labels, with synthetic faults in its test rows."""
+
+    def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
+        if name == "pjm":
+            series = _pjm_grid(data)
+        else:
+            series = next(iter(prepare_data.SETS[name](data)))
+        rows = series.train_rows
+        train = series.values[:rows].astype(float)
+        for kind in ("mixed",) if quick else ("mixed", *KINDS):
+            kinds = KINDS if kind == "mixed" else (kind,)
+            test, truth, _ = inject(
+                series.values[rows:].astype(float), train.std(axis=0), faults, seed, kinds
+            )
+            yield Machine(kind, train, test, truth, series.step.total_seconds())
+
+    return machines
+
+
+def _pjm_grid(data: Path) -> prepare_data.Series:
+    """The zones that are alive together, as sensors of one machine."""
+    import pandas as pd
+
+    frame = pd.read_csv(data / "pjm_zones" / "est_hourly.csv.gz", index_col=0, parse_dates=True)
+    frame = frame[~frame.index.duplicated()].sort_index().asfreq("1h").loc["2013-06-02":"2018-08-02"]
+    frame = frame.loc[:, frame.notna().mean() > 0.99].ffill().bfill()
+    rows = int(len(frame) * 0.6)
+    return prepare_data.Series(
+        "grid", frame.index[0], pd.Timedelta("1h"), list(frame.columns), frame.to_numpy(), rows, None
+    )
+
+
+SETS: dict[str, Callable[[Path, int, bool], Iterator[Machine]]] = {
+    "smd": recorded("smd"),
+    "tep": recorded("tep"),
+    "skab": recorded("skab"),
+    "batadal": recorded("batadal"),
+    "turbine": injected("gas_turbine", 60),
+    "steel": injected("steel", 60),
+    "pjm": injected("pjm", 60),
+}
+SEEDED = ("turbine", "steel", "pjm")
+LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
+RECIPES = (
+    "default",
+    "ridge",
+    "stiff_ridge",
+    "pca",
+    "excursion",
+    "default_local",
+    "zscore",
+    "pca_50",
+    "forest",
+)
+
+
+def fitted(recipe: str, machines: list[Machine]) -> Callable[[Machine], tuple[np.ndarray, float]]:
+    """Fit a recipe on the training rows of machines that learn together; gives score float[N] and threshold of a machine."""
+    if recipe == "forest":
+        return _forest(machines)
+    import dataclasses
+
+    from models.architectures import TcnSpec
+    from models.baselines import fit_baseline
+    from models.detector import fit_detector
+    from models.options import DetectorOptions
+    from models.scaling import moments
+
+    count = machines[0].train.shape[1]
+    runs = {machine.name: [machine.train] for machine in machines}
+    scaling = {name: moments(of, count).scaling() for name, of in runs.items()}
+    options = DetectorOptions(sources=LINEAR, false_alarm_rate=PROMISED)
+    names, step = [f"s{i}" for i in range(count)], machines[0].step_seconds
+    if recipe in ("zscore", "pca_50"):
+        detector = fit_baseline(recipe.split("_")[0], names, step, _LEAD, scaling, runs, options)
+    else:
+        if recipe == "default_local":
+            options = dataclasses.replace(options, prior_rows=0.0)
+        elif recipe != "default":
+            options = dataclasses.replace(options, sources=(recipe,))
+        detector = fit_detector(TcnSpec(), None, names, step, _LEAD, scaling, runs, options)
+
+    def score(machine: Machine) -> tuple[np.ndarray, float]:
+        lead = machine.train[-_LEAD:]
+        found = detector.score(machine.name, np.concatenate([lead, machine.test]))
+        return found.score[_LEAD:], found.threshold
+
+    return score
+
+
+def _forest(machines: list[Machine]) -> Callable[[Machine], tuple[np.ndarray, float]]:
+    from sklearn.ensemble import IsolationForest
+
+    forests = {m.name: IsolationForest(100, random_state=0).fit(m.train) for m in machines}
+
+    def score(machine: Machine) -> tuple[np.ndarray, float]:
+        forest = forests[machine.name]
+        limit = float(np.quantile(-forest.score_samples(machine.train), 1 - PROMISED))
+        return -forest.score_samples(machine.test), limit
+
+    return score
+
+
+def judge(name: str, recipe: str, machines: list[Machine]) -> list[dict[str, Any]]:
+    """One entry of figures a machine."""
+    from pipeline.evaluation.metrics import evaluate
+
+    groups = [machines] if name == "smd" else [[machine] for machine in machines]
+    found = []
+    kept: dict[bytes, Callable[[Machine], tuple[np.ndarray, float]]] = {}
+    for group in groups:
+        key = group[0].train.tobytes() if len(group) == 1 else b""
+        if key not in kept:
+            # Machines with the very same training rows (faults of one plant) share one fit.
+            fit = (
+                fitted(recipe, [Machine("m", m.train, m.test, m.truth, m.step_seconds) for m in group])
+                if len(group) == 1
+                else fitted(recipe, group)
+            )
+            kept = {key: fit}
+        for machine in group:
+            alias = machine.name if len(group) > 1 else "m"
+            score, threshold = kept[key](
+                Machine(alias, machine.train, machine.test, machine.truth, machine.step_seconds)
+            )
+            figures = evaluate(score, machine.truth, threshold, machine.step_seconds)
+            known = np.isfinite(score)
+            entry = {
+                key_: getattr(figures, key_)
+                for key_ in ("auc_pr", "auc_roc", "vus_pr", "f1", "event_recall", "false_alarms_per_week")
+            }
+            entry["false_alarm_rate"] = figures.false_flagged_share
+            entry["missed_share"] = None if figures.recall is None else 1 - figures.recall
+            if name == "tep":
+                normal = score[known & ~machine.truth]
+                entry["detection_at_1_percent"] = float(
+                    (score[machine.truth] > np.quantile(normal, 0.99)).mean()
+                )
+            entry["machine"] = machine.name
+            found.append(entry)
+    return found
+
+
+def mean(entries: list[dict[str, Any]], key: str) -> float | None:
+    """Mean over machines that have the figure."""
+    known = [e[key] for e in entries if e.get(key) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def run(data: Path, sets: list[str], recipes: list[str], seeds: int, quick: bool) -> dict[str, Any]:
+    """Figures per set and recipe: means over machines and seeds, `auc_pr_spread` over seeds where faults are drawn."""
+    result: dict[str, Any] = {}
+    for name in sets:
+        result[name] = {}
+        for recipe in recipes:
+            began, per_seed, every = time.monotonic(), [], []
+            for seed in range(seeds if name in SEEDED else 1):
+                entries = judge(name, recipe, list(SETS[name](data, seed, quick)))
+                mixed = [e for e in entries if name not in SEEDED or e["machine"] == "mixed"]
+                per_seed.append(mean(mixed, "auc_pr"))
+                every += entries
+            mixed = [e for e in every if name not in SEEDED or e["machine"] == "mixed"]
+            keys = [key for key in mixed[0] if key != "machine"]
+            figures: dict[str, Any] = {key: mean(mixed, key) for key in keys}
+            figures["false_alarm_rate_median"] = float(
+                np.median(
+                    [e["false_alarm_rate"] for e in mixed if e["false_alarm_rate"] is not None] or [np.nan]
+                )
+            )
+            figures["auc_pr_spread"] = float(np.std(per_seed)) if len(per_seed) > 1 else None
+            if name in SEEDED and not quick:
+                figures["auc_pr_by_kind"] = {
+                    kind: mean([e for e in every if e["machine"] == kind], "auc_pr") for kind in KINDS
+                }
+            figures["seconds"] = round(time.monotonic() - began, 2)
+            result[name][recipe] = figures
+            print(f"{name:8} {recipe:14} AUC-PR {figures['auc_pr']:.3f}", file=sys.stderr, flush=True)
+    return result
+
+
+def ranks(result: dict[str, Any]) -> dict[str, float]:
+    """Mean rank of each recipe by AUC-PR over the sets, 1 is best."""
+    recipes = list(next(iter(result.values())))
+    table = np.array([[result[name][recipe]["auc_pr"] for recipe in recipes] for name in result])
+    order = (-table).argsort(axis=1).argsort(axis=1) + 1
+    return {recipe: float(order[:, i].mean()) for i, recipe in enumerate(recipes)}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
+    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=list(SETS))
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="fewer machines, files, kinds and seeds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    asked = parser.parse_args()
+    result = run(asked.data, asked.sets, asked.recipes, 1 if asked.quick else asked.seeds, asked.quick)
+    rank = ranks(result)
+    if asked.json:
+        import tensorflow as tf
+
+        about = {"tensorflow": tf.__version__, "numpy": np.__version__, "python": platform.python_version()}
+        machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
+        print(
+            json.dumps(
+                {
+                    "sets": result,
+                    "mean_rank": rank,
+                    "promised_false_alarm_rate": PROMISED,
+                    "quick": asked.quick,
+                    "versions": about,
+                    "machine": machine,
+                },
+                indent=1,
+            )
+        )
+        return
+    print(f"{'recipe':14}" + "".join(f"{name:>9}" for name in result) + f"{'mean':>9}{'rank':>6}")
+    for recipe in sorted(rank, key=lambda r: rank[r]):
+        values = [result[name][recipe]["auc_pr"] for name in result]
+        print(
+            f"{recipe:14}"
+            + "".join(f"{v:9.3f}" for v in values)
+            + f"{np.mean(values):9.3f}{rank[recipe]:6.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

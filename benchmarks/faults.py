@@ -1,0 +1,76 @@
+"""Synthetic faults of known kinds, put into recordings that have none; pure numpy, the same for the same seed.
+
+Magnitudes are in standard deviations of the training data, drawn evenly from 1 to 3; one to three sensors are affected, for 5 to
+39 steps (a spike: 1 to 3). Nothing here was tuned on what a detector makes of it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("spike", "level", "drift", "variance", "stuck", "correlation", "swap")
+
+
+def inject(
+    values: NDArray[np.float64],
+    deviation: NDArray[np.float64],
+    count: int,
+    seed: int,
+    kinds: tuple[str, ...] = KINDS,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
+    """`count` faults spread over float64[N, F], their labels bool[N], and the kind of each. `deviation` float64[F] gives the scale."""
+    random = np.random.default_rng(seed)
+    faulty, label, names = values.copy(), np.zeros(len(values), bool), []
+    rows, sensors = values.shape
+    slots = np.linspace(0, rows, count + 1).astype(int)
+    for i, (begin, end) in enumerate(pairwise(slots)):
+        kind = kinds[i % len(kinds)]
+        if kind == "swap" and sensors < 2:
+            kind = "correlation"
+        length = int(random.integers(1, 4) if kind == "spike" else random.integers(5, 40))
+        length = min(length, max(1, (end - begin) // 2))
+        first = int(random.integers(begin + (end - begin) // 8, end - length))
+        rows_of = slice(first, first + length)
+        most = min(3, sensors)
+        chosen = random.choice(
+            sensors, int(random.integers(2 if kind == "swap" else 1, most + 1)), replace=False
+        )
+        if kind == "swap":
+            faulty[rows_of, chosen] = faulty[rows_of, np.roll(chosen, 1)]
+        else:
+            for sensor in chosen:
+                faulty[rows_of, sensor] = _one(
+                    kind, values[:, sensor], first, length, deviation[sensor], random
+                )
+        label[rows_of] = True
+        names.append(kind)
+    return faulty, label, names
+
+
+def _one(
+    kind: str,
+    sensor: NDArray[np.float64],
+    first: int,
+    length: int,
+    deviation: float,
+    random: np.random.Generator,
+) -> NDArray[np.float64]:
+    """What one sensor shows during one fault."""
+    good = sensor[first : first + length]
+    size = float(random.uniform(1, 3) * deviation * random.choice([-1, 1]))
+    if kind == "spike":
+        return good + 1.5 * size
+    if kind == "level":
+        return good + size
+    if kind == "drift":
+        return good + 1.5 * size * np.linspace(0, 1, length)
+    if kind == "variance":
+        return good + random.normal(0, abs(size) / 1.5, length)
+    if kind == "stuck":
+        return np.full(length, sensor[first])
+    # Correlation break: what the sensor showed at another time, plausible by itself.
+    other = int(random.integers(0, len(sensor) - length + 1))
+    return sensor[other : other + length]
