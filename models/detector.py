@@ -24,7 +24,8 @@ from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.sources.zscore import ZScoreSource
 from models.store import load_detector, save_detector
-from models.stream import STATE, StateShape, series, start, tables
+from models.stream import StateShape
+from models.tracing import traced
 
 _FLEET_ROWS = 60_000
 """Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
@@ -140,13 +141,8 @@ class Detector:
         raw = np.asarray(values, np.float32)
         if raw.ndim != 2 or raw.shape[1] != len(self.sensors):
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, {len(self.sensors)}]")
-        import tensorflow as tf
-
         row = self.row(site)
-        begin, go_on = self._functions
-        rows = tf.constant([row])
-        held = begin(rows) if state is None else {name: tf.constant(state[name]) for name in STATE}
-        score, contribution, after = go_on(rows, tf.constant(raw[None]), *(held[name] for name in STATE))
+        score, contribution, after = traced(self)(self, row, raw, state)
         scores = Scores(
             score[0].numpy().astype(np.float64),
             float(self.threshold[row]),
@@ -155,25 +151,19 @@ class Detector:
         )
         return scores, {name: value.numpy() for name, value in after.items()}
 
+    def table_arrays(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name, those of source i as `i.<name>`."""
+        found = {name: np.asarray(getattr(self, name)) for name in self.TABLES}
+        for index, source in enumerate(self.sources):
+            found.update({f"{index}.{name}": value for name, value in source.tables().items()})
+        return found
+
     @cached_property
-    def _functions(self) -> tuple[Any, Any]:
-        """`start` and `series` of this detector, traced once for stretches of any length."""
+    def table_tensors(self) -> dict[str, Any]:
+        """The same as tensors."""
         import tensorflow as tf
 
-        shape = self.state_shape
-        rows = tf.TensorSpec((1,), tf.int32)
-        kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in STATE}
-        held = [tf.TensorSpec((1, *shape.of(name)), kinds[name]) for name in STATE]
-
-        @tf.function(input_signature=[rows])
-        def begin(rows: Any) -> Any:
-            return start(self, tables(self), rows)
-
-        @tf.function(input_signature=[rows, tf.TensorSpec((1, None, len(self.sensors)), tf.float32), *held])
-        def go_on(rows: Any, values: Any, *state: Any) -> Any:
-            return series(self, tables(self), rows, values, dict(zip(STATE, state, strict=True)))
-
-        return begin.get_concrete_function(), go_on.get_concrete_function()
+        return {name: tf.constant(value) for name, value in self.table_arrays().items()}
 
     def save(self, path: Path) -> None:
         """Write this detector to one file, at once, for `load`."""

@@ -56,11 +56,7 @@ def tables(detector: Detector) -> dict[str, Any]:
     """Everything per row of the detector as constants of the current graph."""
     import tensorflow as tf
 
-    found = {name: tf.constant(getattr(detector, name)) for name in detector.TABLES}
-    for index, source in enumerate(detector.sources):
-        for name, value in source.arrays().items():
-            found[f"{index}.{name}"] = tf.constant(value)
-    return found
+    return {name: tf.constant(value) for name, value in detector.table_arrays().items()}
 
 
 def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -117,7 +113,7 @@ def advance(
     combined = tf.zeros_like(scaled)
     baselines, levels = [], []
     for index, source in enumerate(detector.sources):
-        arrays = {name: table[f"{index}.{name}"] for name in source.arrays()}
+        arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
         residual = source.residuals(arrays, filled[:, context - source.context :], rows)
         usable = tf.logical_and(known, (before >= source.context)[:, :, None])
         energy, baseline, level = _energy(

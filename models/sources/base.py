@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -31,8 +31,15 @@ class Source(Protocol):
     def context(self) -> int:
         """Steps before a step that its residual depends on."""
 
+    @property
+    def build(self) -> Hashable:
+        """Equal for sources whose graphs differ in their arrays only."""
+
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
-        """Everything fitted, by name; it becomes the variables of the exported model."""
+        """Everything fitted, by name."""
+
+    def tables(self) -> Mapping[str, NDArray[np.float32]]:
+        """What of it is stacked over rows and given to `residuals`; a network keeps its weights in variables."""
 
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """Residuals float32[B, N, F] of the last N of scaled steps float32[B, context + N, F] at sites `rows` int32[B].

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 
 _FRAMES = 256
-_MODELS: dict[int, tuple[NetworkSource, tf.keras.Model]] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,15 @@ class NetworkSource:
         """That of the architecture; a frame less one step where a step is judged by the frame that ends there."""
         return self.spec.context if self.spec.shift_invariant else self.steps - 1
 
+    @property
+    def build(self) -> Hashable:
+        """As `Source.build`."""
+        return (self.name, self.spec, self.steps)
+
+    def tables(self) -> Mapping[str, NDArray[np.float32]]:
+        """As `Source.tables`."""
+        return {}
+
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """The weights, numbered."""
         return {f"weight{index:02d}": weight for index, weight in enumerate(self.weights)}
@@ -101,15 +110,16 @@ class NetworkSource:
         return tf.reshape(found.concat(), (batch, count, self.sensors))
 
     def model(self) -> tf.keras.Model:
-        """The Keras model with its weights, built once outside of any graph."""
+        """The Keras model with its weights, this source's own."""
+        return self._model
+
+    @cached_property
+    def _model(self) -> tf.keras.Model:
         import tensorflow as tf
 
-        found = _MODELS.get(id(self))
-        if found is None or found[0] is not self:
-            with tf.init_scope():
-                steps = None if self.spec.shift_invariant else self.steps
-                model = build(self.spec, steps, self.sensors, seed=0)
-                model.set_weights(list(self.weights))
-            _MODELS.clear()
-            found = _MODELS[id(self)] = (self, model)
-        return found[1]
+        # Built once outside of any graph: a traced function only captures its variables.
+        with tf.init_scope():
+            steps = None if self.spec.shift_invariant else self.steps
+            model = build(self.spec, steps, self.sensors, seed=0)
+            model.set_weights(list(self.weights))
+        return model

@@ -6,7 +6,7 @@ component analysis", with each sensor put on its own scale by the calibration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,6 +32,15 @@ class PcaSource:
 
     projection: NDArray[np.float32]
     floor: float = 0.05
+
+    @property
+    def build(self) -> Hashable:
+        """As `Source.build`."""
+        return self.name
+
+    def tables(self) -> Mapping[str, NDArray[np.float32]]:
+        """As `Source.tables`."""
+        return self.arrays()
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """The projections."""

@@ -6,7 +6,7 @@ sensors: with P = inv(K + D) the coefficients of sensor f on everything else are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -36,6 +36,15 @@ class RidgeSource:
     weights: NDArray[np.float32]
     ridge: float
     floor: float = 0.05
+
+    @property
+    def build(self) -> Hashable:
+        """As `Source.build`."""
+        return self.name
+
+    def tables(self) -> Mapping[str, NDArray[np.float32]]:
+        """As `Source.tables`."""
+        return self.arrays()
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """The coefficients."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,6 +22,15 @@ class ZScoreSource:
 
     excursion: bool = False
     floor: float = 0.05
+
+    @property
+    def build(self) -> Hashable:
+        """As `Source.build`."""
+        return (self.name, self.excursion)
+
+    def tables(self) -> Mapping[str, NDArray[np.float32]]:
+        """As `Source.tables`."""
+        return self.arrays()
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """Nothing is fitted beyond the scaling."""
