@@ -69,6 +69,22 @@ def test_every_option_of_a_command_that_a_page_shows_exists(page, capsys):
     capsys.readouterr()
 
 
+def test_every_command_of_the_compose_file_exists_and_finds_its_files(capsys):
+    lists = re.findall(r"^    command: \[(.*)\]$", (ROOT / "docker" / "compose.yaml").read_text(), re.M)
+    assert len(lists) >= 6
+    for typed in lists:
+        words = [word.strip().strip('"') for word in typed.split(",")]
+        if words == ["--help"]:
+            continue
+        assert run([words[0], "--help"]) == 0
+        known = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in known] == []
+        inside = [word.removeprefix("/app/") for word in words if word.startswith("/app/")]
+        assert [path for path in inside if not (ROOT / path).exists()] == []
+        if "--site" in words:
+            assert (ROOT / inside[0] / f"{words[words.index('--site') + 1]}.parquet").exists()
+
+
 def settings_shown():
     for page in PAGES:
         for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S), 1):
