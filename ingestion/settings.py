@@ -109,7 +109,7 @@ class Limits:
 
     max_message_bytes: int = 1 << 20
     max_rows_per_message: int = 50_000
-    max_buffered_bytes: int = 96 << 20
+    max_buffered_bytes: int = 64 << 20
     max_queued_bytes: int = 24 << 20
     commit_interval: float = 1.0
     broker_timeout: float = 30.0
