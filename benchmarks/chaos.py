@@ -156,6 +156,9 @@ class Storm:
         command = [sys.executable, __file__, "--child", self.broker.bootstrap, "--folder", str(self.folder)]
         self.running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
         log.close()
+        end = time.monotonic() + 20
+        while b"ready" not in Path(log.name).read_bytes() and time.monotonic() < end:
+            time.sleep(0.1)
 
     def _kill(self) -> None:
         self._one().kill()
@@ -333,6 +336,7 @@ def consume(bootstrap: str, folder: Path) -> None:
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    print("ready", flush=True)
     ingest(settings_for(bootstrap, folder), until=None, stop=stop)
 
 

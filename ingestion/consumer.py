@@ -26,17 +26,21 @@ from ingestion.resume import Bounds, Committed, resume
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity
 from ingestion.topics import Topics
+from ingestion.watched import within
 from ingestion.worker import Mark, Worker, new_lane
 
 Place = tuple[str, int]
 """Topic and partition."""
 
 POLL_RECORDS = 20_000
+_FIRST_POLL = 1_000
+_POLL_BYTES = 8 << 20
 _POLL_SECONDS = 0.1
 _HOLD_SECONDS = 0.5
 _PREFETCH_KB = 8 << 10
 _MANY_LETTERS = 8 << 20
-_ASKING_SECONDS = 5.0
+_ASKING_SECONDS = 2.0
+_COMMIT_SECONDS = 10.0
 _ASSURE_SECONDS = 5.0
 _REFUSED = {
     Code.TOPIC_AUTHORIZATION_FAILED,
@@ -113,6 +117,8 @@ class _Loop:
         self._moved: dict[Place, float] = {}
         self._last: dict[Place, Mark] = {}
         self._held = False
+        self._room = _FIRST_POLL
+        """Messages to ask for at once: as many as are likely to fill `_POLL_BYTES`."""
         self._began = self._heard = self._assured = 0.0
         self._refusal: Code | None = None
         self._failing_since: float | None = None
@@ -188,13 +194,13 @@ class _Loop:
         self._lost |= {(p.topic, p.partition) for p in partitions}
         self._gained.clear()
 
-    def _describe(self) -> set[str]:
+    def _describe(self, timeout: float | None = None) -> set[str]:
         """Learn cluster id and topic ids; returns the topics that do not exist."""
         settings = self._settings
         if self._topics is None:
             self._topics = Topics(settings.bootstrap, settings.client, settings.limits.broker_timeout)
             self._cluster = self._topics.cluster_id()
-        self._topic_ids = self._topics.ids(self._site_of)
+        self._topic_ids = self._topics.ids(self._site_of, timeout)
         return self._site_of.keys() - self._topic_ids.keys()
 
     def _assure_same_topics(self) -> None:
@@ -203,7 +209,7 @@ class _Loop:
         if now < self._assured + _ASSURE_SECONDS:
             return
         assert self._topics is not None
-        current = self._topics.ids(self._topic_ids)
+        current = self._topics.ids(self._topic_ids, _ASKING_SECONDS)
         for topic, known in self._topic_ids.items():
             if current.get(topic, known) != known:
                 raise ContinuityError(
@@ -217,11 +223,10 @@ class _Loop:
         timeout = self._settings.limits.broker_timeout
         known = self._consumer.list_topics(timeout=timeout).topics
         places = [(t, p) for t in topics if t in known for p in known[t].partitions]
-        return {place: self._log(place).end for place in places}
+        return {place: self._log(place, timeout).end for place in places}
 
-    def _log(self, place: Place) -> Bounds:
+    def _log(self, place: Place, timeout: float) -> Bounds:
         assert self._consumer is not None
-        timeout = min(_ASKING_SECONDS, self._settings.limits.broker_timeout)
         return Bounds(*self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout))
 
     def _poll_until_done(self) -> None:
@@ -247,7 +252,7 @@ class _Loop:
     def _poll(self) -> None:
         """Serve the group, hand over what was read, take what was gained."""
         assert self._consumer is not None and self._worker is not None
-        messages = self._consumer.consume(POLL_RECORDS, _POLL_SECONDS)
+        messages = self._consumer.consume(self._room, _POLL_SECONDS)
         self._worker.check()
         if self._refusal is not None:
             raise KafkaException(self._refusal)
@@ -338,14 +343,15 @@ class _Loop:
             if at != place:
                 place, part = at, parts.setdefault(at, [])
             part.append(message)
-        for place, records in parts.items():
-            if place in self._position:
-                self._feed(place, records)
+        size = sum(self._feed(place, records) for place, records in parts.items() if place in self._position)
+        if size:
+            self._room = max(1, min(POLL_RECORDS, _POLL_BYTES * len(messages) // size))
         # Behind the records: an end of partition says that everything before it has been handed over.
         for event in events:
             self._event(event)
 
-    def _feed(self, place: Place, records: list[Any]) -> None:
+    def _feed(self, place: Place, records: list[Any]) -> int:
+        """Hand over one partition's batch; returns the bytes of its values."""
         assert self._worker is not None
         values = [record.value() for record in records]
         batch = RecordBatch(
@@ -360,7 +366,9 @@ class _Loop:
         )
         self._advance(place, batch.next_offset)
         self._at_end.discard(place)
-        self._worker.feed(place, batch, sum(len(value) for value in values if value is not None))
+        size = sum(len(value) for value in values if value is not None)
+        self._worker.feed(place, batch, size)
+        return size
 
     def _advance(self, place: Place, position: int) -> None:
         self._position[place] = position
@@ -435,7 +443,7 @@ class _Loop:
         """What group and log say about these partitions. Raises KafkaException."""
         assert self._consumer is not None
         # A topic may have been deleted and created again since it was last assigned.
-        missing = self._describe()
+        missing = self._describe(_ASKING_SECONDS)
         if any(topic in missing for topic, _ in places):
             raise KafkaException(Code(Code.UNKNOWN_TOPIC_OR_PART))
         timeout = min(_ASKING_SECONDS, self._settings.limits.broker_timeout)
@@ -444,7 +452,7 @@ class _Loop:
             if at.error is not None:
                 raise KafkaException(at.error)
             committed = Committed(at.offset, at.metadata or "") if at.offset >= 0 else None
-            found[at.topic, at.partition] = committed, self._log((at.topic, at.partition))
+            found[at.topic, at.partition] = committed, self._log((at.topic, at.partition), timeout)
         return found
 
     def _failed(self, error: Code) -> None:
@@ -506,7 +514,12 @@ class _Loop:
                 worker.confirm(snapshot)
             elif offsets:
                 reached("before_commit")
-                for done in consumer.commit(offsets=offsets, asynchronous=False) or ():
+                answer = within(
+                    _COMMIT_SECONDS,
+                    lambda: consumer.commit(offsets=offsets, asynchronous=False),
+                    self._stop,
+                )
+                for done in answer or ():
                     if done.error is not None:
                         raise KafkaException(done.error)
                 reached("after_commit")

@@ -70,9 +70,16 @@ class SensorRule:
 
 
 class SiteMapping:
-    """The rules of one site by the sensors' names as sent; `min_quality` also holds for sensors without a rule."""
+    """The rules of one site by the sensors' names as sent; `min_quality` also holds for sensors without a rule; `assets` are new names
+    of machines by the names as sent."""
 
-    def __init__(self, rules: Mapping[str, SensorRule], min_quality: int | None = None) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, SensorRule],
+        min_quality: int | None = None,
+        assets: Mapping[str, str] | None = None,
+    ) -> None:
+        self._assets = dict(assets or {})
         self.states = {name: rule.states for name, rule in rules.items() if rule.states}
         self._rules = {
             name: rule if rule.min_quality is not None else replace(rule, min_quality=min_quality)
@@ -82,6 +89,8 @@ class SiteMapping:
 
     def apply(self, decoded: Decoded) -> Decoded:
         """The same readings with every rule applied, and its counts as `reason:sensor`."""
+        if self._assets and decoded.readings.num_rows:
+            decoded = replace(decoded, readings=_renamed(decoded.readings, self._assets))
         readings = decoded.readings
         own = {name for name in readings.column_names if name in self._rules}
         if not own and self._others is None:
@@ -102,6 +111,16 @@ class SiteMapping:
                 kept, target = _mapped(column, name, rule, quality, counts), rule.name or name
             columns[target] = _united(columns[target], kept, name, counts) if target in columns else kept
         return replace(decoded, readings=pa.table(columns), counts=decoded.counts + counts)
+
+
+def _renamed(readings: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """The table with machines called by their new names; each name is looked up once."""
+    encoded = readings.column("asset").combine_chunks().dictionary_encode()
+    known = encoded.dictionary.to_pylist()
+    if not any(name in names for name in known):
+        return readings
+    called = pa.array([names.get(name, name) for name in known], pa.string()).take(encoded.indices)
+    return readings.set_column(readings.column_names.index("asset"), readings.schema.field("asset"), called)
 
 
 def _quality(readings: pa.Table) -> np.ndarray | None:

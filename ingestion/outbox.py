@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -21,9 +21,10 @@ from ingestion.clients import LOG, native_options
 from ingestion.deadletter import CUT_BYTES, LETTER_BYTES, Letter
 from ingestion.errors import BrokerUnavailable, StorageError
 from ingestion.faultpoint import reached
+from ingestion.watched import within
 
+T = TypeVar("T")
 _STEP_SECONDS = 2.0
-_HURRY_SECONDS = 4.0
 
 
 class NothingSent(Exception):
@@ -107,31 +108,8 @@ class Outbox:
                 return
         self._producer = self._begin()
 
-    def _watched(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns or raises; a KafkaException if it has not come back in time."""
-        outcome: list[Any] = []
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                outcome.append(work())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=run, name="letters", daemon=True)
-        thread.start()
-        end = time.monotonic() + self._timeout + _STEP_SECONDS
-        while thread.is_alive():
-            thread.join(0.05)
-            if self._hurry.is_set():
-                end = min(end, time.monotonic() + _HURRY_SECONDS)
-            if thread.is_alive() and time.monotonic() > end:
-                raise KafkaException(
-                    KafkaError(KafkaError._TIMED_OUT, "the transaction did not come to an end")
-                )
-        if errors:
-            raise errors[0]
-        return outcome[0]
+    def _watched(self, work: Callable[[], T]) -> T:
+        return within(self._timeout + _STEP_SECONDS, work, self._hurry)
 
     def close(self) -> None:
         """Free the slot; a transaction that is open is ended by whoever takes it next."""

@@ -15,11 +15,13 @@ from kafka.errors import KafkaError
 from ingestion.errors import BrokerUnavailable, InputDataError
 from ingestion.records import RecordBatch
 
+_MAX_BYTES = 128 << 20
+
 
 @dataclass(frozen=True)
 class Sample:
     """`batches` hold contiguous records, one a partition that has any; `held` is what the log holds, in offsets; `cut` says that
-    time ran out before all records asked for were there."""
+    time, or room for 128 MB, ran out before all records asked for were there."""
 
     topic: str
     partitions: int
@@ -53,7 +55,7 @@ def take_sample(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            max_poll_records=number,
+            max_poll_records=min(number, 2000),
             **{"bootstrap_timeout_ms": int(seconds * 1000), **client},
         )
     except (KafkaError, OSError) as error:
@@ -91,10 +93,11 @@ def _sample(consumer: KafkaConsumer, topic: str, number: int, seconds: float, wh
         consumer.seek(part, first[part])
     found: dict[TopicPartition, list[Any]] = {part: [] for part in filled}
     until = time.monotonic() + seconds
-    open_parts = set(filled)
-    while open_parts and time.monotonic() < until:
+    open_parts, size = set(filled), 0
+    while open_parts and time.monotonic() < until and size < _MAX_BYTES:
         for part, records in consumer.poll(timeout_ms=200).items():
             found[part] += [record for record in records if record.offset < last[part]]
+            size += sum(len(record.value or b"") for record in records)
         open_parts -= {part for part in open_parts if (consumer.position(part) or 0) >= last[part]}
     batches = tuple(_batch(part, records) for part, records in found.items() if records)
     if not batches:

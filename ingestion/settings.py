@@ -79,7 +79,7 @@ class DecodeRules:
     """How values become sensors. `sensors` is the declared set, empty if all are welcome; `unknown_sensors` says what then
     happens to others: `keep`, `drop` (counted) or `reject` (the message becomes a dead letter). `format` is one of
     `ingestion.decode.FORMATS` or a user's `module:function`; `schema_registry` is a folder or an http(s) address, for Avro.
-    `mapping` holds by site the rules of its sensors, by the names as sent; `min_quality` is the lowest OPC quality of values that
+    `mapping` holds by site the rules of its sensors, by the names as sent, `assets` new names of machines; `min_quality` is the lowest OPC quality of values that
     are kept; `learned_from` is another data folder whose births and recognised formats hold where this one's has none; `states` are the text values that decoders turn into numbers (sensor -> text -> code), taken from `mapping`."""
 
     format: str = "flat"
@@ -88,9 +88,15 @@ class DecodeRules:
     unknown_sensors: Literal["keep", "drop", "reject"] = "keep"
     max_sensors: int = 2000
     mapping: Mapping[str, Mapping[str, SensorRule]] = field(default_factory=dict)
+    assets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     min_quality: int | None = None
     learned_from: Path | None = None
     states: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether readings change between decoding and windowing."""
+        return bool(self.mapping or self.assets) or self.min_quality is not None
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Limits:
 
     max_message_bytes: int = 1 << 20
     max_rows_per_message: int = 50_000
-    max_buffered_bytes: int = 96 << 20
+    max_buffered_bytes: int = 64 << 20
     max_queued_bytes: int = 24 << 20
     commit_interval: float = 1.0
     broker_timeout: float = 30.0

@@ -103,17 +103,19 @@ def _status(
     number = committed.partition
     start, end = consumer.get_watermark_offsets(TopicPartition(site.topic, number), timeout=timeout)
     position = committed.offset if committed.offset >= 0 else None
-    folder = Path(settings.data_dir) / "windows" / site.name / site.topic / f"p{number}"
+    root = Path(settings.data_dir) / "windows" / site.name
     windows = addenda = files = 0
     last: int | None = None
-    if folder.is_dir():
+    # A topic that was made anew has a folder with its id behind the name, beside that of the old one.
+    for folder in sorted({*root.glob(f"{site.topic}/p{number}"), *root.glob(f"{site.topic}~*/p{number}")}):
         listing = listed(folder)
         names = [path.name for path in listing.plain]
         names += [name for compact in listing.compacts for name in compact.members]
-        addenda = sum(".add-" in name for name in names)
-        windows, files = len(names) - addenda, len(listing.plain) + len(listing.compacts)
+        late = sum(".add-" in name for name in names)
+        addenda, windows = addenda + late, windows + len(names) - late
+        files += len(listing.plain) + len(listing.compacts)
         ends = (start_of(name.split("_")[1].split(".add-")[0].removesuffix(".parquet")) for name in names)
-        last = max(ends, default=None)
+        last = max((*ends, *([] if last is None else [last])), default=None)
     return PartitionStatus(
         site.name,
         site.topic,

@@ -34,6 +34,7 @@ __all__ = ["Identity", "PartitionStore", "Published", "TakenOver", "footers", "r
 TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
 GROUP = 512
+_GROUP_BYTES = 8 << 20
 _KNOWN_BYTES = 24 << 20
 _MAX_CHUNKS = 64
 
@@ -174,10 +175,12 @@ class PartitionStore:
         done: list[Published] = []
         group: list[Closed] = []
         starts: set[int] = set()
+        size = 0
         for window in closed:
-            if window.start in starts or len(group) == GROUP:
+            if window.start in starts or len(group) == GROUP or size > _GROUP_BYTES:
                 done += self._together(group)
-                group, starts = [], set()
+                group, starts, size = [], set(), 0
+            size += window.bytes
             group.append(window)
             starts.add(window.start)
         return done + self._together(group)

@@ -22,13 +22,14 @@ class Topics:
         """The cluster's own name for itself."""
         return str(self._admin.list_topics(timeout=self._timeout).cluster_id)
 
-    def ids(self, names: Iterable[str]) -> dict[str, str]:
+    def ids(self, names: Iterable[str], timeout: float | None = None) -> dict[str, str]:
         """Topic ids of those of `names` that exist."""
         found = {}
-        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout)
+        timeout = min(timeout or self._timeout, self._timeout)
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout)
         for name, answer in asked.items():
             try:
-                topic_id = answer.result(self._timeout + 1).topic_id
+                topic_id = answer.result(timeout + 1).topic_id
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     continue

@@ -84,6 +84,11 @@ class Closed:
     reason: str
 
     @property
+    def bytes(self) -> int:
+        """About how much memory the rows take."""
+        return sum(p.table.nbytes * (p.end - p.begin) // p.table.num_rows for p in self.pieces)
+
+    @property
     def rows(self) -> pa.Table:
         """The window's rows as one table."""
         return unite(self.pieces)

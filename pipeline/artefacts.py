@@ -68,22 +68,34 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of one mode; `chosen_round` is the one whose weights are kept, `stopped` says why it ended."""
+    """The learning curve of one mode; `chosen_round` is the one whose weights are kept, `stopped` says why it ended.
+
+    `privacy` is what its noise promises (`pipeline.federation.privacy.Budget`), `excluded` the sites that were left out on the
+    way, with the reason.
+    """
 
     rounds: tuple[RoundRecord, ...] = ()
     chosen_round: int | None = None
     stopped: str | None = None
+    privacy: Mapping[str, Any] | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "Curve":
         """Inverse of `asdict`."""
         rounds = tuple(RoundRecord(**_known(RoundRecord, r)) for r in raw.get("rounds") or ())
-        return cls(rounds, raw.get("chosen_round"), raw.get("stopped"))
+        return cls(
+            rounds,
+            raw.get("chosen_round"),
+            raw.get("stopped"),
+            raw.get("privacy"),
+            dict(raw.get("excluded") or {}),
+        )
 
 
 @dataclass(frozen=True)
 class Curves:
-    """`curves.json`: `{mode: {rounds: [{round, loss, validation, seconds, sites}], chosen_round, stopped}}`."""
+    """`curves.json`: `{mode: {rounds: [{round, loss, validation, seconds, sites}], chosen_round, stopped, privacy, excluded}}`."""
 
     modes: Mapping[str, Curve] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -231,7 +231,8 @@ def _note_curve(curves: dict[str, Curve], mode: str, results: list[TrainingResul
 
 def _curve(result: TrainingResult) -> Curve:
     rounds = tuple(RoundRecord(r.round, r.loss, r.validation, r.seconds, dict(r.sites)) for r in result.curve)
-    return Curve(rounds, result.best_round, result.stopped)
+    privacy = None if result.privacy is None else asdict(result.privacy)
+    return Curve(rounds, result.best_round, result.stopped, privacy, dict(result.excluded))
 
 
 def _mean_curve(curves: list[Curve]) -> Curve:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.main import run
+from pipeline.config import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docker").glob("*.md"))]
@@ -48,6 +49,53 @@ def test_every_command_that_a_page_names_exists(page, capsys):
     for name in asked:
         assert run([*name.split(), "--help"]) == 0
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_option_of_a_command_that_a_page_shows_exists(page, capsys):
+    code = "\n".join(
+        re.findall(r"^(?: {4}|\t).*|^```(?:sh|bash|console)?\n.*?^```", page.read_text(), re.M | re.S)
+    )
+    typed = re.findall(r"(?:^|[\s$])(?:uv run )?fedplant ((?:[^\n\\#]|\\\n)*)", code)
+    for command in typed:
+        words = command.replace("\\\n", " ").split()
+        name = words[:2] if words[0] in ("broker", "config") else words[:1]
+        wanted = {word.split("=")[0] for word in words if word.startswith("--")}
+        if not wanted:
+            continue
+        assert run([*name, "--help"]) == 0
+        known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+        assert wanted <= known, command
+    capsys.readouterr()
+
+
+def test_every_command_of_the_compose_file_exists_and_finds_its_files(capsys):
+    lists = re.findall(r"^    command: \[(.*)\]$", (ROOT / "docker" / "compose.yaml").read_text(), re.M)
+    assert len(lists) >= 6
+    for typed in lists:
+        words = [word.strip().strip('"') for word in typed.split(",")]
+        if words == ["--help"]:
+            continue
+        assert run([words[0], "--help"]) == 0
+        known = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in known] == []
+        inside = [word.removeprefix("/app/") for word in words if word.startswith("/app/")]
+        assert [path for path in inside if not (ROOT / path).exists()] == []
+        if "--site" in words:
+            assert (ROOT / inside[0] / f"{words[words.index('--site') + 1]}.parquet").exists()
+
+
+def settings_shown():
+    for page in PAGES:
+        for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S), 1):
+            yield pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+
+
+@pytest.mark.parametrize("block", list(settings_shown()))
+def test_every_configuration_that_a_page_shows_is_accepted(block, tmp_path):
+    path = tmp_path / "fedplant.toml"
+    path.write_text(block if "[[sites]]" in block else block + '\n[[sites]]\nname = "plant-a"\n')
+    assert load_config(path).sites
 
 
 BENCHMARKS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if "ArgumentParser(" in p.read_text()]

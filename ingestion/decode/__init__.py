@@ -40,7 +40,7 @@ def build_decoder(settings: IngestSettings) -> Decoder:
     Raises InputDataError for an unknown format, or a `module:function` that cannot be loaded.
     """
     name = settings.decode.format
-    if settings.decode.mapping or settings.decode.min_quality is not None:
+    if settings.decode.mapped:
         return import_module("ingestion.decode.mapped").Mapped(settings)  # type: ignore[no-any-return]
     if name == "flat":
         return FlatJson(settings.decode, settings.event_time, settings.limits)

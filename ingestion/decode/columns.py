@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name
+from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name, depth_of
 from ingestion.decode.states import States, codes_of
 
 _HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
@@ -43,8 +43,12 @@ def parse(values: list[bytes], shape: pa.DataType | None) -> pa.Array:
     """The messages as one struct or list array, of exactly this type if one is given. Raises NotColumnar."""
     for value in values:
         # Arrow builds nested types recursively: depth in one message must stay far from its stack's end.
-        if len(value) > _LONG and value.count(b"{") + value.count(b"[") > _MAX_OPENERS:
-            raise NotColumnar("many brackets")
+        if (
+            len(value) > _LONG
+            and value.count(b"{") + value.count(b"[") > _MAX_OPENERS
+            and depth_of(value) > _MAX_OPENERS
+        ):
+            raise NotColumnar("deep")
     joined = b"".join((_HEAD, _BETWEEN.join(values), _TAIL))
     read = pj.ReadOptions(use_threads=False, block_size=len(joined) + 1)
     form = pj.ParseOptions()

@@ -20,7 +20,9 @@ class Mapped:
         """See `ingestion.decode.Decoder`."""
         if self._decoder is None or self._mapping is None:
             rules = self._settings.decode
-            self._mapping = SiteMapping(rules.mapping.get(batch.site, {}), rules.min_quality)
-            inner = replace(rules, mapping={}, min_quality=None, states=self._mapping.states)
+            self._mapping = SiteMapping(
+                rules.mapping.get(batch.site, {}), rules.min_quality, rules.assets.get(batch.site)
+            )
+            inner = replace(rules, mapping={}, min_quality=None, assets={}, states=self._mapping.states)
             self._decoder = formats.build_decoder(replace(self._settings, decode=inner))
         return self._mapping.apply(self._decoder.decode(batch))

@@ -52,21 +52,31 @@ def from_columns(
 def from_rows(rows: list[Row], parent: np.ndarray, batch: RecordBatch, rules: EventTimeRules) -> Piece:
     """Readings of messages read one by one; `parent` int64[R] is each row's message position in the batch."""
     counts: Counter[str] = Counter()
-    ns = np.zeros(len(rows), dtype=np.int64)
-    bad = np.zeros(len(rows), dtype=bool)
-    for i, row in enumerate(rows):
-        if row.time is None:
-            ns[i] = batch.timestamps[parent[i]] * 1_000_000
-            bad[i] = batch.timestamps[parent[i]] < 0
-            counts["unknown_time"] += 1
-        else:
-            time = eventtime.one_time(row.time, rules, counts)
-            ns[i], bad[i] = time or 0, time is None
+    times = _times_of_rows(rows, parent, batch, rules, counts)
     sensors = sensor_columns(rows)
     asset = _assets(pa.array([row.asset for row in rows], pa.string()), parent, batch)
     seq = pa.array([row.seq for row in rows], pa.int64())
     quality = pa.array([row.quality for row in rows], pa.int16())
-    return _build(parent, Times(ns, bad, Counter()), asset, seq, quality, sensors, batch, rules, counts)
+    return _build(parent, times, asset, seq, quality, sensors, batch, rules, counts)
+
+
+def _times_of_rows(
+    rows: list[Row], parent: np.ndarray, batch: RecordBatch, rules: EventTimeRules, counts: Counter[str]
+) -> Times:
+    raw = [row.time for row in rows]
+    if raw and all(type(time) is int and -(2**63) <= time < 2**63 for time in raw):
+        return eventtime.from_numbers(np.array(raw, dtype=np.int64), rules)
+    ns = np.zeros(len(rows), dtype=np.int64)
+    bad = np.zeros(len(rows), dtype=bool)
+    for i, sent in enumerate(raw):
+        if sent is None:
+            ns[i] = batch.timestamps[parent[i]] * 1_000_000
+            bad[i] = batch.timestamps[parent[i]] < 0
+            counts["unknown_time"] += 1
+        else:
+            time = eventtime.one_time(sent, rules, counts)
+            ns[i], bad[i] = time or 0, time is None
+    return Times(ns, bad, Counter())
 
 
 def sensor_columns(rows: list[Row]) -> dict[str, pa.Array]:

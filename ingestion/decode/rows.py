@@ -5,9 +5,12 @@ Slow and literal. `ingestion.decode.columns` must give the same rows for every m
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ingestion.decode.states import code_of
 from ingestion.records import RESERVED
@@ -17,7 +20,7 @@ TIME_FIELDS = ("ts", "timestamp", "time", "timestamp_ms", "event_time")
 OWN_FIELDS = (*TIME_FIELDS, "asset", "seq", "quality", "values")
 MAX_DEPTH = 64
 MAX_FIELDS = 4
-_INT64 = 2**63
+_ESCAPED = re.compile(rb"\\.?", re.DOTALL)
 
 
 class Refused(Exception):
@@ -45,8 +48,8 @@ def parse_json(value: bytes) -> Any:
 
     Raises Refused (`not_json`, `too_deep`, `duplicate_key`).
     """
-    if value.count(b"{") + value.count(b"[") > MAX_DEPTH:
-        _check_depth(value)
+    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        raise Refused("too_deep", f"nested deeper than {MAX_DEPTH}")
     try:
         text = value.decode("utf-8")
         return json.loads(text, object_pairs_hook=_no_doubles, parse_int=_whole)
@@ -73,25 +76,21 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_depth(value: bytes) -> None:
-    depth = 0
-    inside = escaped = False
-    for byte in value:
-        if inside:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                inside = False
-        elif byte == 0x22:
-            inside = True
-        elif byte in (0x5B, 0x7B):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise Refused("too_deep", f"nested deeper than {MAX_DEPTH}")
-        elif byte in (0x5D, 0x7D):
-            depth -= 1
+def depth_of(value: bytes) -> int:
+    """How deep objects and lists are nested; brackets in text do not count."""
+    if b"\\" in value:
+        return _depth_with_escapes(value)
+    codes = np.frombuffer(value, dtype=np.uint8)
+    outside = (np.cumsum(codes == 0x22) & 1) == 0
+    step = np.zeros(len(codes), dtype=np.int32)
+    step[((codes == 0x5B) | (codes == 0x7B)) & outside] = 1
+    step[((codes == 0x5D) | (codes == 0x7D)) & outside] = -1
+    return int(np.cumsum(step).max(initial=0))
+
+
+def _depth_with_escapes(value: bytes) -> int:
+    # An escaped character is never a quote that opens or closes text.
+    return depth_of(_ESCAPED.sub(b"", value))
 
 
 def rows_of(value: bytes | None, rules: DecodeRules, limits: Limits, counts: Counter[str]) -> list[Row]:

@@ -33,12 +33,7 @@ class Shape:
             except NotColumnar:
                 if len(values) > _SAMPLE:
                     raise
-        sample = values[:_SAMPLE]
-        if not listed and max(value.count(b":") for value in sample) > self._max_fields:
-            raise NotColumnar("many fields")
-        size = sum(value.count(b":") for value in sample) * sum(value.count(b"{") + 1 for value in sample)
-        if size > _MAX_CELLS:
-            raise NotColumnar("many fields")
+        sample = self._sample(values, listed)
         inferred = parse(sample, None).type
         if _leaves(inferred) > self._max_fields:
             raise NotColumnar("many fields")
@@ -48,6 +43,18 @@ class Shape:
         self.extended += 1
         self._known[listed] = found
         return parse(values, found)
+
+    def _sample(self, values: list[bytes], listed: bool) -> list[bytes]:
+        """The first messages, as far as they cannot make too many cells. Raises NotColumnar if not even one fits."""
+        colons = objects = 0
+        for taken, value in enumerate(values[:_SAMPLE]):
+            fields = value.count(b":")
+            colons, objects = colons + fields, objects + value.count(b"{") + 1
+            if colons * objects > _MAX_CELLS or (not listed and fields > self._max_fields):
+                if taken == 0:
+                    raise NotColumnar("many fields")
+                return values[:taken]
+        return values[:_SAMPLE]
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -80,8 +80,8 @@ def _type_name(hint: Any) -> str:
     if origin is dict:
         return (
             "table of tables"
-            if issubclass(arguments[1], BaseModel)
-            else f"table of {_type_name(arguments[1])}s"
+            if isinstance(arguments[1], type) and issubclass(arguments[1], BaseModel)
+            else "table of " + {"text": "texts", "number": "numbers"}.get(_type_name(arguments[1]), "values")
         )
     names = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
     names["datetime"] = "date and time"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,7 @@ from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
 from pipeline.config.training import TrainingConfig
 
+AssetName = Annotated[str, Field(min_length=1, max_length=256)]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
 
@@ -46,6 +47,9 @@ class SiteConfig(Section):
     topic: str | None = Field(None, description="Its telemetry topic; default `iiot.<name>.telemetry.v1`.")
     sensors: dict[str, SensorConfig] = Field(
         default_factory=dict, description="Sensors that this site sends in its own way; see below."
+    )
+    assets: dict[str, AssetName] = Field(
+        default_factory=dict, description="New names of this site's machines by the names as sent."
     )
 
     @field_validator("name", "topic")
@@ -116,6 +120,10 @@ class IngestionConfig(Section):
     )
     sensors: dict[str, SensorConfig] = Field(
         default_factory=dict, description="How single sensors are read; see below."
+    )
+    assets: dict[str, AssetName] = Field(
+        default_factory=dict,
+        description="New names of machines by the names as sent, as when one was renamed.",
     )
 
     @field_validator("time_zone")

@@ -73,9 +73,9 @@ class DemoOutcome:
             modes_table(self.evaluation, "How each site did, on the half it had never seen"),
             "",
             f"{self.scores.scored:,} steps were scored live from Kafka, {alerts} alerts sent to iiot.<site>.alerts.v1",
-            f"SavedModel  {self.summary.model_path}",
-            f"Report      {self.report}",
-            f"Settings    {self.folder / 'fedplant.toml'}",
+            f"SavedModel  {_from_here(self.summary.model_path or '-')}",
+            f"Report      {_from_here(self.report)}",
+            f"Settings    {_from_here(self.folder / 'fedplant.toml')}",
         )
 
     def _by_site(self) -> list[str]:
@@ -102,6 +102,12 @@ class DemoOutcome:
             pass
         finally:
             self.broker.stop()
+
+
+def _from_here(path: Path | str) -> Path:
+    """The path as one would type it: relative if it lies below the working directory."""
+    whole = Path(path).absolute()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
 
 
 def run_demo(folder: Path, data: Path | None, *, watch: Watch, keep_broker: bool = False) -> DemoOutcome:

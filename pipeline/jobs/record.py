@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from models.detector import Detector
-from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Evaluation, RunSummary, write_json
+from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 
-_OF_ALL_SITES = (FEDERATED, CENTRALISED)
 _OF_EACH_SITE = (LOCAL, *BASELINES)
 
 
@@ -77,7 +76,7 @@ def save_detectors(folder: Path, scorers: Mapping[str, Mapping[str, Scorer]]) ->
 def load_detectors(folder: Path, sites: list[str]) -> dict[str, dict[str, Scorer]]:
     """By way of training, by site, what `save_detectors` kept; ways that a run did not go are left out."""
     found: dict[str, dict[str, Scorer]] = {}
-    for mode in (*_OF_ALL_SITES, *_OF_EACH_SITE):
+    for mode in MODES:
         loaded: dict[Path, Scorer] = {}
         for site in sites:
             path = detector_path(folder, mode, site)

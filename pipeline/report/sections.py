@@ -10,7 +10,7 @@ from pipeline.artefacts import CENTRALISED, FEDERATED, MODES, Curves, Evaluation
 from pipeline.evaluation.metrics import Metrics
 from pipeline.report.charts import learning_curve
 from pipeline.report.scale import duration, number, percent
-from pipeline.report.words import METRIC_WORDS, MODE_NAMES
+from pipeline.report.words import METRIC_WORDS, MODE_NAMES, privacy_words
 
 _LOWER_IS_BETTER = {"false_alarms_per_day", "detection_delay"}
 
@@ -118,6 +118,9 @@ def learning(curves: Curves | None) -> str:
             words.append(f"{float(np.median(seconds)):.2g} s each (median)")
         if main.chosen_round is not None:
             words.append(f"the model after round {main.chosen_round} was kept")
+        if main.privacy is not None:
+            words.append(privacy_words(main.privacy))
+        words += [f"{site} was left out on the way: {why}" for site, why in main.excluded.items()]
         if main.stopped:
             words.append(
                 f"training ended because of {main.stopped}"

@@ -6,6 +6,7 @@ Every sentence is derived from the run's own figures; without labels nothing is 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,14 @@ MODE_NAMES: Mapping[str, str] = {
     "zscore": "Simple rule: far from usual value (z-score)",
     "pca": "Classic method: PCA",
 }
+
+
+def privacy_words(budget: Mapping[str, Any]) -> str:
+    """What the noise of a training promises, from `pipeline.federation.privacy.Budget` as stored."""
+    epsilon = budget.get("epsilon")
+    size = "no bound" if epsilon is None else f"epsilon {epsilon:.3g} at delta {budget['delta']:.1g}"
+    return f"noise hides any one {budget['unit']}: {size} ({budget['mechanism']})"
+
 
 METRIC_WORDS: Sequence[tuple[str, str, str]] = (
     (

@@ -125,7 +125,9 @@ def _notes(found: Profile, zone: str | None) -> tuple[str, ...]:
         why = ", ".join(f"{reason} {n:,}" for reason, n in found.rejects.items())
         notes.append(f"{other:,} of {found.messages:,} messages would be dead letters ({why})")
     if found.cut:
-        notes.append("time ran out before the whole sample was read; --seconds gives it more")
+        notes.append(
+            "time or memory ran out before the whole sample was read; give it more --seconds or a smaller --sample"
+        )
     return tuple(notes)
 
 

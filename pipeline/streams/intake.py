@@ -47,10 +47,14 @@ def decode_rules(config: Config) -> DecodeRules:
         for site in config.sites
         if common or site.sensors
     }
+    assets = {
+        site.name: {**rules.assets, **site.assets} for site in config.sites if rules.assets or site.assets
+    }
     return DecodeRules(
         format=rules.format,
         schema_registry=rules.schema_registry or "",
         mapping=mapping,
+        assets=assets,
         min_quality=rules.min_quality,
     )
 

@@ -1,25 +1,32 @@
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from ingestion.audit import audit
 from ingestion.consumer import ingest
+from ingestion.errors import BrokerUnavailable
 from ingestion.settings import Limits
 from tests.conftest import create_topic
-from tests.ingestion.harness import on_disk, produce, reading, settings_for
+from tests.ingestion.harness import letters, on_disk, origin, produce, reading, settings_for
+
+POISON_EVERY = 100
+LIMITS = Limits(session_timeout=1.5, commit_interval=0.1, broker_timeout=90.0)
 
 
-def test_a_broker_that_goes_away_and_returns_in_the_middle_costs_nothing(fresh_broker, tmp_path: Path):
+def test_a_broker_killed_during_polls_commits_and_letters_costs_nothing(fresh_broker, tmp_path: Path):
     running = fresh_broker()
     create_topic(running.bootstrap, "iiot.s.telemetry.v1")
-    produce(running, "iiot.s.telemetry.v1", [reading(s, seq=s) for s in range(30_000)])
-    settings = settings_for(
+    count = 30_000
+    produce(
         running,
-        "s",
-        tmp_path,
-        close_open=True,
-        limits=Limits(session_timeout=1.5, commit_interval=0.1, broker_timeout=90.0),
+        "iiot.s.telemetry.v1",
+        [b"poison" if s % POISON_EVERY == 50 else reading(s, seq=s) for s in range(count)],
     )
+    settings = settings_for(running, "s", tmp_path, close_open=True, limits=LIMITS)
     away = threading.Event()
 
     def restart_once(_progress) -> None:
@@ -31,5 +38,25 @@ def test_a_broker_that_goes_away_and_returns_in_the_middle_costs_nothing(fresh_b
     began = time.monotonic()
     counts = ingest(settings, until="end", progress=restart_once).sites["s"]
     assert away.is_set() and counts.balanced and time.monotonic() - began < 150
-    assert on_disk(tmp_path) == {(0, offset): 1 for offset in range(30_000)}
+    dead = Counter(origin(record) for record in letters(running, "iiot.s.dlq"))
+    assert dead == {(0, offset): 1 for offset in range(50, count, POISON_EVERY)}
+    assert on_disk(tmp_path) == {(0, o): 1 for o in range(count) if o % POISON_EVERY != 50}
+    assert audit(settings).clean
+
+
+def test_a_broker_that_refuses_commits_is_named_and_nothing_is_lost(fresh_broker, tmp_path: Path):
+    folder = tmp_path / "broker"
+    refusing = fresh_broker(folder, extra_properties={"offset.metadata.max.bytes": "16"})
+    create_topic(refusing.bootstrap, "iiot.s.telemetry.v1")
+    produce(refusing, "iiot.s.telemetry.v1", [reading(s, seq=s) for s in range(300)])
+    limits = replace(LIMITS, broker_timeout=5.0)
+    settings = settings_for(refusing, "s", tmp_path / "data", limits=limits)
+    with pytest.raises(BrokerUnavailable, match="OFFSET_METADATA_TOO_LARGE"):
+        ingest(settings, until="end")
+    assert len(on_disk(tmp_path / "data")) == 240
+    refusing.stop()
+    willing = fresh_broker(folder)
+    settings = settings_for(willing, "s", tmp_path / "data", close_open=True, limits=LIMITS)
+    assert ingest(settings, until="end").sites["s"].balanced
+    assert on_disk(tmp_path / "data") == {(0, offset): 1 for offset in range(300)}
     assert audit(settings).clean

@@ -97,6 +97,18 @@ def test_a_renamed_tag_joins_its_old_name_and_what_both_say_is_counted():
     assert by_sensor(found.counts) == {"temp_new": {"conflict": 1}}
 
 
+def test_a_renamed_machine_goes_on_under_one_name(tmp_path: Path) -> None:
+    sent = [
+        b'{"ts":1733904005123,"asset":"%s","values":{"t":%d}}' % (a, i)
+        for i, a in enumerate((b"p-3", b"p-03", b"q"))
+    ]
+    reader = decoder("flat", tmp_path, assets={"plant": {"p-3": "p-03"}})
+    found = rows(reader.decode(batch_of(*sent)))
+    assert [(row["asset"], row["t"]) for row in found] == [("p-03", 0.0), ("p-03", 1.0), ("q", 2.0)]
+    other = decoder("flat", tmp_path, assets={"elsewhere": {"p-3": "p-03"}})
+    assert [row["asset"] for row in rows(other.decode(batch_of(*sent)))] == ["p-3", "p-03", "q"]
+
+
 def test_a_quality_floor_for_all_leaves_values_of_unknown_quality():
     found = SiteMapping({"b": SensorRule(min_quality=192)}, 64).apply(
         table([192, 64, 0, None], a=[1.0, 2.0, 3.0, 4.0], b=[1.0, 2.0, None, 4.0])

@@ -1,6 +1,7 @@
 """The demo itself: the real command with all its processes, on the example's first machines cut short."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,6 @@ def test_the_demo_shows_everything_once_and_leaves_no_process(short, tmp_path):
     command = [
         str(Path(sys.executable).parent / "fedplant"),
         "demo",
-        "--dir",
-        "demo",
         "--data",
         str(short),
         "--json",
@@ -44,8 +43,10 @@ def test_the_demo_shows_everything_once_and_leaves_no_process(short, tmp_path):
     assert found["run"]["rounds"]["federated"] >= 1
     assert sum(count["dead_lettered"] for count in found["run"]["ingestion"].values()) == 0
     assert found["scoring"]["scored"] > 5000
-    assert set(found["evaluation"]["mean"]) == {"federated", "local", "centralised", "zscore", "pca"}
+    assert list(found["evaluation"]["mean"]) == ["federated", "local", "centralised", "zscore", "pca"]
     assert (tmp_path / found["model"] / "saved_model.pb").exists()
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    subprocess.run([sys.executable, "-c", example.group(1)], cwd=tmp_path, check=True, capture_output=True)
     assert "machine-3-4" in (tmp_path / found["report"]).read_text()
     left = [
         p.info["cmdline"]

@@ -128,3 +128,32 @@ def test_a_shard_smaller_than_a_batch_with_a_silent_and_a_constant_sensor_still_
     assert first.curve[-1].loss < first.curve[0].loss
     assert all(np.isfinite(weight).all() for weight in first.weights)
     assert [r.loss for r in again.curve] == [r.loss for r in first.curve]
+
+
+def test_noise_is_told_in_the_result_the_curves_file_and_the_report(tmp_path: Path) -> None:
+    from pipeline.artefacts import Curves
+    from pipeline.federation.privacy import gaussian_epsilon
+    from pipeline.learning import _curve
+    from pipeline.report.sections import learning
+
+    shards = make_shards(tmp_path, "abc")
+    result = run(
+        shards, tmp_path / "w", privacy="gaussian", clip_updates=0.5, noise_multiplier=2.0, sites_per_round=2
+    )
+    most = max(sum(site in r.took_part for r in result.curve) for site in shards)
+    assert all(len(r.took_part) == 2 for r in result.curve)
+    assert result.privacy is not None and result.privacy.unit == "site"
+    assert result.privacy.epsilon == pytest.approx(gaussian_epsilon(2.0, 1e-5, times=most))
+    read = Curves.from_json(Curves({"federated": _curve(result)}).to_json())
+    assert read.modes["federated"].privacy == {**result.privacy.__dict__}
+    assert f"epsilon {result.privacy.epsilon:.3g} at delta 1e-05" in learning(read)
+    assert (
+        run(shards, tmp_path / "l", mode="centralised", privacy="gaussian", clip_updates=0.5).privacy is None
+    )
+
+
+def test_too_few_sites_for_a_robust_rule_are_refused(tmp_path: Path) -> None:
+    from pipeline.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="needs at least 5 sites, 3 can train"):
+        run(make_shards(tmp_path), tmp_path / "w", aggregation="krum")
