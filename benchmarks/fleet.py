@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +31,9 @@ class Machine:
         """Of the rows to learn from."""
         return moments([self.train], self.train.shape[1]).scaling()
 
-    def first(self, rows: int | None) -> Machine:
+    def latest(self, rows: int | None) -> Machine:
         """With only the last `rows` before the test to learn from: the machine joined so late."""
-        return self if rows is None else Machine(self.train[-rows:], self.test, self.label, self.step)
+        return self if rows is None else replace(self, train=self.train[-rows:])
 
 
 def smd(data: Path) -> dict[str, Machine]:
@@ -72,3 +72,19 @@ def judge(score: NDArray[np.float64], threshold: float, machine: Machine) -> dic
         "auc_pr": float("nan") if found.auc_pr is None else found.auc_pr,
         "false_alarms_per_week": float("nan") if per_day is None else 7 * per_day,
     }
+
+
+def cmapss(data: Path, healthy: int = 60, failing: int = 30) -> dict[str, Machine]:
+    """The engines of C-MAPSS FD001, run to failure: `healthy` first cycles to learn from, the last `failing` cycles are the incident.
+
+    Engines that live shorter than both and as much again are left out. A cycle counts as an hour.
+    """
+    rows = np.loadtxt(data / "cmapss_fd001" / "train_FD001.txt")
+    found = {}
+    for engine in np.unique(rows[:, 0]):
+        values = rows[rows[:, 0] == engine, 5:]
+        if len(values) < 2 * (healthy + failing):
+            continue
+        label = np.arange(healthy, len(values)) >= len(values) - failing
+        found[f"engine-{int(engine):03d}"] = Machine(values[:healthy], values[healthy:], label, 3600.0)
+    return found

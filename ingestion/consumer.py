@@ -41,6 +41,7 @@ _PREFETCH_KB = 8 << 10
 _MANY_LETTERS = 8 << 20
 _ASKING_SECONDS = 2.0
 _COMMIT_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
 _ASSURE_SECONDS = 5.0
 _REFUSED = {
     Code.TOPIC_AUTHORIZATION_FAILED,
@@ -507,7 +508,7 @@ class _Loop:
         fresh = {place: mark for place, mark in marks.items() if mark != self._last.get(place)}
         offsets = [TopicPartition(*place, mark.offset, mark.metadata) for place, mark in fresh.items()]
         try:
-            if offsets:
+            if offsets and not self._stop.is_set():
                 self._assure_same_topics()
             if snapshot.letters:
                 outbox.send(snapshot.letters, offsets, consumer.consumer_group_metadata())
@@ -543,6 +544,6 @@ class _Loop:
                 self._worker.drop(place)
         if self._consumer is not None:
             with contextlib.suppress(KafkaException, RuntimeError):
-                self._consumer.close()
+                within(_CLOSE_SECONDS, self._consumer.close, self._stop)
         if self._outbox is not None:
             self._outbox.close()

@@ -8,7 +8,7 @@ from typing import TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 T = TypeVar("T")
-_HURRY_SECONDS = 4.0
+_HURRY_SECONDS = 2.0
 
 
 def within(seconds: float, work: Callable[[], T], hurry: threading.Event) -> T:

@@ -5,14 +5,15 @@ rows as messages proves that row i is message i, whatever the values hold. Anyth
 caller looks at the messages one by one.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name, depth_of
+from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name, depth_of, number_of
 from ingestion.decode.states import States, codes_of
 
 _HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
@@ -27,7 +28,8 @@ class NotColumnar(Exception):
 @dataclass(frozen=True)
 class Columns:
     """Rows of a group: `parent` int64[R], index of the message of each row; `time` numbers or text with nulls, or None;
-    `sensors` by name, float64[R] with NaN still inside; `silent` bool[R], rows in which no sensor has a value; `ignored` text and nested fields beside `values`."""
+    `sensors` by name, float64[R] with NaN still inside; `silent` bool[R], rows in which no sensor has a value; `ignored` text and nested fields beside `values`;
+    `counts` of texts that were read as numbers or are none."""
 
     parent: np.ndarray
     time: pa.Array | None
@@ -37,6 +39,7 @@ class Columns:
     sensors: dict[str, pa.Array]
     silent: np.ndarray
     ignored: int
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 def parse(values: list[bytes], shape: pa.DataType | None) -> pa.Array:
@@ -86,12 +89,13 @@ def flatten(messages: pa.Array, states: States) -> Columns:
         raise NotColumnar("long asset")
     seq, quality = (typed(fields.get(name), pa.types.is_integer) for name in ("seq", "quality"))
     sensors: dict[str, pa.Array] = {}
+    counts: Counter[str] = Counter()
     inner = fields.get("values")
     if inner is not None and not pa.types.is_null(inner.type):
         if not pa.types.is_struct(inner.type):
             raise NotColumnar("values is not an object")
         for name, array in children(inner).items():
-            sensors[name] = _sensor(name, array, states)
+            sensors[name] = _sensor(name, array, states, counts)
     ignored = 0
     for name, array in fields.items():
         if name in OWN_FIELDS:
@@ -101,7 +105,7 @@ def flatten(messages: pa.Array, states: States) -> Columns:
             continue
         if name in sensors:
             raise NotColumnar("sensor beside and inside values")
-        sensors[name] = _sensor(name, array, states)
+        sensors[name] = _sensor(name, array, states, counts)
     if not sensors:
         raise NotColumnar("no sensors")
     silent = np.ones(len(parent), dtype=bool)
@@ -110,7 +114,7 @@ def flatten(messages: pa.Array, states: States) -> Columns:
             silent[:] = False
             break
         silent &= array.is_null().to_numpy(zero_copy_only=False)
-    return Columns(parent, time, asset, seq, quality, sensors, silent, ignored)
+    return Columns(parent, time, asset, seq, quality, sensors, silent, ignored, counts)
 
 
 def children(array: pa.StructArray) -> dict[str, pa.Array]:
@@ -146,7 +150,7 @@ def time_of(fields: dict[str, pa.Array]) -> pa.Array | None:
     return found[0] if found else None
 
 
-def _sensor(name: str, array: pa.Array, states: States) -> pa.Array:
+def _sensor(name: str, array: pa.Array, states: States, counts: Counter[str]) -> pa.Array:
     if bad_sensor_name(name):
         raise NotColumnar("bad sensor name")
     if name in states and pa.types.is_string(array.type):
@@ -154,9 +158,24 @@ def _sensor(name: str, array: pa.Array, states: States) -> pa.Array:
         if codes is None:
             raise NotColumnar("a state without a code")
         return codes
+    if pa.types.is_string(array.type):
+        return _numbers(array, counts)
     if not _numeric(array.type):
         raise NotColumnar("sensor is not a number")
     return array if array.type == pa.float64() else pc.cast(array, pa.float64(), safe=False)
+
+
+def _numbers(texts: pa.Array, counts: Counter[str]) -> pa.Array:
+    """Text as the literal reader takes it, each different text looked at once."""
+    encoded = texts.dictionary_encode()
+    often = pc.value_counts(encoded.indices.drop_null())
+    numbers: list[float | None] = [None] * len(encoded.dictionary)
+    for place, times in zip(often.field(0).to_pylist(), often.field(1).to_pylist(), strict=True):
+        found: Counter[str] = Counter()
+        numbers[place] = number_of(encoded.dictionary[place].as_py(), found)
+        for why in found:
+            counts[why] += times
+    return pa.array(numbers, pa.float64()).take(encoded.indices)
 
 
 def _numeric(kind: pa.DataType) -> bool:

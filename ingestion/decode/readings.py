@@ -29,7 +29,9 @@ def from_columns(
 ) -> Piece:
     """Readings of columnar messages; `indices` int64[M] are the messages' positions in the batch."""
     parent = indices[found.parent]
-    counts: Counter[str] = Counter({"ignored_field": found.ignored} if found.ignored else {})
+    counts = Counter(found.counts)
+    if found.ignored:
+        counts["ignored_field"] += found.ignored
     times = _times(found.time, parent, batch, rules, counts)
     sensors: dict[str, pa.Array] = {}
     for name, array in found.sensors.items():

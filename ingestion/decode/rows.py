@@ -193,7 +193,7 @@ def _add(row: Row, name: str, raw: Any, rules: DecodeRules, counts: Counter[str]
         if code is None:
             counts[f"unknown_state:{name}"] += 1
         return
-    row.sensors[name] = _number(raw, counts)
+    row.sensors[name] = number_of(raw, counts)
 
 
 def bad_sensor_name(name: str) -> str | None:
@@ -205,7 +205,8 @@ def bad_sensor_name(name: str) -> str | None:
     return None
 
 
-def _number(raw: Any, counts: Counter[str]) -> float | None:
+def number_of(raw: Any, counts: Counter[str]) -> float | None:
+    """A finite float64, or None, counted by why."""
     if raw is None:
         return None
     if isinstance(raw, str):

@@ -79,8 +79,19 @@ READINGS = st.fixed_dictionaries(
 PLAIN = st.fixed_dictionaries(
     {"ts": st.just(TS), "values": st.fixed_dictionaries({"t": NUMBERS, "p": NUMBERS})}
 )
-MESSAGES = st.lists(
-    PLAIN | PLAIN | READINGS | st.lists(PLAIN | READINGS, max_size=3), min_size=1, max_size=24
+TEXTS = st.fixed_dictionaries(
+    {
+        "ts": st.just(TS),
+        "values": st.fixed_dictionaries(
+            {
+                "t": NUMBERS,
+                "mode": st.sampled_from(["on", "off", "1.5", "NaN", "true", " 7 ", "", "1_0", "٣", "-inf"]),
+            }
+        ),
+    }
+)
+MESSAGES = st.lists(TEXTS, min_size=9, max_size=20) | st.lists(
+    PLAIN | TEXTS | READINGS | st.lists(PLAIN | READINGS, max_size=3), min_size=1, max_size=24
 )
 
 

@@ -1,0 +1,351 @@
+"""What federation buys a machine that joins late, and what fleets do to it: curves for `docs/value-of-federation.md`.
+
+    python benchmarks/value_of_federation.py --data DIR [--fleet NAME ...] [--history NAME ...] [--work FOLDER] [--svg FOLDER] [--json]
+
+`--data` is the folder with the raw public sets. A machine has only its latest rows to learn from; the others, of which it is not one, have
+all of theirs. Machines are left out in folds. What is measured is the detector's federated linear part, the ridge, by itself. Ways:
+
+* `local`: the machine's rows alone.
+* `federated`: relations between sensors from the other machines' federated sum alone; own rows only scale and calibrate.
+* `federated and local`: that sum as 2,000 rows of prior beside the own rows.
+* `centralised`: the same with the sum over all raw rows in one place, in which a row weighs the same wherever it comes from.
+
+Further, with 200 own rows: 2, 4, 8, 16 other machines, skewed sizes, one machine of another kind, one that sends poison. Labels decide nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks.fleet import Machine, cmapss, judge, smd, write_fleet
+
+RIDGES, FALSE_ALARMS = (0.1, 1.0), 0.001
+FRAME, FOLDS, FEW, MOST = 16, 4, 200, 6
+ALONE, FLEET, BOTH, POOLED = "local", "federated", "federated and local", "centralised"
+HISTORIES: dict[str, dict[str, int | None]] = {
+    "smd19": {
+        "0": 0,
+        "1 h": 60,
+        "200 rows": FEW,
+        "6 h": 360,
+        "1 d": 1440,
+        "3 d": 4320,
+        "1 w": 10080,
+        "all": None,
+    },
+    "cmapss": {"0": 0, "20 cycles": 20, "40 cycles": 40, "all (60)": None},
+}
+Figures = dict[str, float]
+
+
+class Kept:
+    """Figures in a file, so that an interrupted measurement goes on."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read what is there."""
+        self._path = path
+        there = path is not None and path.exists()
+        self._known = json.loads(path.read_text()) if there and path is not None else {}
+
+    def get(self, name: str, job: Callable[[], dict[str, Figures]]) -> dict[str, Figures]:
+        """Give the figures called `name`, measured now if they are not known."""
+        if name not in self._known:
+            began = time.perf_counter()
+            self._known[name] = job()
+            say(f"{name}: {time.perf_counter() - began:.0f} s")
+            if self._path is not None:
+                self._path.write_text(json.dumps(self._known))
+        return self._known[name]
+
+
+def say(text: str) -> None:
+    """A remark on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def detect(
+    machines: Mapping[str, Machine], prior: Any, judged: Mapping[str, Machine], prior_rows: float = 2000.0
+) -> dict[str, Figures]:
+    """Figures of each machine by the ridge residuals of its own rows and of `prior`, statistics of one average row.
+
+    As the detector does it: residuals on blocks the ridge was not fitted on give scales and threshold, energies are averaged
+    over 3, 10 and 30 steps, two ridges count the same.
+    """
+    found = {}
+    for site, machine in judged.items():
+        scaling = machines[site].scaling()
+        design = _design(scaling.apply(machines[site].train))
+        later = _design(scaling.apply(machine.test))
+        trained, score = np.zeros(len(design)), np.zeros(len(later))
+        for ridge in RIDGES:
+            held, live = _residuals(design, later, prior, prior_rows, ridge)
+            square = held**2
+            scale = np.maximum(np.sqrt(np.minimum(square, 25 * square.mean(axis=0)).mean(axis=0)), 0.05)
+            before, now = (
+                _smooth(np.minimum((each / scale) ** 2, 100.0).mean(axis=1)) for each in (held, live)
+            )
+            tail = max(float(np.quantile(before, 0.99)), 1e-3)
+            trained, score = trained + before / tail, score + now / tail
+        threshold = float(np.quantile(trained, 1.0 - FALSE_ALARMS))
+        missing = np.full(len(machine.test) - len(score), np.nan)
+        found[site] = judge(np.concatenate([missing, score]), threshold, machine)
+    return found
+
+
+def _residuals(
+    design: np.ndarray, later: np.ndarray, prior: Any, prior_rows: float, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of the rows learned from, each block by a ridge without it, and of the rows to judge."""
+    from models.sources.gram import GramStatistics
+    from models.sources.ridge import LAGS, ridge_weights
+
+    sensors = (design.shape[1] - 1) // (LAGS + 1)
+    whole = GramStatistics.of(design)
+    held = np.zeros((len(design), sensors))
+    for block in np.array_split(np.arange(len(design)), 5):
+        left = whole.plus(GramStatistics.of(design[block]), -1.0)
+        left = left if prior is None else left.plus(prior, prior_rows)
+        held[block] = design[block, :sensors] - design[block] @ ridge_weights(left, sensors, ridge)
+    whole = whole if prior is None else whole.plus(prior, prior_rows)
+    return held, later[:, :sensors] - later @ ridge_weights(whole, sensors, ridge)
+
+
+def _design(rows: np.ndarray) -> np.ndarray:
+    """Rows `[z_t | z_{t-1} | z_{t-2} | z_{t-3} | 1]`, float64."""
+    from models.sources.ridge import LAGS
+
+    count = len(rows) - LAGS
+    lagged = [rows[LAGS - lag : LAGS - lag + count] for lag in range(LAGS + 1)]
+    return np.hstack([*lagged, np.ones((count, 1))]).astype(np.float64)
+
+
+def _smooth(energy: np.ndarray) -> np.ndarray:
+    """Mean of exponential averages over 3, 10 and 30 steps."""
+    total = np.zeros(len(energy))
+    for span in (3, 10, 30):
+        share, level = 2.0 / (span + 1), 0.0
+        for place, value in enumerate(energy):
+            level += share * (value - level)
+            total[place] += level
+    return total / 3
+
+
+def joining(
+    fleet: dict[str, Machine], own: Mapping[str, Any], histories: Mapping[str, int | None], kept: Kept
+) -> dict[str, Any]:
+    """By history, by way: mean figures over the machines, each judged by what machines of other folds gave."""
+    from models.sources.gram import GramStatistics, federated_prior
+
+    names = sorted(fleet)
+    table: dict[str, dict[str, Figures]] = {}
+    # Of a large fleet some machines are judged; the others are all there to learn from.
+    folds = [names[fold::FOLDS][:MOST] for fold in range(FOLDS)]
+    for history, count in histories.items():
+        found: dict[str, dict[str, Figures]] = {}
+        for number, targets in enumerate(folds):
+            others = [name for name in names if name not in targets]
+            average = federated_prior([own[name] for name in others])
+            rows = {name: float(len(fleet[name].train)) for name in others}
+            total = sum(own[name].gram * rows[name] for name in others)
+            pooled = GramStatistics(total / sum(rows.values()), 1.0)
+            late = {name: fleet[name].latest(count) for name in targets}
+            jobs: dict[str, Callable[[], dict[str, Figures]]] = {
+                ALONE: lambda late=late: detect(late, None, late),
+                FLEET: lambda late=late, average=average: detect(late, average, late, prior_rows=1e9),
+                BOTH: lambda late=late, average=average: detect(late, average, late),
+                POOLED: lambda late=late, pooled=pooled: detect(late, pooled, late),
+            }
+            if count == 0:
+                # Nothing of its own, not even a scale: it is scaled and calibrated as all the others together.
+                whole = {name: _together(fleet, others, fleet[name]) for name in targets}
+                jobs = {FLEET: lambda w=whole, a=average: detect(w, a, w, prior_rows=1e9)}
+            for way, job in jobs.items():
+                found.setdefault(way, {}).update(
+                    kept.get(f"{history}, fold {number + 1}/{FOLDS}, {way}", job)
+                )
+        table[history] = {way: _mean(each) for way, each in found.items()}
+        say(f"{history}: {table[history]}")
+    return table
+
+
+def fleets(fleet: dict[str, Machine], own: Mapping[str, Any], kept: Kept) -> dict[str, Figures]:
+    """Mean figures of machines with few rows beside fleets of several makes."""
+    from models.sources.gram import GramStatistics, federated_prior
+
+    names = sorted(fleet)
+    found: dict[str, dict[str, Figures]] = {}
+    random = np.random.default_rng(7)
+
+    def ask(name: str, late: dict[str, Machine], statistics: list[Any]) -> None:
+        prior = federated_prior(statistics) if statistics else None
+        figures = kept.get(f"{name}, turn {turn + 1}", lambda: detect(late, prior, late))
+        found.setdefault(name, {}).update(figures)
+
+    for turn in range(3):
+        targets = names[turn::7][:3]
+        others = [name for name in names if name not in targets]
+        late = {name: fleet[name].latest(FEW) for name in targets}
+        ask("no other machine", late, [])
+        for count in (2, 4, 8, 16):
+            ask(f"{count} other machines", late, [own[name] for name in others[:count]])
+        eight = others[:8]
+        short = [_statistics(fleet[name].latest(FEW * 2**place)) for place, name in enumerate(eight)]
+        ask("8, from 200 rows to 25,600", late, short)
+        shuffled = random.permutation(next(iter(fleet.values())).train.shape[1])
+        alien = fleet[eight[0]]
+        strange = Machine(alien.train[:, shuffled], alien.test, alien.label, alien.step)
+        ask("8, one of another kind", late, [_statistics(strange), *(own[name] for name in eight[1:])])
+        noise = random.choice([-10.0, 10.0], alien.train.shape)
+        absurd = Machine(noise, alien.test, alien.label, alien.step)
+        ask("8, one that invents its rows", late, [_statistics(absurd), *(own[name] for name in eight[1:])])
+        lie = GramStatistics(own[eight[0]].gram * 1000, 1.0)
+        ask(
+            "8, one that sends its sums 1,000-fold, unchecked",
+            late,
+            [lie, *(own[name] for name in eight[1:])],
+        )
+        ask("8, the same, refused by the check of sums", late, [own[name] for name in eight[1:]])
+    return {name: _mean(each) for name, each in found.items()}
+
+
+def _together(fleet: Mapping[str, Machine], others: list[str], judged: Machine) -> Machine:
+    """The machine with the latest 1,000 rows of each of the others in place of its own."""
+    rows = np.concatenate([fleet[name].train[-1000:] for name in others])
+    return replace(judged, train=rows)
+
+
+def _statistics(machine: Machine) -> Any:
+    """Of one machine's rows, scaled by itself."""
+    from models.sources.ridge import RidgeFit
+
+    rows = machine.scaling().apply(machine.train)
+    return RidgeFit(rows.shape[1]).summarise(rows, 0, len(rows)).per_row()
+
+
+def _mean(found: Mapping[str, Figures]) -> Figures:
+    names = ("auc_pr", "false_alarms_per_week")
+    return {name: round(float(np.nanmean([each[name] for each in found.values()])), 4) for name in names}
+
+
+def measure(data: Path, chosen: list[str], histories: list[str], work: Path | None) -> dict[str, Any]:
+    """All tables."""
+    from pipeline.federation.statistics import Design, federated_statistics
+    from pipeline.manifest import hardware, versions
+
+    read: dict[str, Callable[[Path], dict[str, Machine]]] = {"smd19": smd, "cmapss": cmapss}
+    result: dict[str, Any] = {}
+    for name in chosen:
+        fleet = read[name](data)
+        sensors = next(iter(fleet.values())).train.shape[1]
+        say(f"{name}: {len(fleet)} machines, {sensors} sensors")
+        with tempfile.TemporaryDirectory() as folder:
+            shards = write_fleet(Path(folder), fleet, FRAME)
+            statistics = federated_statistics(shards, Design(sensors))
+        kept = Kept(None if work is None else work / f"{name}.json")
+        wanted = {key: rows for key, rows in HISTORIES[name].items() if not histories or key in histories}
+        result[name] = {"joining": joining(fleet, statistics.own, wanted, kept)}
+        few = result[name]["joining"].get("200 rows")
+        if few:
+            result[name]["gain_with_200_rows"] = round(few[BOTH]["auc_pr"] - few[ALONE]["auc_pr"], 4)
+        whole = list(result[name]["joining"].values())[-1]
+        result[name]["federated_share_of_centralised"] = round(
+            whole[BOTH]["auc_pr"] / whole[POOLED]["auc_pr"], 4
+        )
+        if name == "smd19":
+            result[name]["fleets"] = fleets(fleet, statistics.own, kept)
+    return {
+        **result,
+        "bars": {
+            "gain_with_200_rows": 0.05,
+            "federated_share_of_centralised": 0.98,
+        },
+        "versions": versions(),
+        "machine": hardware(),
+    }
+
+
+def picture(table: Mapping[str, Mapping[str, Figures]], title: str) -> str:
+    """AUC-PR over history as SVG, one line a way."""
+    width, height, left, top = 640, 320, 56, 34
+    colours = {ALONE: "#c0392b", FLEET: "#2980b9", BOTH: "#16803c", POOLED: "#8e7cc3"}
+    histories = list(table)
+    areas = [figures["auc_pr"] for ways in table.values() for figures in ways.values()]
+    low, high = min(areas) - 0.02, max(areas) + 0.02
+
+    def x(place: int) -> float:
+        return left + place * (width - left - 150) / max(1, len(histories) - 1)
+
+    def y(area: float) -> float:
+        return top + (high - area) / (high - low) * (height - top - 40)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="18" font-size="14">{title}</text>',
+    ]
+    for step in range(5):
+        area = low + (high - low) * step / 4
+        parts.append(
+            f'<line x1="{left}" x2="{width - 150}" y1="{y(area):.1f}" y2="{y(area):.1f}" stroke="#ddd"/>'
+            f'<text x="{left - 8}" y="{y(area) + 4:.1f}" text-anchor="end">{area:.2f}</text>'
+        )
+    for place, history in enumerate(histories):
+        parts.append(f'<text x="{x(place):.1f}" y="{height - 16}" text-anchor="middle">{history}</text>')
+    for number, (way, colour) in enumerate(colours.items()):
+        points = [
+            (x(place), y(table[history][way]["auc_pr"]))
+            for place, history in enumerate(histories)
+            if way in table[history]
+        ]
+        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        dash = ' stroke-dasharray="5 4"' if way == POOLED else ""
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in points]
+        parts.append(f'<text x="{width - 140}" y="{top + 20 + 18 * number}" fill="{colour}">{way}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--fleet", action="append", choices=sorted(HISTORIES), default=None)
+    parser.add_argument("--history", action="append", help="only these, as named in the table")
+    parser.add_argument(
+        "--work", type=Path, default=None, help="folder for figures, to go on after an interruption"
+    )
+    parser.add_argument("--svg", type=Path, default=None, help="folder for the pictures")
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    asked = parser.parse_args()
+    began = time.perf_counter()
+    if asked.work is not None:
+        asked.work.mkdir(parents=True, exist_ok=True)
+    found = measure(asked.data, asked.fleet or list(HISTORIES), asked.history or [], asked.work)
+    found["seconds"] = round(time.perf_counter() - began, 1)
+    if asked.svg is not None:
+        for name in HISTORIES:
+            if name in found:
+                text = picture(
+                    found[name]["joining"], f"{name}: AUC-PR of a machine by what it has of its own"
+                )
+                (asked.svg / f"value-{name}.svg").write_text(text, encoding="utf-8")
+    print(json.dumps(found, indent=None if asked.json else 2))
+
+
+if __name__ == "__main__":
+    main()
