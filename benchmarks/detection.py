@@ -163,7 +163,7 @@ def fitted(recipe: str, machines: list[Machine]) -> Callable[[Machine], tuple[np
 def _forest(machines: list[Machine]) -> Callable[[Machine], tuple[np.ndarray, float]]:
     from sklearn.ensemble import IsolationForest
 
-    forests = {m.name: IsolationForest(100, random_state=0).fit(m.train) for m in machines}
+    forests = {m.name: IsolationForest(n_estimators=100, random_state=0).fit(m.train) for m in machines}
 
     def score(machine: Machine) -> tuple[np.ndarray, float]:
         forest = forests[machine.name]
