@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -332,16 +332,7 @@ def _latest(
             kept[i] = min(left, len(runs[i]))
             left -= kept[i]
     order = sorted(kept)
-    cut = [
-        Judge(
-            judge.source,
-            tuple(judge.rows[i][-kept[i] :] for i in order),
-            judge.weight,
-            judge.heavy_tails,
-            judge.own_wander,
-        )
-        for judge in judges
-    ]
+    cut = [replace(judge, rows=tuple(judge.rows[i][-kept[i] :] for i in order)) for judge in judges]
     return cut, [runs[i][-kept[i] :] for i in order]
 
 
