@@ -22,14 +22,29 @@ def assure_rights(
     groups: Iterable[str] = (),
     timeout: float = 30.0,
 ) -> None:
-    """Return if this user may do to each topic what is wanted (`Read`, `Write`) and read with each group.
+    """Return if `missing_rights` finds none. Raises BrokerUnavailable naming everything that must be granted."""
+    missing = missing_rights(bootstrap, client, topics, groups, timeout)
+    if missing:
+        raise BrokerUnavailable(
+            f"{bootstrap}: {who(client)} lacks {', '.join(missing)}; grant these, or name another user"
+        )
 
-    A topic that does not exist is not denied. Raises BrokerUnavailable naming everything that must be granted.
+
+def missing_rights(
+    bootstrap: str,
+    client: Mapping[str, Any],
+    topics: Mapping[str, str],
+    groups: Iterable[str] = (),
+    timeout: float = 30.0,
+) -> list[str]:
+    """What this user may not do of what is wanted: `topics` by name with `Read` or `Write`, and reading with `groups`.
+
+    One text a right, such as `Read on group g`. A topic that does not exist is not denied; an unsecured cluster denies nothing.
     """
     if client.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
-        return
+        return []
     admin = AdminClient(native_options(bootstrap, client), logger=LOG)
-    missing = []
+    missing: list[str] = []
     asked: dict[str, Any] = admin.describe_topics(
         TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=timeout
     )
@@ -46,10 +61,7 @@ def assure_rights(
             allowed = _operations(answer, timeout, KafkaError.GROUP_AUTHORIZATION_FAILED)
             if allowed is not None and not allowed & {"READ", "ALL"}:
                 missing.append(f"Read on group {name}")
-    if missing:
-        raise BrokerUnavailable(
-            f"{bootstrap}: {who(client)} lacks {', '.join(missing)}; grant these, or name another user"
-        )
+    return missing
 
 
 def _operations(answer: Any, timeout: float, denied: int) -> set[str] | None:

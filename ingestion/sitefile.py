@@ -63,7 +63,7 @@ def read_site_dir(folder: Path | str, layout: Layout = USUAL) -> dict[str, SiteF
     """Read every `.parquet` and `.csv` of a folder, by site id in name order; `layout` as in `read_site_file`.
 
     Raises:
-        InputDataError: no such folder, no site file in it, two files of one site, or any file unusable.
+        InputDataError: no such folder, no site file in it, two files of one site, any file unusable, or no file with a row.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -81,17 +81,20 @@ def read_site_dir(folder: Path | str, layout: Layout = USUAL) -> dict[str, SiteF
         paths[path.stem] = path
     if not paths:
         raise InputDataError(f"{folder} holds no .parquet or .csv file; expected one per site")
-    return {site: read_site_file(paths[site], layout) for site in sorted(paths)}
+    files = {site: read_site_file(paths[site], layout) for site in sorted(paths)}
+    if all(file.frame.empty for file in files.values()):
+        raise InputDataError(f"{folder}: no file holds a row; expected at least one reading")
+    return files
 
 
 def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     """Read one site file; `layout` says what it calls time, machine and label.
 
     Times without an offset are in the layout's zone; numbers are seconds, ms, us or ns since 1970 by their magnitude. CSV: comma or semicolon, decimal point or
-    comma, with or without a byte order mark.
+    comma, with or without a byte order mark. A header without rows is a site that has not sent anything: an empty frame without sensors.
 
     Raises:
-        InputDataError: missing, empty or damaged file; no `timestamp`; unsafe site id; duplicate or reserved columns; no numeric sensor;
+        InputDataError: missing or damaged file, or one without a header; no `timestamp`; unsafe site id; duplicate or reserved columns; no numeric sensor;
             labels other than 0 and 1.
     """
     path = Path(path)
@@ -110,7 +113,7 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     if taken:
         raise InputDataError(f"{path}: the column name {taken[0]!r} is reserved; rename that sensor")
     if table.num_rows == 0:
-        raise InputDataError(f"{path}: no rows; expected at least one reading")
+        return _without_rows(site)
     notes: list[str] = []
     frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], layout, notes)})
     frame["asset"] = _assets(table, site)
@@ -127,6 +130,13 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     if "label" in names:
         series["label"] = _labels(path, table["label"])
     return _in_order(site, pd.DataFrame(series), tuple(sensors), notes, path)
+
+
+def _without_rows(site: str) -> SiteFile:
+    frame = pd.DataFrame(
+        {"timestamp": pd.Series(dtype="datetime64[ns, UTC]"), "asset": pd.Series(dtype=object)}
+    )
+    return SiteFile(site, frame, (), None, ("no rows: this site takes no part",))
 
 
 def _in_order(

@@ -58,3 +58,13 @@ def test_installed_versions_are_the_pinned_ones():
 
 def test_no_lock_file_that_records_where_packages_came_from_is_kept():
     assert "uv.lock" in (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+
+
+def test_a_wheel_brings_the_machines_of_the_demo_where_the_demo_looks_for_them():
+    from pipeline.jobs import demo
+
+    (source, target), *others = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items()
+    root = Path(demo.__file__).parents[2]
+    assert not others
+    assert tuple(place.relative_to(root) for place in demo.PLACES) == (Path(source), Path(target))
+    assert len(list((root / source).glob("*.parquet"))) == 4

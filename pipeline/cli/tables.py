@@ -215,14 +215,14 @@ def preview_table(found: Preview) -> Any:
 
     table = _table(None, "site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
     remarks = []
-    days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last)}
+    days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last) if moment}
     shown = slice(11, 19) if len(days) == 1 else slice(0, 10)
     for site, of in found.sites.items():
         figures = (of.train_steps, of.validation_steps, of.judged_rows)
         table.add_row(
             site,
             f"{of.rows:,}",
-            *(moment[shown] for moment in (of.first, of.last)),
+            *(moment[shown] if moment else "-" for moment in (of.first, of.last)),
             *(f"{figure:,}" for figure in figures),
             "no labels" if of.incidents is None else f"{of.incidents:,}",
         )

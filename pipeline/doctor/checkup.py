@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.config import Config, load_config
 from pipeline.doctor.machine import Cluster, Finding, diagnose
 from pipeline.errors import ConfigError
+from pipeline.scoring.memory import memory_topic
 from pipeline.scoring.settings import alert_topic
 from pipeline.streams.cluster import EMBEDDED, client_options
 from pipeline.streams.intake import sites_of
@@ -47,11 +48,17 @@ def _cluster(config: Config, address: str) -> Cluster:
     sites = sites_of(config)
     return Cluster(
         bootstrap=address,
-        reads=[site.topic for site in sites],
+        reads=[topic for site in sites for topic in (site.topic, memory_topic(site.name))],
         writes=[
             topic
             for site in sites
-            for topic in (site.dead_letter_topic, site.late_topic, alert_topic(site.name))
+            for topic in (
+                site.dead_letter_topic,
+                site.late_topic,
+                alert_topic(site.name),
+                memory_topic(site.name),
+            )
         ],
+        groups=[config.ingestion.group, config.scoring.group],
         client=client_options(config.kafka),
     )

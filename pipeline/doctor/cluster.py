@@ -29,12 +29,13 @@ class Cluster:
     """The cluster to look at.
 
     `reads` and `writes` are topics that FedPlant consumes and produces; a topic of `writes` that does not exist is
-    expected to be created on first use. `client` holds kafka-python's security options, never shown.
+    expected to be created on first use. `groups` are the consumer groups. `client` holds kafka-python's security options, never shown.
     """
 
     bootstrap: str
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
+    groups: Sequence[str] = ()
     client: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -130,6 +131,7 @@ def _ask(cluster: Cluster) -> list[Finding]:
     try:
         findings = [_answered(cluster, admin)]
         findings += _topics(cluster, admin)
+        findings += _groups(cluster)
         findings.append(_clock(cluster, admin))
         return findings
     except (KafkaError, OSError) as error:
@@ -164,7 +166,7 @@ def _topics(cluster: Cluster, admin: Any) -> list[Finding]:
             findings.append(
                 Finding(f"topic {name}", "fail", "this user may not see it", "Grant Describe on the topic.")
             )
-        elif code == 3 and name in cluster.reads:
+        elif code == 3 and name not in cluster.writes:
             findings.append(
                 Finding(
                     f"topic {name}",
@@ -212,6 +214,26 @@ def _rights(name: str, topic: Mapping[str, Any], reads: bool, writes: bool) -> F
     return Finding(
         f"topic {name}", "ok", f"{detail}, {' and '.join(right.lower() for right in needed)} allowed"
     )
+
+
+def _groups(cluster: Cluster) -> list[Finding]:
+    """Whether this user may read with its consumer groups; an unsecured cluster is not asked."""
+    from ingestion.rights import missing_rights
+
+    if not cluster.groups or cluster.client.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
+        return []
+    denied = missing_rights(cluster.bootstrap, cluster.client, {}, cluster.groups, _NETWORK_SECONDS / 2)
+    name, groups = "consumer groups", ", ".join(cluster.groups)
+    if denied:
+        return [
+            Finding(
+                name,
+                "fail",
+                f"this user lacks {', '.join(denied)}",
+                "Grant Read on the group, or name another.",
+            )
+        ]
+    return [Finding(name, "ok", f"{groups}: reading allowed")]
 
 
 def _clock(cluster: Cluster, admin: Any) -> Finding:

@@ -25,6 +25,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "tensorflow-cpu": ("2.14.",),
     "tensorflow-federated": ("0.87.",),
     "kafka-python": ("3.0.12", "3.0.13", "3.0.14", "3.0.15", "3.1.", "3.2.", "3.3."),
+    "confluent-kafka": ("2.",),
     "numpy": ("1.",),
     "pandas": ("2.",),
     "pyarrow": ("16.", "17.", "18.", "19."),

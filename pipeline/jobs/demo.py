@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 ROUNDS = 6
 """Few, so that the demo takes some three minutes on two cores; eight gave the same figures within .003."""
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "machines"
+PLACES = (
+    Path(__file__).parents[2] / "examples" / "machines",
+    Path(__file__).parents[1] / "examples" / "machines",
+)
+EXAMPLE = next((place for place in PLACES if place.is_dir()), PLACES[0])
+"""The four machines: in a checkout at its top, in an installed package inside `pipeline`."""
 
 
 @dataclass(frozen=True)
@@ -208,10 +213,8 @@ def train_end(files: Iterable[SiteFile]) -> datetime:
     Raises:
       ConfigError: there is no common time span.
     """
-    files = list(files)
-    starts = [file.frame["timestamp"].iloc[0] for file in files]
-    ends = [file.frame["timestamp"].iloc[-1] for file in files]
-    first, last = max(starts), min(ends)
+    times = [file.frame["timestamp"] for file in files if not file.frame.empty]
+    first, last = max(each.iloc[0] for each in times), min(each.iloc[-1] for each in times)
     if first >= last:
         raise ConfigError("the site files share no span of time; give files that overlap")
     return (first + (last - first) / 2).floor("min").to_pydatetime()

@@ -80,8 +80,8 @@ def label_frames(files: Mapping[str, SiteFile]) -> dict[str, Any]:
 
 
 def _within(files: Mapping[str, SiteFile], train_until: datetime) -> None:
-    first = min(file.frame["timestamp"].iloc[0] for file in files.values())
-    last = max(file.frame["timestamp"].iloc[-1] for file in files.values())
+    times = [file.frame["timestamp"] for file in files.values() if not file.frame.empty]
+    first, last = min(each.iloc[0] for each in times), max(each.iloc[-1] for each in times)
     if not first < train_until <= last:
         what = "to learn from before" if train_until <= first else "to judge from"
         raise NothingToDo(

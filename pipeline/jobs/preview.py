@@ -22,8 +22,8 @@ class SitePreview:
     Attributes:
       rows: readings in the file.
       assets: machines.
-      first: time of the first reading, UTC.
-      last: time of the last one.
+      first: time of the first reading, UTC; None without any.
+      last: time of the last one; None without any.
       train_steps: steps of the common grid that would be learned from.
       validation_steps: steps held back to stop the training.
       judged_rows: readings from `train_until` on.
@@ -35,8 +35,8 @@ class SitePreview:
 
     rows: int
     assets: int
-    first: str
-    last: str
+    first: str | None
+    last: str | None
     train_steps: int
     validation_steps: int
     judged_rows: int
@@ -103,8 +103,8 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
     return SitePreview(
         len(times),
         file.frame["asset"].nunique(),
-        _iso(times.iloc[0].to_pydatetime()),
-        _iso(times.iloc[-1].to_pydatetime()),
+        None if times.empty else _iso(times.iloc[0].to_pydatetime()),
+        None if times.empty else _iso(times.iloc[-1].to_pydatetime()),
         outcome.train_rows if outcome.excluded is None else 0,
         outcome.validation_rows if outcome.excluded is None else 0,
         int(np.count_nonzero(later)),

@@ -129,11 +129,23 @@ def test_one_row_is_read_and_said_to_be_too_little(tmp_path):
     assert "only one row: nothing can be learned from it" in file.notes
 
 
+def test_a_header_without_rows_is_a_site_that_takes_no_part_and_a_folder_of_them_is_refused(tmp_path):
+    (tmp_path / "press-2.csv").write_text("timestamp,t\n2026-03-01,1\n")
+    file = read(tmp_path, "timestamp,asset,t,label\n")
+    assert file.frame.empty and file.sensors == () and file.notes == ("no rows: this site takes no part",)
+    assert {site: len(each.frame) for site, each in read_site_dir(tmp_path).items()} == {
+        "press-1": 0,
+        "press-2": 1,
+    }
+    (tmp_path / "press-2.csv").unlink()
+    with pytest.raises(InputDataError, match="no file holds a row"):
+        read_site_dir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "the file is empty"),
-        ("timestamp,t\n", "no rows"),
         ("time,t\n1,2\n", "no column `timestamp`"),
         ("timestamp,t,t\n2026-03-01,1,2\n", "'t' occurs twice"),
         ("timestamp,quality\n2026-03-01,1\n", "'quality' is reserved"),

@@ -70,6 +70,7 @@ def test_a_site_works_with_its_own_topics_by_every_way_in(
     _, out, _ = said(capfd, "doctor", config, "--json")
     found = {f["name"]: f["status"] for f in json.loads(out)["findings"]}
     assert found["broker"] == "ok" and found[f"topic iiot.{site}.telemetry.v1"] == "ok"
+    assert found["consumer groups"] == "ok"
 
 
 def test_another_sites_topics_are_denied_by_name_with_what_to_grant(
@@ -99,6 +100,11 @@ def test_another_sites_topics_are_denied_by_name_with_what_to_grant(
     foreign = config_of(tmp_path, kafka, mine, group="somebody-elses")
     code, _, err = said(capfd, "ingest", str(foreign))
     assert code == 3 and "Read on group somebody-elses" in err
+    code, out, _ = said(capfd, "doctor", str(foreign), "--json")
+    findings = {f["name"]: f for f in json.loads(out)["findings"]}
+    assert code == 12 and findings["consumer groups"]["status"] == "fail"
+    assert "Read on group somebody-elses" in findings["consumer groups"]["detail"]
+    assert findings[f"topic iiot.{mine}.telemetry.v1"]["status"] == "ok"
 
 
 def test_a_reader_that_may_not_write_dead_letters_is_told_before_it_begins(

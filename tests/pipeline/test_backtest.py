@@ -65,6 +65,7 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     constant = plant(3)
     constant["flow"] = 4.0
     sites = {"east": plant(1), "single": plant(2).head(1), "later": plant(2).tail(100), "stuck": constant}
+    sites["unborn"] = plant(2).head(0)
     data = write_plants(tmp_path / "data", sites)
     arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
     assert run([*arguments, "--mode", "pca"]) == 0
@@ -72,7 +73,12 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     assert set(found["sites"]) == {"east", "stuck"}
     assert any(note.startswith("single: too short") for note in found["notes"])
     assert any(note.startswith("later: no data") for note in found["notes"])
+    assert any(note.startswith("unborn: no data") for note in found["notes"])
     assert math.isfinite(found["sites"]["stuck"]["pca"]["auc_pr"])
+    assert run([*arguments[:-1], "--dry-run"]) == 0
+    shown = capsys.readouterr()
+    assert "unborn takes no part: no data" in shown.out
+    assert "unborn: no rows" in shown.err
 
 
 @pytest.mark.parametrize(
