@@ -24,9 +24,12 @@ def console(*, stderr: bool) -> Console:
     """The console of one of the two streams."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    seen = (sys.stderr if stderr else sys.stdout).isatty()
+    # In a file or a pipe nothing has to fit a screen; rich would assume 80 columns.
+    return Console(stderr=stderr, highlight=False, soft_wrap=not seen, width=None if seen else _FILE_WIDTH)
 
 
+_FILE_WIDTH = 160
 _lines = False
 
 

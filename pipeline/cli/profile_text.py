@@ -26,8 +26,8 @@ def profile_text(found: Profile) -> Any:
     ]
     if found.sites:
         lines.insert(2, f"plants       {_some(list(found.sites))}")
-    columns = ("values", "assets", "per second", "lowest", "highest", "missing", "texts")
-    table = plain_table("sensor", columns)
+    columns = ("values", "assets", "per second", "lowest", "highest", "missing")
+    table = plain_table("sensor", columns, remark="texts")
     for sensor in found.sensors[:_SHOWN]:
         table.add_row(sensor.name[:60], *_cells(sensor))
     more = len(found.sensors) - _SHOWN

@@ -28,18 +28,24 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _table(title: str | None, first: str, columns: Iterable[str]) -> Table:
+def plain_table(first: str, columns: Iterable[str], title: str | None = None, remark: str = "") -> Table:
+    """An empty table in the common style: names on the left, figures, and at the end a column of text if it is named.
+
+    Figures are never cut: on a narrow screen names and text fold.
+    """
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold", vertical="bottom")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True, vertical="bottom")
+    if remark:
+        table.add_column(remark, overflow="fold", min_width=12)
     return table
 
 
 def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
     """Where every message of every site went, and which values the sensor mapping dropped."""
-    table = _table(
-        None, "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows", "why dead")
+    table = plain_table(
+        "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows"), remark="why dead"
     )
     for site, count in counts.items():
         why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items())) or "-"
@@ -62,10 +68,10 @@ def audit_table(report: AuditReport) -> Any:
     from rich.console import Group
 
     columns = ("kept", "duplicate", "late", "dead", "no record", "waiting", "missing", "doubled")
-    table = _table(None, "partition", columns)
+    table = plain_table("partition", columns)
     remarks = []
     for part in report.partitions:
-        name = f"{part.topic}-{part.partition}"
+        name = f"{part.topic}[{part.partition}]"
         figures = (part.kept, part.duplicate, part.late, part.dead, part.no_record, part.waiting)
         table.add_row(name, *(f"{figure:,}" for figure in (*figures, part.missing, part.doubled)))
         for what, first in (("missing", part.first_missing), ("doubled", part.first_doubled)):
@@ -82,7 +88,7 @@ def compaction_table(report: CompactionReport) -> Any:
     from rich.console import Group
 
     total = report.to_dict()
-    table = _table(None, "partition", ("files before", "after", "periods", "windows", "rows", "left alone"))
+    table = plain_table("partition", ("files before", "after", "periods", "windows", "rows", "left alone"))
     for part in report.folders:
         figures = (part.files_before, part.files_after, part.periods, part.windows, part.rows, part.left)
         table.add_row(part.folder, *(f"{figure:,}" for figure in figures))
@@ -97,28 +103,18 @@ def compaction_table(report: CompactionReport) -> Any:
 
 
 def status_table(status: Status) -> Any:
-    """Where every partition is."""
+    """Where every partition is; `--json` has more."""
     from rich.console import Group
 
-    columns = (
-        "position",
-        "log end",
-        "lag",
-        "newest reading",
-        "newest window ends",
-        "windows",
-        "addenda",
-        "files",
-    )
-    table = _table(None, "partition", columns)
+    columns = ("position", "lag", "newest reading UTC", "newest window ends", "windows", "files")
+    table = plain_table("site", columns)
     for part in status.partitions:
         table.add_row(
-            f"{part.site}: {part.topic}-{part.partition}",
+            f"{part.site}[{part.partition}]",
             "-" if part.position is None else f"{part.position:,}",
-            f"{part.log_end:,}",
             f"{part.lag:,}",
             *(_moment(ns) for ns in (part.newest_event, part.last_window_end)),
-            *(f"{figure:,}" for figure in (part.windows, part.addenda, part.files)),
+            *(f"{figure:,}" for figure in (part.windows, part.files)),
         )
     return Group(table, *(f"no topic {name} yet" for name in status.missing_topics))
 
@@ -126,15 +122,16 @@ def status_table(status: Status) -> Any:
 def _moment(ns: int | None) -> str:
     if ns is None:
         return "-"
-    return datetime.fromtimestamp(ns // 1_000_000_000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    return datetime.fromtimestamp(ns // 1_000_000_000, timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
 def score_table(report: ScoreReport) -> Table:
     """What live scoring did, per site."""
-    table = _table(
-        f"detector {report.detector} version {report.version}",
+    table = plain_table(
         "site",
-        ("messages", "scored steps", "above threshold", "alerts", "rejected", "late", "note"),
+        ("messages", "scored steps", "above threshold", "alerts", "rejected", "late"),
+        f"detector {report.detector} version {report.version}",
+        "note",
     )
     for name, site in sorted(report.sites.items()):
         figures = (
@@ -164,7 +161,7 @@ def modes_table(evaluation: Evaluation, title: str) -> Table:
     labelled = any(metrics.auc_pr is not None for metrics in evaluation.mean.values())
     figure = "auc_pr" if labelled else "flagged_share"
     modes = list(evaluation.mean)
-    table = _table(title, "AUC-PR by site" if labelled else "share of steps above threshold", modes)
+    table = plain_table("AUC-PR by site" if labelled else "share of steps above threshold", modes, title)
     for site, by_mode in evaluation.sites.items():
         table.add_row(site, *(number(getattr(by_mode.get(mode, Metrics()), figure)) for mode in modes))
     table.add_section()
@@ -187,7 +184,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
         ("alarms per day", "alarms_per_day", 2),
         ("share of steps flagged", "flagged_share", 4),
     )
-    table = _table("mean over sites", "", list(evaluation.mean))
+    table = plain_table("", list(evaluation.mean), "mean over sites")
     for title, name, digits in rows:
         values = [getattr(metrics, name) for metrics in evaluation.mean.values()]
         if any(value is not None for value in values):
@@ -204,16 +201,11 @@ def backtest_table(outcome: Backtest) -> Any:
     return Group(*parts)
 
 
-def plain_table(first: str, columns: Iterable[str]) -> Table:
-    """An empty table in the common style."""
-    return _table(None, first, columns)
-
-
 def preview_table(found: Preview) -> Any:
     """What a backtest would work on, site by site."""
     from rich.console import Group
 
-    table = _table(None, "site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
+    table = plain_table("site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
     remarks = []
     days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last) if moment}
     shown = slice(11, 19) if len(days) == 1 else slice(0, 10)
@@ -254,8 +246,10 @@ def verdict(evaluation: Evaluation) -> str:
     return text + "."
 
 
-def summary_text(summary: RunSummary) -> str:
+def summary_text(summary: RunSummary) -> Any:
     """The last words of `fedplant run`."""
+    from rich.console import Group
+
     lines = []
     if summary.status == "nothing_new":
         lines.append(f"Nothing new since run {summary.run_id}; the detector stays version {summary.version}.")
@@ -267,16 +261,5 @@ def summary_text(summary: RunSummary) -> str:
         lines.append(f"  rounds     {rounds}")
     lines.append(f"  SavedModel {summary.model_path}")
     lines.append(f"  run folder {summary.run_path}")
-    total = IngestionCounts(
-        read=sum(count.read for count in summary.ingestion.values()),
-        kept=sum(count.kept for count in summary.ingestion.values()),
-        late=sum(count.late for count in summary.ingestion.values()),
-        duplicate=sum(count.duplicate for count in summary.ingestion.values()),
-        dead_lettered=sum(count.dead_lettered for count in summary.ingestion.values()),
-    )
-    lines.append(
-        f"  messages   {total.read:,} read, {total.kept:,} readings kept, {total.late:,} late, "
-        f"{total.duplicate:,} duplicate, {total.dead_lettered:,} dead-lettered"
-    )
     lines += [f"  note       {warning}" for warning in summary.warnings]
-    return "\n".join(lines)
+    return Group(*lines, "", counts_table(summary.ingestion)) if summary.ingestion else Group(*lines)

@@ -97,7 +97,7 @@ def test_a_running_ingestion_is_scraped_logs_json_and_is_seen_by_status(
     assert sum(p["windows"] for p in parts) == seen_kept(tmp_path)
     assert all(p["last_window_end"] == 1_700_000_280_000_000_000 for p in parts)
     assert run(["status", str(config)]) == 0
-    assert f"{site}: {name}-1" in capfd.readouterr().out
+    assert f"{site}[1]" in capfd.readouterr().out
 
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)

@@ -1,0 +1,54 @@
+"""What people read fits a screen of 80 columns without a figure being cut."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.artefacts import IngestionCounts, RunSummary
+from pipeline.cli.tables import counts_table, summary_text
+
+LONG = "a-plant-whose-name-was-given-by-a-committee-of-seven"
+COUNTS = IngestionCounts(
+    read=1_234_567,
+    kept=1_234_000,
+    late=511,
+    duplicate=34,
+    dead_lettered=22,
+    reasons={"not_json": 20, "too_deep": 2},
+    windows=8_760,
+)
+
+
+def drawn(what, width):
+    out = io.StringIO()
+    Console(file=out, width=width).print(what)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_figures_are_whole_and_names_fold(width):
+    text = drawn(counts_table({LONG: COUNTS}), width)
+    assert all(figure in text for figure in ("1,234,567", "1,234,000", "511", "34", "22", "8,760"))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert LONG in "".join(
+        line.split()[0] for line in text.splitlines() if line[:1].strip() and line[:5] != "site "
+    )
+
+
+def test_a_run_ends_with_what_became_of_every_sites_messages():
+    summary = RunSummary(
+        run_id="r",
+        status="trained",
+        skipped_sites={"west": "no data"},
+        ingestion={"east": COUNTS, "west": IngestionCounts()},
+    )
+    lines = drawn(summary_text(summary), 120).splitlines()
+    assert any(
+        line.split()
+        == ["east", "1,234,567", "1,234,000", "511", "34", "22", "8,760", "not_json", "20,", "too_deep", "2"]
+        for line in lines
+    )
+    assert any(line.split() == ["west", "0", "0", "0", "0", "0", "0", "-"] for line in lines)
+    assert "  left out   west: no data" in [line.rstrip() for line in lines]
