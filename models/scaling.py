@@ -16,6 +16,12 @@ from models.errors import InvalidInput
 CLIP = 10.0
 """Scaled values beyond this many scales are clipped: one absurd value must not drown all other sensors."""
 
+_TAIL = 0.005
+_FAR = 1e6
+"""A reading this many times the width of a sensor's middle 99 % away from it says nothing about a machine: a broken conversion,
+the largest float as a sentinel. Bursts of real machines reach some thousand widths, so nearer sentinels (-9999) are left to the
+configured valid range."""
+
 _CONSTANT = 1e-5
 """A standard deviation at most this share of the largest absolute value is a constant sensor's rounding noise."""
 
@@ -98,8 +104,34 @@ class SensorScaling:
 
 
 def moments(runs: Iterable[NDArray[np.floating]], sensors: int) -> SensorMoments:
-    """Moments of all runs float[N_i, sensors] together."""
-    total = SensorMoments.empty(sensors)
-    for run in runs:
-        total = total.merge(SensorMoments.of(run))
+    """Moments of all runs float[N_i, sensors] together, without `implausible` values: one of 1e26 would hide its sensor for good."""
+    whole = [np.asarray(run, np.float64) for run in runs]
+    odd = implausible(np.concatenate(whole)) if whole else np.zeros((0, sensors), np.bool_)
+    total, first = SensorMoments.empty(sensors), 0
+    for run in whole:
+        total = total.merge(SensorMoments.of(np.where(odd[first : first + len(run)], np.nan, run)))
+        first += len(run)
     return total
+
+
+def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which raw values, bool[N, F], are out of all proportion to their sensor's others, float[N, F]; NaN and infinities are not.
+
+    Judged by the sensor's middle 99 %; if that is one value, by the size of its values that are not zero.
+    """
+    raw = np.asarray(values, np.float64)
+    odd = np.zeros(raw.shape, np.bool_)
+    for sensor, column in enumerate(raw.T):
+        known = np.sort(column[np.isfinite(column)])
+        if len(known) < 3:
+            continue
+        # Rounded inwards, so that the one extreme of a short series is not its own measure.
+        low = known[int(np.ceil((len(known) - 1) * _TAIL))]
+        high = known[int(np.floor((len(known) - 1) * (1 - _TAIL)))]
+        width = high - low
+        if width == 0:
+            sizes = np.abs(known[known != 0])
+            width = np.median(sizes) if len(sizes) else 0.0
+        if width > 0 and max(known[-1] - high, low - known[0]) > _FAR * width:
+            odd[:, sensor] = np.isfinite(column) & (np.maximum(column - high, low - column) > _FAR * width)
+    return odd

@@ -124,9 +124,10 @@ def load_dataset(folder: Path) -> Dataset | None:
             for name, size in entry["files"].items():
                 if (folder / name).stat().st_size != size:
                     return None
-            fields = {**entry["outcome"]}
-            fields["constant"], fields["silent"] = tuple(fields["constant"]), tuple(fields["silent"])
-            outcomes[site] = SiteOutcome(**fields)
+            lists = {
+                name: tuple(value) for name, value in entry["outcome"].items() if isinstance(value, list)
+            }
+            outcomes[site] = SiteOutcome(**{**entry["outcome"], **lists})
             if entry["outcome"]["excluded"] is None:
                 train, validation = (
                     str(folder / f"{site}.{split}.tfrecord") for split in (TRAIN, VALIDATION)

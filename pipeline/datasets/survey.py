@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pyarrow as pa
 
+from models.scaling import implausible
 from pipeline.datasets.resample import infer_step_ns, resample_site, sensor_names
 from pipeline.datasets.run import Run, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
@@ -28,8 +29,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class SiteOutcome:
-    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change.
-
+    """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
+    `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
     """
 
@@ -41,6 +42,7 @@ class SiteOutcome:
     excluded: str | None = None
     constant: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    implausible: tuple[str, ...] = ()
     end_ns: int = 0
 
 
@@ -153,6 +155,7 @@ def _outcome(
         )
     constant: list[str] = []
     silent: list[str] = []
+    odd: list[str] = []
     if reason is None:
         training = np.concatenate([run.values for run in before])
         known = ~np.isnan(training)
@@ -160,6 +163,9 @@ def _outcome(
         bottom = np.where(known, training, np.inf).min(axis=0)
         silent = [name for name, heard in zip(sensors, known.any(axis=0), strict=True) if not heard]
         constant = [name for name, same in zip(sensors, top == bottom, strict=True) if same]
+        odd = [
+            name for name, any_odd in zip(sensors, implausible(training).any(axis=0), strict=True) if any_odd
+        ]
     return SiteOutcome(
         site,
         readings,
@@ -169,5 +175,6 @@ def _outcome(
         reason,
         constant=tuple(constant),
         silent=tuple(silent),
+        implausible=tuple(odd),
         end_ns=max((run.end_ns for run in runs), default=0),
     )

@@ -31,6 +31,7 @@ class SitePreview:
       excluded: why the site could not train, else None.
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
+      implausible: sensors with values out of all proportion to the others while learning.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class SitePreview:
     excluded: str | None
     constant: tuple[str, ...]
     silent: tuple[str, ...]
+    implausible: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
         outcome.excluded,
         outcome.constant,
         outcome.silent,
+        outcome.implausible,
     )
 
 

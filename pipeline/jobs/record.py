@@ -107,4 +107,9 @@ def _warnings(dataset: Dataset) -> list[str]:
             found.append(f"{site}: too short to hold rows back, so it is not validated")
         if outcome.silent:
             found.append(f"{site}: never sent {', '.join(outcome.silent)}")
+        if outcome.implausible:
+            names = ", ".join(outcome.implausible)
+            found.append(
+                f"{site}: values out of all proportion, left out of the scale: {names} (set a valid range)"
+            )
     return found

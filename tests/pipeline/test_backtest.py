@@ -66,6 +66,7 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     constant["flow"] = 4.0
     sites = {"east": plant(1), "single": plant(2).head(1), "later": plant(2).tail(100), "stuck": constant}
     sites["unborn"] = plant(2).head(0)
+    sites["east"].loc[90, "power"] = 1e26
     data = write_plants(tmp_path / "data", sites)
     arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
     assert run([*arguments, "--mode", "pca"]) == 0
@@ -73,11 +74,14 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     assert set(found["sites"]) == {"east", "stuck"}
     assert any(note.startswith("single: too short") for note in found["notes"])
     assert any(note.startswith("later: no data") for note in found["notes"])
+    odd = "values out of all proportion, left out of the scale: power"
+    assert any(note.startswith(f"east: {odd}") for note in found["notes"])
+    assert found["sites"]["east"]["pca"]["auc_pr"] > 0.9
     assert any(note.startswith("unborn: no data") for note in found["notes"])
     assert math.isfinite(found["sites"]["stuck"]["pca"]["auc_pr"])
     assert run([*arguments[:-1], "--dry-run"]) == 0
     shown = capsys.readouterr()
-    assert "unborn takes no part: no data" in shown.out
+    assert "unborn takes no part: no data" in shown.out and f"east: {odd}" in shown.out
     assert "unborn: no rows" in shown.err
 
 
