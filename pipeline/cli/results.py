@@ -79,6 +79,16 @@ def backtest(
             "--mode", help="Only this mode (federated, local, centralised, zscore, pca); may be repeated."
         ),
     ] = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME[,NAME...]",
+            help="Compare settings by name, one table for all: `default`, `linear` (no network), `ridges`, one source "
+            "(`ridge`, `pca`, ..), `tcn`, `autoencoder`, `local`, `centralised`, `baseline_zscore`, `baseline_pca`, or those "
+            "of `[recipes.NAME]`.",
+        ),
+    ] = None,
     work_dir: Annotated[
         Path | None,
         typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded."),
@@ -118,16 +128,32 @@ def backtest(
     from pipeline.cli.watch import JobWatch
     from pipeline.jobs.exports import read_exports
 
+    if recipe is not None and (mode or out):
+        name = "--mode" if mode else "--report"
+        raise typer.BadParameter(f"not together with {name}, which is of one recipe", param_hint="--recipe")
     until = instant(train_until, "--train-until")
     assert until is not None
     watch = JobWatch()
     layout = Layout(time, asset, label, time_format, zone(time_zone, "--time-zone"))
     exports = read_exports(data, until, layout, config, mode, watch)
+    recipes = None
+    if recipe is not None:
+        from pipeline.config.recipes import chosen_recipes
+
+        recipes = chosen_recipes(exports.config.recipes, recipe)
     if dry_run:
         from pipeline.jobs.preview import preview
 
         found = preview(exports)
         print_json(found.to_dict()) if as_json else show(preview_table(found))
+        return
+
+    if recipes is not None:
+        from pipeline.cli.recipes_table import comparison_table
+        from pipeline.jobs.comparison import compare_recipes
+
+        compared = compare_recipes(exports, recipes, work_dir=work_dir, watch=watch)
+        print_json(compared.to_dict()) if as_json else show(comparison_table(compared))
         return
 
     from pipeline.jobs.backtest import run_backtest

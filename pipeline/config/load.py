@@ -113,7 +113,7 @@ def _lines(error: ValidationError) -> list[str]:
 
 def _key_path(location: tuple[Any, ...]) -> list[str]:
     """The keys of a location as the user wrote them: pydantic also names the branch of a union, which we drop."""
-    depth = 3 if location and location[0] == "sites" else 2
+    depth = 3 if location and location[0] in ("sites", "recipes") else 2
     if len(location) >= depth and location[depth - 1] == "sensors":
         depth += 2
     return [str(part) for part in location[:depth]]

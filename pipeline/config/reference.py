@@ -26,10 +26,11 @@ def render() -> str:
     """The reference as Markdown."""
     parts = [_HEADER]
     for name, field in Config.model_fields.items():
-        repeated = get_origin(field.annotation) is list
-        model = get_args(field.annotation)[0] if repeated else field.annotation
+        form = get_origin(field.annotation)
+        model = get_args(field.annotation)[-1] if form else field.annotation
         assert isinstance(model, type) and issubclass(model, BaseModel)
-        parts += _section(f"[[{name}]]" if repeated else f"[{name}]", model)
+        title = f"[[{name}]]" if form is list else f"[{name}.NAME]" if form is dict else f"[{name}]"
+        parts += _section(title, model)
     parts += _section('[ingestion.sensors."NAME"]', SensorConfig)
     return "\n".join(parts) + "\n"
 

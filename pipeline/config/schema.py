@@ -14,10 +14,13 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.durations import Seconds
 from pipeline.config.kafka import KafkaConfig
+from pipeline.config.recipes import RecipeConfig
 from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
 from pipeline.config.training import TrainingConfig
+from pipeline.errors import ConfigError
 
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 AssetName = Annotated[str, Field(min_length=1, max_length=256)]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
@@ -261,6 +264,9 @@ class Config(Section):
     detector: DetectorConfig = Field(default_factory=DetectorConfig)
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
+    recipes: dict[RecipeName, RecipeConfig] = Field(
+        default_factory=dict, description="Settings to compare under a name."
+    )
 
     @model_validator(mode="after")
     def _distinct_sites(self) -> Config:
@@ -271,6 +277,17 @@ class Config(Section):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"two sites have the same {what} {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _recipes_make_sense(self) -> Config:
+        from pipeline.config.change import changed
+
+        for name, recipe in self.recipes.items():
+            try:
+                changed(self, recipe.changes)
+            except ConfigError as error:
+                raise ValueError(f"recipes.{name}: {error}") from None
         return self
 
     def fingerprint_fields(self) -> dict[str, Any]:

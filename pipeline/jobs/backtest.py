@@ -54,7 +54,7 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
       TrainingFailed, NotEnoughData: nothing could be learned.
     """
     config, labels = exports.config, exports.labels
-    with _folder(work_dir) as folder:
+    with result_folder(work_dir) as folder:
         snapshot = exports.snapshot()
         prepared = prepare_training(config, folder / "datasets", snapshot, exports.readings, watch)
         run = folder / "runs" / run_id(snapshot.id, config)
@@ -81,7 +81,8 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
 
 
 @contextmanager
-def _folder(work_dir: Path | None) -> Iterator[Path]:
+def result_folder(work_dir: Path | None) -> Iterator[Path]:
+    """The folder that keeps results, or one that is gone afterwards."""
     if work_dir is not None:
         work_dir.mkdir(parents=True, exist_ok=True)
         yield work_dir

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from pipeline.artefacts import write_json
+from pipeline.config.change import changed
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset
 from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
@@ -194,12 +193,12 @@ def _try(
 
     changes = _changes(choice)
     try:
-        changed = _changed(config, choice)
+        tried = changed(config, _by_section(choice))
         result = train(
             dataset.shards,
-            architecture(changed),
-            changed.training.settings(changed.model.steps),
-            steps=changed.model.steps,
+            architecture(tried),
+            tried.training.settings(tried.model.steps),
+            steps=tried.model.steps,
             sensors=len(dataset.sensors),
             workdir=folder / "training" / _key(changes),
             on_round=lambda done: on_round(done.round, done.validation),
@@ -217,20 +216,15 @@ def _try(
     )
 
 
-def _changed(config: Config, choice: Choice) -> Config:
-    # Section by section: only what changes is checked again, and durations are numbers by now.
-    try:
-        for section, key, value in choice:
-            old = getattr(config, section)
-            new = type(old).model_validate({**old.model_dump(), key: value})
-            config = config.model_copy(update={section: new})
-    except ValidationError as error:
-        raise ConfigError("; ".join(f"{key}: {each['msg']}" for each in error.errors())) from None
-    return config
-
-
 def _changes(choice: Choice) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, key, value in choice}
+
+
+def _by_section(choice: Choice) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for section, key, value in choice:
+        found.setdefault(section, {})[key] = value
+    return found
 
 
 def _loss(trial: Trial) -> float:

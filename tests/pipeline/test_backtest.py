@@ -175,3 +175,65 @@ def test_an_unknown_mode_names_the_known_ones(tmp_path, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--mode", "magic"]) == 2
     assert "--mode magic: choose from federated, local" in capsys.readouterr().err
+
+
+def test_recipes_are_compared_in_one_table_and_share_the_network(tmp_path, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
+    config = tmp_path / "fedplant.toml"
+    own = '[recipes.narrow]\nmodel.channels = 4\ndetector.sources = ["network", "pca"]\n'
+    config.write_text('[[sites]]\nname = "any"\n' + SETTINGS + own)
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
+    asked = [
+        "--recipe",
+        "default,linear,network",
+        "--recipe",
+        "narrow,baseline_zscore",
+        "--work-dir",
+        str(tmp_path / "w"),
+    ]
+    assert run([*arguments, *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["recipes"]
+    assert list(found) == ["default", "linear", "network", "narrow", "baseline_zscore"]
+    assert all(of["failed"] is None and set(of["sites"]) == {"east", "west"} for of in found.values())
+    assert found["linear"]["mean"]["auc_pr"] > 0.9
+    assert found["baseline_zscore"]["mode"] == "zscore" and found["linear"]["mode"] == "federated"
+    # Ranks of five on each site add up to 1 + .. + 5.
+    assert sum(of["mean_rank"] for of in found.values()) == pytest.approx(15)
+    assert found["linear"]["manifest"]["configuration"]["detector"]["sources"] == [
+        "ridge",
+        "stiff_ridge",
+        "pca",
+        "excursion",
+    ]
+    assert found["narrow"]["manifest"]["configuration"]["model"]["channels"] == 4
+    # `default` and `network` train the same network, `narrow` another, the rest none.
+    assert len(list((tmp_path / "w" / "training").glob("*/federated"))) == 2
+    assert run([*arguments, "--recipe", "linear,ridges"]) == 0
+    lines = [
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("linear", "ridges"))
+    ]
+    assert {line[0] for line in lines} == {"linear", "ridges"} and float(lines[0][1]) <= float(lines[1][1])
+
+
+def test_a_recipe_by_itself_is_the_backtest(tmp_path, settings, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
+    assert run([*arguments, "--mode", "federated"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert run([*arguments, "--recipe", "default"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipes"]["default"]["mean"] == whole["mean"]["federated"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        (["--recipe", "magic"], "--recipe magic: unknown; choose from default, linear, ridges, ridge,"),
+        (["--recipe", ","], "--recipe: no name; choose from default,"),
+        (["--recipe", "linear", "--mode", "pca"], "not together with --mode"),
+        (["--recipe", "linear", "--report", "x.html"], "not together with --report"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_one_clear_line(tmp_path, settings, capsys, asked, line):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, *asked]) == 2
+    assert line in " ".join(capsys.readouterr().err.split())

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,25 @@ def test_durations_read_back_as_written(text, seconds):
 def test_the_reference_in_docs_is_what_the_code_says():
     committed = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
     assert committed == render(), "run `fedplant config reference > docs/reference/configuration.md`"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (
+            "[recipes.x]\ndetector.sauces = []\n",
+            "recipes.x: detector.sauces: unknown key; allowed here: alarms_per_week,",
+        ),
+        ('[recipes.x]\ndetector.sources = ["pcb"]\n', "recipes.x: detector.sources = 'pcb':"),
+        (
+            "[recipes.x]\nkafka.bootstrap = 'b:1'\n",
+            "recipes.x.kafka: unknown key; allowed here: detector, mode, model, training",
+        ),
+        ("[recipes.x]\ntraining.aggregation = 'krum'\ntraining.privacy = 'tree'\n", "recipes.x: training"),
+    ],
+)
+def test_a_recipe_is_checked_when_the_file_is_read(tmp_path, recipe, line):
+    path = tmp_path / "fedplant.toml"
+    path.write_text('[[sites]]\nname = "a"\n' + recipe)
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        load_config(path)
