@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,29 @@ def judge(score: NDArray[np.float64], threshold: float, machine: Machine) -> dic
         "auc_pr": float("nan") if found.auc_pr is None else found.auc_pr,
         "false_alarms_per_week": float("nan") if per_day is None else 7 * per_day,
     }
+
+
+def network_auc_pr(fleet: Mapping[str, Machine], weights: Mapping[str, Any]) -> dict[str, float]:
+    """By machine, that of the network with these weights alone."""
+    from models.architectures import TcnSpec
+    from models.detector import fit_detector
+    from models.options import DetectorOptions
+
+    found = {}
+    for site, machine in fleet.items():
+        detector = fit_detector(
+            TcnSpec(),
+            weights[site],
+            [f"s{place:02d}" for place in range(machine.train.shape[1])],
+            machine.step,
+            STEPS,
+            {site: machine.scaling()},
+            {site: [machine.train]},
+            DetectorOptions(sources=("network",)),
+        )
+        scores = detector.score(site, machine.test)
+        found[site] = judge(scores.score, scores.threshold, machine)["auc_pr"]
+    return found
 
 
 def cmapss(data: Path, healthy: int = 60, failing: int = 30) -> dict[str, Machine]:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.fleet import STEPS, Machine, judge, smd, write_fleet
+from benchmarks.fleet import STEPS, Machine, network_auc_pr, smd, write_fleet
 
 STRIDE = 32
 
@@ -39,29 +39,6 @@ def lacking(fleet: dict[str, Machine]) -> dict[str, Machine]:
         train, test = machine.train.copy(), machine.test.copy()
         train[:, gone] = test[:, gone] = np.nan
         found[site] = Machine(train, test, machine.label, machine.step)
-    return found
-
-
-def auc_pr(fleet: dict[str, Machine], weights: dict[str, Any]) -> dict[str, float]:
-    """By machine, that of the network with these weights alone."""
-    from models.architectures import TcnSpec
-    from models.detector import fit_detector
-    from models.options import DetectorOptions
-
-    found = {}
-    for site, machine in fleet.items():
-        detector = fit_detector(
-            TcnSpec(),
-            weights[site],
-            [f"s{place:02d}" for place in range(machine.train.shape[1])],
-            machine.step,
-            STEPS,
-            {site: machine.scaling()},
-            {site: [machine.train]},
-            DetectorOptions(sources=("network",)),
-        )
-        scores = detector.score(site, machine.test)
-        found[site] = judge(scores.score, scores.threshold, machine)["auc_pr"]
     return found
 
 
@@ -121,18 +98,20 @@ def measure(data: Path, rounds: int, machines: int | None) -> dict[str, Any]:
         )
     table = {}
     for way, (losses, weights) in ways.items():
-        table[way] = _row(losses, auc_pr(fleet, weights))
+        table[way] = _row(losses, network_auc_pr(fleet, weights))
         print(way, table[way], file=sys.stderr)
-    table["common, sensors missing"] = _row(best(fewer), auc_pr(poor, dict.fromkeys(poor, fewer.weights)))
+    table["common, sensors missing"] = _row(
+        best(fewer), network_auc_pr(poor, dict.fromkeys(poor, fewer.weights))
+    )
     # The machines that lack nothing, judged by the network that learned beside those that do.
     whole = [site for site in fleet if np.isfinite(poor[site].train).all()]
     table["the same, machines with all sensors"] = _row(
         {site: best(fewer)[site] for site in whole},
-        auc_pr({site: fleet[site] for site in whole}, dict.fromkeys(whole, fewer.weights)),
+        network_auc_pr({site: fleet[site] for site in whole}, dict.fromkeys(whole, fewer.weights)),
     )
     table["common, those machines"] = _row(
         {site: ways["common"][0][site] for site in whole},
-        auc_pr({site: fleet[site] for site in whole}, dict.fromkeys(whole, common.weights)),
+        network_auc_pr({site: fleet[site] for site in whole}, dict.fromkeys(whole, common.weights)),
     )
     return {
         "ways": table,
