@@ -66,7 +66,8 @@ def read_footer(path: Path) -> Footer | None:
         if length > len(tail):
             file.seek(size - length)
             tail = file.read()
-    at = tail.find(_MARK, len(tail) - length)
+    # The last one: names of sensors and assets lie before it in Parquet's own footer, and may spell anything.
+    at = tail.rfind(_MARK, len(tail) - length)
     if at < 0:
         return None
     try:

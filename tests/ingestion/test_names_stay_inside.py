@@ -33,6 +33,9 @@ HOSTILE = st.sampled_from(
         ".tmp-x",
         "x.parquet",
         "..a",
+        '{"format_version":1}',
+        '{"format_version":',
+        "fedplant",
     ]
 ) | st.text(max_size=40)
 MANY = settings(
