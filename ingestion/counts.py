@@ -14,9 +14,14 @@ from ingestion.mapping import by_sensor
 
 @dataclass
 class SiteCounts:
-    """Counters of one site in one run. `late` = rows in addenda plus `late_topic` (rows beyond the allowed lateness)."""
+    """Counters of one site in one run. `late` = rows in addenda plus `late_topic` (rows beyond the allowed lateness).
+
+    `messages` counts each offset once: what the process, or by the group's last commit anyone before it, had read already is in
+    `messages_again`. Rows are counted as often as they are read, and then are `already_handled` or were `left_open`.
+    """
 
     messages: int = 0
+    messages_again: int = 0
     read: int = 0
     kept: int = 0
     late: int = 0
@@ -52,6 +57,7 @@ class SiteCounts:
         """Plain values for `--json`."""
         return {
             "messages": self.messages,
+            "messages_again": self.messages_again,
             "read": self.read,
             "kept": self.kept,
             "late": self.late,

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 import ingestion.consumer
+import ingestion.consuming.handover
 import ingestion.store
 from ingestion.audit import audit
 from ingestion.consumer import ingest
@@ -52,7 +53,7 @@ def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
     monkeypatch.setattr(ingestion.consumer, "Consumer", Watched)
     monkeypatch.setattr(ingestion.consumer, "Worker", Counted)
     monkeypatch.setattr(ingestion.consumer, "_HOLD_SECONDS", 0.05)
-    monkeypatch.setattr(ingestion.consumer, "POLL_RECORDS", 500)
+    monkeypatch.setattr(ingestion.consuming.handover, "POLL_RECORDS", 500)
     limit = 60_000
     settings = settings_for(broker, site, tmp_path, close_open=True)
     settings = replace(settings, limits=replace(settings.limits, max_queued_bytes=limit))

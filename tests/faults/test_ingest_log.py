@@ -12,7 +12,6 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-import ingestion.consumer
 from ingestion.audit import audit
 from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
@@ -88,10 +87,7 @@ def running(settings) -> Iterator[list[BaseException]]:
         thread.join(20)
 
 
-def test_a_topic_created_again_under_a_running_process_is_named(
-    broker, make_topic, topic, tmp_path: Path, monkeypatch
-):
-    monkeypatch.setattr(ingestion.consumer, "_ASSURE_SECONDS", 0.0)
+def test_a_topic_created_again_under_a_running_process_is_named(broker, make_topic, topic, tmp_path: Path):
     site = topic("site")
     name = make_topic(1, f"iiot.{site}.telemetry.v1")
     settings = settings_for(broker, site, tmp_path)

@@ -1,0 +1,170 @@
+"""Which partitions are ours, and where reading goes on in each. Gained partitions are taken only after their files are scanned."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from ingestion.consuming.patience import Patience
+from ingestion.consuming.sametopic import SameTopic
+from ingestion.counts import SiteCounts
+from ingestion.errors import ContinuityError
+from ingestion.lane import new_lane
+from ingestion.resume import Bounds, Committed, resume
+from ingestion.settings import IngestSettings
+from ingestion.store import Identity
+from ingestion.worker import Worker
+
+Place = tuple[str, int]
+"""Topic and partition."""
+
+_ASKING_SECONDS = 2.0
+
+
+def bounds(consumer: Consumer, place: Place, timeout: float) -> Bounds:
+    """What the log of a partition holds now. Raises KafkaException."""
+    return Bounds(*consumer.get_watermark_offsets(TopicPartition(*place), timeout=timeout))
+
+
+class Assignment:
+    """`position` holds the open partitions and the offset that is read next in each; `moved` when it last changed, `at_end`
+    which of them have been read to the end; `heard` is when anything was read at all. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        consumer: Consumer,
+        worker: Worker,
+        same: SameTopic,
+        patience: Patience,
+        counts: Mapping[str, SiteCounts],
+    ) -> None:
+        self._settings, self._consumer, self._worker = settings, consumer, worker
+        self._same, self._patience, self._counts = same, patience, counts
+        self._site_of = {site.topic: site for site in settings.sites}
+        self._gained: set[Place] = set()
+        self._lost: set[Place] = set()
+        self._gap_at: dict[Place, int] = {}
+        self.position: dict[Place, int] = {}
+        self.moved: dict[Place, float] = {}
+        self.at_end: set[Place] = set()
+        self.heard = time.monotonic()
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The open partitions as the client names them."""
+        return [TopicPartition(*place) for place in self.position]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits to be taken or given up."""
+        return not self._gained and not self._lost
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Join the group."""
+        self._consumer.subscribe(
+            topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Nothing may be fetched before the partition's files are scanned, which `take` does after this poll.
+        consumer.assign([])
+        self._gained = {(p.topic, p.partition) for p in partitions}
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._lost |= {(p.topic, p.partition) for p in partitions}
+        self._gained.clear()
+
+    def advance(self, place: Place, position: int) -> None:
+        """Everything below `position` was read."""
+        self.position[place] = position
+        self.moved[place] = self.heard = time.monotonic()
+
+    def end_seen(self, place: Place, offset: int) -> None:
+        """The broker has nothing at or behind `offset` yet."""
+        if place not in self.position:
+            return
+        if offset >= self.position[place]:
+            self.at_end.add(place)
+        if offset > self.position[place]:
+            # Markers of transactions and aborted records hold no message, and are read all the same.
+            self.advance(place, offset)
+            self._worker.advance(place, offset)
+
+    def gap_seen(self, place: Place, offset: int) -> None:
+        """The log does not hold `offset`: look at its bounds again. Raises ContinuityError if that was done already."""
+        if place not in self.position:
+            return
+        if self._gap_at.get(place) == offset:
+            raise ContinuityError(
+                f"{place[0]}[{place[1]}]: offset {offset} is not in the log any more: start again"
+            )
+        self._gap_at[place] = offset
+        self.retake({place})
+
+    def give_up_lost(self) -> None:
+        """Drop what the group took from us."""
+        lost, self._lost = self._lost, set()
+        for place in lost:
+            self._drop(place)
+
+    def retake(self, places: set[Place]) -> None:
+        """Drop what is in memory of these partitions and begin from what is durable."""
+        for place in places & self.position.keys():
+            self._drop(place)
+            self._gained.add(place)
+
+    def retake_all(self) -> None:
+        """`retake` every open partition."""
+        self.retake(set(self.position))
+
+    def _drop(self, place: Place) -> None:
+        self._worker.drop(place)
+        self.position.pop(place, None)
+        self.at_end.discard(place)
+
+    def take(self, paused: bool) -> None:
+        """Scan the files of gained partitions, check that the topics continue them, and read all open partitions.
+
+        Raises ContinuityError, StorageError; KafkaException if the cluster has failed for too long.
+        """
+        if not self._gained:
+            return
+        try:
+            known = self._known(sorted(self._gained))
+        except KafkaException as error:
+            self._patience.failed(error.args[0])
+            return
+        for place, (committed, log) in known.items():
+            site = self._site_of[place[0]]
+            identity = Identity(site.name, self._same.cluster, place[0], self._same.ids[place[0]], place[1])
+            start = resume(self._settings, identity, committed, log)
+            self._worker.open(place, new_lane(self._settings, site, start, self._counts[site.name]))
+            self.advance(place, start.windows.position)
+        self._gained = set()
+        self._patience.mended()
+        try:
+            self._consumer.assign([TopicPartition(*place, at) for place, at in self.position.items()])
+            if paused:
+                self._consumer.pause(self.partitions)
+        except KafkaException as error:
+            self.retake_all()
+            self._patience.failed(error.args[0])
+
+    def _known(self, places: list[Place]) -> dict[Place, tuple[Committed | None, Bounds]]:
+        """What group and log say about these partitions. Raises KafkaException."""
+        # A topic may have been deleted and created again since it was last assigned.
+        missing = self._same.learn(_ASKING_SECONDS)
+        if any(topic in missing for topic, _ in places):
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        timeout = min(_ASKING_SECONDS, self._settings.limits.broker_timeout)
+        found = {}
+        asked: list[Any] = [TopicPartition(*place) for place in places]
+        for at in self._consumer.committed(asked, timeout=timeout):
+            if at.error is not None:
+                raise KafkaException(at.error)
+            place = at.topic, at.partition
+            committed = Committed(at.offset, at.metadata or "") if at.offset >= 0 else None
+            found[place] = committed, bounds(self._consumer, place, timeout)
+        return found

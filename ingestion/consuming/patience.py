@@ -1,0 +1,56 @@
+"""How long a failing cluster is borne with, and which of its answers no waiting mends."""
+
+import time
+
+from confluent_kafka import KafkaError, KafkaException
+
+from ingestion.clients import LOG
+
+REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+}
+
+
+def said(error: Exception) -> str:
+    """What a client library's error says, in one line."""
+    if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
+        return f"{error.args[0].name()}: {error.args[0].str()}"
+    return f"{type(error).__name__}: {error}"
+
+
+class Patience:
+    """Counts from the first of a row of failures; `seconds` is its length."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+        self._refusal: KafkaError | None = None
+
+    def heard(self, error: KafkaError) -> None:
+        """An error that belongs to no request; may come from any thread."""
+        LOG.info("%s", error)
+        if error.code() in REFUSED:
+            self._refusal = error
+
+    def check(self) -> None:
+        """Raise a KafkaException if the cluster has refused us."""
+        if self._refusal is not None:
+            raise KafkaException(self._refusal)
+
+    def failed(self, error: KafkaError) -> None:
+        """A request failed: raise what waiting cannot mend, and what has not been mended for too long."""
+        if error.code() in REFUSED or error.fatal():
+            raise KafkaException(error)
+        now = time.monotonic()
+        self._since = self._since or now
+        if now - self._since > self._seconds:
+            raise KafkaException(error)
+        LOG.info("will try again: %s", error)
+
+    def mended(self) -> None:
+        """A request succeeded."""
+        self._since = None

@@ -1,0 +1,143 @@
+"""The worker between the Kafka loop and the disk: what it lets be committed, and when it publishes."""
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ingestion.counts import SiteCounts
+from ingestion.errors import StorageError
+from ingestion.lane import new_lane
+from ingestion.records import RecordBatch
+from ingestion.resume import Bounds, Committed, resume
+from ingestion.store import Identity
+from ingestion.tasks import Ending
+from ingestion.worker import Worker
+from tests.ingestion.harness import reading, settings_for
+
+PLACE = ("iiot.plant.telemetry.v1", 0)
+IDENTITY = Identity("plant", "cluster", *PLACE[:1], "topic-id", 0)
+
+
+def batch(seconds: range) -> RecordBatch:
+    values: list[bytes | None] = [reading(s) for s in seconds]
+    offsets = np.array(seconds, dtype=np.int64)
+    return RecordBatch("plant", *PLACE, offsets, offsets * 0 - 1, [b"k"] * len(values), values, seconds.stop)
+
+
+class Bench:
+    """One partition of a worker, without Kafka."""
+
+    def __init__(self, folder: Path, assure=lambda *_: None) -> None:
+        self.settings = settings_for(SimpleNamespace(bootstrap="none"), "plant", folder)
+        self.folder, self.counts = folder, SiteCounts()
+        self.worker = Worker(self.settings, assure)
+        self.open(None)
+
+    def open(self, committed: Committed | None) -> None:
+        start = resume(self.settings, IDENTITY, committed, Bounds(0, 10**6))
+        self.worker.open(PLACE, new_lane(self.settings, self.settings.sites[0], start, self.counts))
+
+    def take(self, seconds: range) -> None:
+        self.worker.feed(PLACE, batch(seconds), 1)
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("windows/*/*/*/*.parquet"))
+
+    def position(self) -> int | None:
+        mark = self.worker.snapshot().marks.get(PLACE)
+        return None if mark is None else mark.offset
+
+
+def test_nothing_is_published_or_committed_before_the_topic_was_seen_after_the_last_record(tmp_path: Path):
+    asked, go = list[tuple[str, str, float]](), threading.Event()
+
+    def assure(*known) -> None:
+        asked.append(known)
+        assert go.wait(10)
+
+    bench = Bench(tmp_path, assure)
+    bench.take(range(30))
+    assert bench.worker.drain(10) and not asked and bench.position() == 0
+    before = time.monotonic()
+    bench.take(range(30, 100))
+    after = time.monotonic()
+    while not asked:
+        time.sleep(0.01)
+    assert (bench.files(), bench.position()) == ([], None)
+    assert asked[0][:2] == (PLACE[0], "topic-id") and before <= asked[0][2] <= after
+    go.set()
+    assert bench.worker.drain(10)
+    assert (len(bench.files()), bench.position()) == (1, 60)
+    bench.worker.end()
+
+
+def test_a_process_that_has_to_end_publishes_nothing_that_is_not_assured(tmp_path: Path):
+    def assure(*_) -> None:
+        raise Ending
+
+    bench = Bench(tmp_path, assure)
+    bench.take(range(100))
+    bench.take(range(100, 200))
+    assert bench.worker.drain(10)
+    bench.worker.end()
+    assert (bench.files(), bench.position(), bench.counts.messages) == ([], None, 100)
+    bench.worker.drop(PLACE)
+    assert bench.counts.left_open == 100 and bench.counts.balanced
+
+
+def test_windows_that_could_not_be_written_are_never_committed_past(tmp_path: Path):
+    bench = Bench(tmp_path)
+    bench.take(range(30))
+    assert bench.worker.drain(10)
+    folder = bench.worker.lanes[PLACE].store.folder
+    folder.rename(folder.with_name("away"))
+    folder.write_text("no folder")
+    bench.take(range(30, 100))
+    with pytest.raises(StorageError):
+        bench.worker.drain(10)
+    assert bench.position() is None
+    with pytest.raises(StorageError):
+        bench.worker.check()
+
+
+def test_an_offset_is_counted_once_however_often_it_is_read(tmp_path: Path):
+    bench = Bench(tmp_path)
+    bench.take(range(100))
+    assert bench.worker.drain(10)
+    mark = bench.worker.snapshot().marks[PLACE]
+    assert mark.offset == 60
+    bench.take(range(100, 110))  # read, and lost with the partition before anything of it was committed
+    assert bench.worker.drain(10)
+    bench.worker.drop(PLACE)
+    bench.open(Committed(mark.offset, mark.metadata))
+    bench.take(range(60, 150))
+    assert bench.worker.drain(10)
+    bench.worker.end()
+    assert (bench.counts.messages, bench.counts.messages_again) == (150, 50)
+    # The next process knows from the commit how far the group had come.
+    mark = bench.worker.snapshot().marks[PLACE]
+    again = Bench(tmp_path)
+    again.open(Committed(mark.offset, mark.metadata))
+    again.take(range(120, 200))
+    assert again.worker.drain(10)
+    again.worker.end()
+    assert (again.counts.messages, again.counts.messages_again) == (50, 30)
+
+
+@pytest.mark.parametrize("each", [1, 5])
+@pytest.mark.parametrize("name", ['{"format_version":', '{"format_version":1}', "PAR1", "fedplant"])
+def test_a_name_that_looks_like_a_footer_makes_no_file_look_damaged(tmp_path: Path, name: str, each: int):
+    bench = Bench(tmp_path)
+    sent = [reading(s, name, values={name: i}, seq=i) for s in range(200) for i in range(each)]
+    offsets = np.arange(len(sent), dtype=np.int64)
+    keys = [b"k"] * len(sent)
+    bench.worker.feed(PLACE, RecordBatch("plant", *PLACE, offsets, offsets * 0 - 1, keys, sent, len(sent)), 1)
+    assert bench.worker.drain(10)
+    bench.worker.end()
+    found = resume(bench.settings, IDENTITY, None, Bounds(0, len(sent))).store
+    assert (len(found.footers), found.damaged) == (3, 0)
+    assert [f.row_count for f in found.footers] == [60 * each] * 3
