@@ -9,6 +9,7 @@ from ingestion import decode as formats
 from ingestion.decode.memory import Memory
 from ingestion.decode.messages import load_json, narrow_fields
 from ingestion.decode.rows import TIME_FIELDS, Refused
+from ingestion.decode.sparkplugmetric import COMPRESSED
 from ingestion.decode.sparkplugpb import Payload
 from ingestion.decode.uns import split_path
 from ingestion.records import Decoded, RecordBatch
@@ -121,7 +122,8 @@ def _not_json(path: str, value: bytes) -> str:
         found = Payload.FromString(value)
     except Exception:  # hostile bytes: the parser's own error types differ by version
         return ""
-    return "sparkplug" if found.metrics and found.HasField("timestamp") else ""
+    known = found.metrics and found.HasField("timestamp")
+    return "sparkplug" if known or found.uuid == COMPRESSED else ""
 
 
 def build(settings: IngestSettings) -> Auto:

@@ -5,36 +5,26 @@ data type from the birth before it; a message in which one cannot be resolved is
 Deaths are recorded by being refused as `death`; the aliases stay, since late data of before the death may follow.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
+from ingestion.decode import sparkplugjson, sparkplugpb
 from ingestion.decode.births import Births
 from ingestion.decode.memory import Memory
 from ingestion.decode.messages import Message, MessageDecoder, load_json, raw_time
 from ingestion.decode.rows import Refused, Row
-from ingestion.decode.sparkplugpb import VALUES, Payload
+from ingestion.decode.sparkplugjson import split_json
+from ingestion.decode.sparkplugmetric import Content, Metric, inflated, unpacked
 from ingestion.records import Decoded, RecordBatch
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits
 
 _TYPES = ("NBIRTH", "DBIRTH", "NDATA", "DDATA", "NDEATH", "DDEATH", "NCMD", "DCMD", "STATE")
 _SIGNED = {"Int8": 8, "Int16": 16, "Int32": 32, "Int64": 64, 1: 8, 2: 16, 3: 32, 4: 64}
-_TEXTUAL = ("String", "Text", "UUID", "Bytes", "File", "DataSet", "Template", 12, 14, 15, 16, 17, 18, 19)
+_TEXTUAL = ("String", "Text", "UUID", "Bytes", "File", "Template", 12, 14, 15, 17, 18, 19)
+_DATA_SET = ("DataSet", 16)
+MAX_TEMPLATES = 8
 _BAD_BELOW = 64
-
-
-class Metric(NamedTuple):
-    """One metric as sent, either encoding."""
-
-    name: str | None
-    alias: int | None
-    time: Any
-    kind: Any
-    value: Any
-    historical: bool
-    quality: Any
 
 
 class Address(NamedTuple):
@@ -68,24 +58,37 @@ class Sparkplug(MessageDecoder):
 
     def read(self, message: Message) -> list[Row]:
         """See `MessageDecoder.read`."""
-        if message.value.lstrip()[:1] in (b"{", b"["):
-            content = load_json(message.value)
-            address, body = _json_address(content, message)
-            time, seq, metrics = body.get("timestamp"), body.get("seq"), _json_metrics(body, self)
+        if _is_json(message.value):
+            topic, body = split_json(load_json(message.value))
+            address, content = _json_address(topic, message), sparkplugjson.content_of(body, self.bounded)
         else:
-            address = _address(message.path)
-            time, seq, metrics = _parse(message.value, self)
+            address, content = _address(message.path), sparkplugpb.content_of(message.value, self.bounded)
+        if content.packed is not None:
+            content = self._opened(content, content.packed)
         if address.kind in ("NDEATH", "DDEATH"):
             raise Refused("death", f"{address.kind} of {address.device}")
         if address.kind in ("NCMD", "DCMD", "STATE"):
             raise Refused("no_values", f"{address.kind} carries no reading")
-        found = list(metrics)
         if address.kind in ("NBIRTH", "DBIRTH", ""):
-            self._learn(address, message.offset, found)
-        return self._rows(address, message.offset, raw_time(time), self.whole(seq, "seq", 63), found)
+            self._learn(address, message.offset, content.metrics)
+        seq = self.whole(content.seq, "seq", 63)
+        found = list(self._resolved(address, message.offset, content.metrics))
+        self.bounded(len(found))
+        return self._rows(address, raw_time(content.time), seq, found)
 
-    def _learn(self, address: Address, offset: int, metrics: list[Metric]) -> None:
-        table = {str(m.alias): [m.name, m.kind] for m in metrics if m.alias is not None and m.name}
+    def _opened(self, outer: Content, packed: bytes) -> Content:
+        value = inflated(packed, outer.algorithm, self.limits.max_message_bytes)
+        inner = (
+            sparkplugjson.content_of(split_json(load_json(value))[1], self.bounded)
+            if _is_json(value)
+            else sparkplugpb.content_of(value, self.bounded)
+        )
+        if inner.packed is not None:
+            raise Refused("not_sparkplug", "compressed twice")
+        return inner if inner.time is not None else inner._replace(time=outer.time)
+
+    def _learn(self, address: Address, offset: int, metrics: Iterable[Metric]) -> None:
+        table = {str(alias): [name, kind] for alias, name, kind in _aliases(metrics, "", 0)}
         if self._births is None:
             return
         if address.kind:
@@ -93,13 +96,12 @@ class Sparkplug(MessageDecoder):
         elif table:
             self._births.extend(address.device, offset, table)
 
-    def _rows(
-        self, address: Address, offset: int, time: Any, seq: int | None, metrics: list[Metric]
-    ) -> list[Row]:
-        rows: dict[Any, Row] = {}
-        poor: dict[Any, list[int]] = {}
+    def _resolved(
+        self, address: Address, offset: int, metrics: Iterable[Metric], path: str = "", depth: int = 0
+    ) -> "Iterator[tuple[str, Any, Metric]]":
+        """Whole names, data types and metrics; a template's members come as `template/member`."""
         for metric in metrics:
-            name, kind = metric.name, metric.kind
+            name, kind = path + metric.name if metric.name else None, metric.kind
             if not name and metric.alias is not None:
                 born = self._births.find(address.device, offset, str(metric.alias)) if self._births else None
                 if born is None:
@@ -110,6 +112,24 @@ class Sparkplug(MessageDecoder):
                 raise Refused("wrong_shape", "a metric without name and alias")
             if name == "bdSeq" or name.startswith(("Node Control/", "Device Control/")):
                 continue
+            if metric.definition:
+                self.counts["template_definition"] += 1
+            elif metric.members is not None:
+                if depth == MAX_TEMPLATES:
+                    raise Refused("too_deep", f"templates nested deeper than {MAX_TEMPLATES}")
+                members = [m if m.time is not None else m._replace(time=metric.time) for m in metric.members]
+                yield from self._resolved(address, offset, members, name + "/", depth + 1)
+            elif kind in _DATA_SET:
+                self.counts["data_set"] += 1
+            else:
+                yield name, kind, metric
+
+    def _rows(
+        self, address: Address, time: Any, seq: int | None, metrics: list[tuple[str, Any, Metric]]
+    ) -> list[Row]:
+        rows: dict[Any, Row] = {}
+        poor: dict[Any, list[int]] = {}
+        for name, kind, metric in metrics:
             moment = raw_time(metric.time) if metric.time is not None else time
             row = rows.get(moment)
             if row is None:
@@ -125,20 +145,43 @@ class Sparkplug(MessageDecoder):
                     poor.setdefault(moment, []).append(quality)
                 else:
                     row.quality = quality if row.quality is None else min(row.quality, quality)
-            if (
-                kind in _TEXTUAL
-                and value is not None
-                and not (isinstance(value, str) and name in self.rules.states)
-            ):
-                self.counts["not_a_number"] += 1
-                value = None
-            elif type(value) is int and kind in _SIGNED:
-                value = _signed(value, _SIGNED[kind])
+            if type(value) is not float or kind in _TEXTUAL:
+                value = self._value(name, kind, value)
             self.put_any(row, name, value)
         for moment, values in poor.items():
             if rows[moment].quality is None:
                 rows[moment].quality = min(values)
         return [row for row in rows.values() if row.sensors or row.dropped]
+
+    def _value(self, name: str, kind: Any, value: Any) -> Any:
+        """A value as a number, text or list of numbers; None, counted, if its data type is none of these."""
+        if isinstance(value, bytes):
+            value = unpacked(kind, value)
+            self.counts["not_a_number"] += value is None
+        elif (
+            kind in _TEXTUAL
+            and value is not None
+            and not (isinstance(value, str) and name in self.rules.states)
+        ):
+            self.counts["not_a_number"] += 1
+            return None
+        elif type(value) is int and kind in _SIGNED:
+            return _signed(value, _SIGNED[kind])
+        return value
+
+
+def _is_json(value: bytes) -> bool:
+    return value.lstrip()[:1] in (b"{", b"[")
+
+
+def _aliases(metrics: Iterable[Metric], path: str, depth: int) -> Iterator[tuple[int, str, Any]]:
+    """Alias, whole name and data type of what has both, template members included."""
+    for metric in metrics:
+        if not metric.name or metric.definition or depth > MAX_TEMPLATES:
+            continue
+        if metric.alias is not None:
+            yield metric.alias, path + metric.name, metric.kind
+        yield from _aliases(metric.members or (), f"{path}{metric.name}/", depth + 1)
 
 
 def _signed(value: int, bits: int) -> int:
@@ -146,43 +189,6 @@ def _signed(value: int, bits: int) -> int:
         return value
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def _parse(value: bytes, decoder: Sparkplug) -> tuple[Any, Any, Iterator[Metric]]:
-    payload = Payload()
-    try:
-        payload.ParseFromString(value)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused("not_sparkplug", f"not a Sparkplug B payload: {error}"[:200]) from None
-    if not payload.HasField("timestamp") and not payload.metrics:
-        raise Refused("not_sparkplug", "no timestamp and no metric: not a Sparkplug B payload")
-    decoder.bounded(len(payload.metrics))
-    time = payload.timestamp if payload.HasField("timestamp") else None
-    return time, payload.seq if payload.HasField("seq") else None, map(_from_protobuf, payload.metrics)
-
-
-def _from_protobuf(metric: Any) -> Metric:
-    try:
-        given = {field.name: value for field, value in metric.ListFields()}
-    except UnicodeDecodeError as error:
-        raise Refused("not_sparkplug", f"text is not UTF-8: {error.reason}") from None
-    if isinstance(given.get("name"), bytes):  # what the C parser gives for text that is not UTF-8
-        raise Refused("not_sparkplug", "a metric name is not UTF-8")
-    value = None if given.get("is_null") else next((given[name] for name in VALUES if name in given), None)
-    quality = None
-    if "properties" in given:
-        for key, prop in zip(metric.properties.keys, metric.properties.values, strict=False):
-            if key == "Quality":
-                quality = prop.int_value or prop.long_value
-    return Metric(
-        given.get("name"),
-        given.get("alias"),
-        given.get("timestamp"),
-        given.get("datatype"),
-        value,
-        given.get("is_historical", False),
-        quality,
-    )
 
 
 def _address(path: str) -> Address:
@@ -193,68 +199,11 @@ def _address(path: str) -> Address:
     return Address("", path[:512], None)
 
 
-def _json_address(content: Any, message: Message) -> tuple[Address, dict[str, Any]]:
-    if not isinstance(content, dict):
-        raise Refused("wrong_shape", f"expected an object, found {type(content).__name__}")
-    topic = content.get("topic")
-    body = content.get("payload") if "payload" in content else content
-    if not isinstance(body, dict):
-        raise Refused("wrong_shape", f"expected an object as payload, found {type(body).__name__}")
+def _json_address(topic: Any, message: Message) -> Address:
     if isinstance(topic, dict):
         parts = [topic.get(n) for n in ("namespace", "groupId", "type", "edgeNodeId", "deviceId")]
-        return _address("/".join(str(part)[:256] for part in parts if part)), body
-    return _address(topic if isinstance(topic, str) else message.path), body
-
-
-def _json_metrics(body: dict[str, Any], decoder: Sparkplug) -> Iterator[Metric]:
-    metrics = body.get("metrics", [])
-    if not isinstance(metrics, list):
-        raise Refused("wrong_shape", f"expected a list as metrics, found {type(metrics).__name__}")
-    decoder.bounded(len(metrics))
-    return map(_from_json, metrics)
-
-
-def _from_json(metric: Any) -> Metric:
-    if not isinstance(metric, dict):
-        raise Refused("wrong_shape", f"expected an object as metric, found {type(metric).__name__}")
-    get = metric.get
-    name, alias = get("name"), get("alias")
-    if isinstance(alias, str) and alias.isascii() and alias.isdigit() and len(alias) < 20:
-        alias = int(alias)
-    if not (name is None or isinstance(name, str)) or not (alias is None or type(alias) is int):
-        raise Refused("wrong_shape", "expected text as metric name and a whole number as alias")
-    kind = next((get(n) for n in ("dataType", "datatype", "type") if n in metric), None)
-    if get("isNull") is True or get("is_null") is True:
-        value = None
-    elif "value" in metric:
-        value = metric["value"]
-    else:
-        value = next(
-            (get(n) for n in (*VALUES, *map(_camel, VALUES)) if n in metric and "bytes" not in n), None
-        )
-    return Metric(
-        name,
-        alias,
-        get("timestamp"),
-        kind if isinstance(kind, (str, int)) else None,
-        value,
-        get("isHistorical") is True or get("is_historical") is True,
-        _json_quality(get("properties")),
-    )
-
-
-def _camel(name: str) -> str:
-    head, _, tail = name.partition("_")
-    return head + tail.capitalize()
-
-
-def _json_quality(properties: Any) -> Any:
-    if not isinstance(properties, dict):
-        return None
-    found = properties.get("Quality")
-    if isinstance(found, dict):
-        return found.get("value")
-    return found
+        return _address("/".join(str(part)[:256] for part in parts if part))
+    return _address(topic if isinstance(topic, str) else message.path)
 
 
 def build(settings: IngestSettings) -> Sparkplug:
