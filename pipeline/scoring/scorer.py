@@ -16,7 +16,15 @@ from pipeline.monitoring.metrics import BOARD
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
 from pipeline.scoring.site import SiteScorer, make_writer
-from pipeline.scoring.topics import AlertSink, Telemetry, ensure_topics, last_alerts, last_memories
+from pipeline.scoring.topics import (
+    AlertSink,
+    Telemetry,
+    close_sinks,
+    ensure_topics,
+    last_alerts,
+    last_memories,
+    open_sinks,
+)
 from pipeline.scoring.writer import ScoreWriter
 
 _POLL_SECONDS = 0.5
@@ -101,12 +109,11 @@ class _Session:
         """Fence earlier scorers, then read positions: in this order nobody else can move them afterwards."""
         self._telemetry = Telemetry(self._settings)
         ensure_topics(self._settings)
-        for site in self._settings.sites:
-            self._sinks[site.name] = AlertSink(self._settings, site.name)
-            logged = last_alerts(self._settings, site.name)
-            memories = last_memories(self._settings, site.name)
-            self._sites[site.name] = SiteScorer(
-                self._settings, self._model, site.name, logged, memories, self._counts[site.name]
+        self._sinks = open_sinks(self._settings)
+        logged, memories = last_alerts(self._settings), last_memories(self._settings)
+        for name, counts in self._counts.items():
+            self._sites[name] = SiteScorer(
+                self._settings, self._model, name, logged[name], memories[name], counts
             )
         self._find_partitions(self._telemetry)
 
@@ -180,5 +187,4 @@ class _Session:
     def close(self) -> None:
         if self._telemetry is not None:
             self._telemetry.close()
-        for sink in self._sinks.values():
-            sink.close()
+        close_sinks(self._sinks)

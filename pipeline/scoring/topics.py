@@ -8,6 +8,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ _FALLBACK_HISTORY = 200_000
 _FIRST_HISTORY = 5_000
 """Messages that a scorer reads back to fill its buffers when it runs for the first time."""
 _UNKNOWN_TOPIC = 3
+_SIDE_BY_SIDE = 16
 
 Result = TypeVar("Result")
 
@@ -46,12 +48,12 @@ class Position:
 
 
 class Telemetry:
-    """Consumer of the sites' telemetry topics."""
+    """Consumer of the sites' telemetry topics, or of other topics that belong to sites."""
 
-    def __init__(self, settings: ScoreSettings) -> None:
-        """Connect. Raises BrokerUnavailable."""
+    def __init__(self, settings: ScoreSettings, site_of: Mapping[str, str] | None = None) -> None:
+        """Connect; `site_of` names the site of each topic if they are not those of the telemetry. Raises BrokerUnavailable."""
         self._timeout_ms = int(settings.limits.broker_timeout * 1000)
-        self._site_of = {site.topic: site.name for site in settings.sites}
+        self._site_of = site_of or {site.topic: site.name for site in settings.sites}
         self._bootstrap = settings.bootstrap
         self._start_group = settings.start_group
         self._client = dict(settings.client)
@@ -293,48 +295,77 @@ class AlertSink:
             self._bounded(lambda: self._producer.close(timeout=3), "close")
 
 
-def last_alerts(settings: ScoreSettings, site: str) -> dict[str, tuple[str, AlertEvent]]:
-    """The last alert of each machine of a site as its alert topic tells: asset -> (state, event).
+def open_sinks(settings: ScoreSettings) -> dict[str, AlertSink]:
+    """A sink for every site, opened side by side, because each waits for the broker several times.
+
+    Raises what `AlertSink` raises, after closing those that were opened.
+    """
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, "alerts") as pool:
+        asked = {site.name: pool.submit(AlertSink, settings, site.name) for site in settings.sites}
+    failed = [error for sink in asked.values() if (error := sink.exception()) is not None]
+    opened = {name: sink.result() for name, sink in asked.items() if sink.exception() is None}
+    if failed:
+        close_sinks(opened)
+        raise failed[0]
+    return opened
+
+
+def close_sinks(sinks: Mapping[str, AlertSink]) -> None:
+    """Disconnect all within the bounds of one."""
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, "alerts") as pool:
+        for sink in sinks.values():
+            pool.submit(sink.close)
+
+
+def last_alerts(settings: ScoreSettings) -> dict[str, dict[str, tuple[str, AlertEvent]]]:
+    """The last alert of each machine as the sites' alert topics tell: site -> asset -> (state, event).
 
     Messages of other writers are passed over. Raises BrokerUnavailable.
     """
-    found: dict[str, tuple[str, AlertEvent]] = {}
-    for _, value in _whole_topic(settings, site, alert_topic(site)):
+    found: dict[str, dict[str, tuple[str, AlertEvent]]] = {site.name: {} for site in settings.sites}
+    for site, _, value in _whole_topics(settings, alert_topic):
         with contextlib.suppress(ValueError):
             asset, state, event = event_of_message(value)
-            if asset not in found or event.start_ns >= found[asset][1].start_ns:
-                found[asset] = (state, event)
+            known = found[site].get(asset)
+            if known is None or event.start_ns >= known[1].start_ns:
+                found[site][asset] = (state, event)
     return found
 
 
-def last_memories(settings: ScoreSettings, site: str) -> dict[str, Memory]:
-    """What was last remembered of each machine of a site. Messages of other writers are passed over. Raises BrokerUnavailable."""
-    found: dict[str, Memory] = {}
-    for key, value in _whole_topic(settings, site, memory_topic(site)):
+def last_memories(settings: ScoreSettings) -> dict[str, dict[str, Memory]]:
+    """What was last remembered of each machine: site -> asset -> memory. Messages of other writers are passed over.
+
+    Raises BrokerUnavailable.
+    """
+    found: dict[str, dict[str, Memory]] = {site.name: {} for site in settings.sites}
+    for site, key, value in _whole_topics(settings, memory_topic):
         memory = Memory.of_bytes(value)
         if memory is not None:
-            found[key.decode("utf-8", "replace")] = memory
+            found[site][key.decode("utf-8", "replace")] = memory
     return found
 
 
-def _whole_topic(settings: ScoreSettings, site: str, topic: str) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of all messages of a topic, partition by partition in order. Raises BrokerUnavailable."""
-    reader = Telemetry(settings)
+def _whole_topics(
+    settings: ScoreSettings, topic_of: Callable[[str], str]
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """Site, key and value of all messages of each site's topic, each partition in order. Raises BrokerUnavailable."""
+    site_of = {topic_of(site.name): site.name for site in settings.sites}
+    reader = Telemetry(settings, site_of)
     try:
-        partitions = reader.partitions(topic)
+        partitions = [tp for topic in site_of for tp in reader.partitions(topic)]
         if not partitions:
             return
         ends = reader.ends(partitions)
         reader.assign(dict.fromkeys(partitions, 0))
-        reader._site_of[topic] = site
         silent = 0
         while any(reader.position(tp) < end for tp, end in ends.items()):
             batches = reader.poll(0.5)
             silent = 0 if batches else silent + 1
             if silent > 2 * settings.limits.broker_timeout:
-                raise BrokerUnavailable(f"{settings.bootstrap}: {topic} cannot be read to its end")
+                late = next(tp.topic for tp, end in ends.items() if reader.position(tp) < end)
+                raise BrokerUnavailable(f"{settings.bootstrap}: {late} cannot be read to its end")
             for batch in batches:
                 for key, value in zip(batch.keys, batch.values, strict=True):
-                    yield key or b"", value or b""
+                    yield batch.site, key or b"", value or b""
     finally:
         reader.close()
