@@ -4,7 +4,10 @@
 
 prints one object. Every reader runs in a process of its own: `poll` is a bare kafka-python loop, Quix Streams (in an environment
 of its own, made once with `uv` and kept in the user's cache) collects the same one-minute windows, `ingest` ends with closed
-Parquet windows on disk. Readers of one topic take turns; the best of `--repeats` counts. Quix Streams reads a tenth of the topic.
+Parquet windows on disk. Readers of one topic take turns; the best of `--repeats` counts. Quix Streams reads a tenth of the topic,
+as it comes (its state durable through changelog topics, as ours is through files) and, for comparison, without changelog topics.
+`workers` compares one and two processes over four times the messages: from the first call to the last window (`wall`, with the
+start of the processes), and between the first and the last word of progress (`steady`). `scan_seconds` is the start over 10,000 files.
 """
 
 import argparse
@@ -104,12 +107,19 @@ def read_poll(bootstrap: str, topic: str, messages: int) -> Figures:
 def read_ingest(bootstrap: str, topic: str, messages: int, folder: str, form: str, workers: int) -> Figures:
     """Seconds from the first call to closed windows on disk, everything included."""
     from benchmarks.decoding import SCHEMA
+    from ingestion.consumer import Progress
     from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Site
     from ingestion.workers import ingest_shared
 
     schemas = Path(folder) / "schemas"
     schemas.mkdir()
     (schemas / "1.avsc").write_text(json.dumps(SCHEMA))
+    seen: list[tuple[float, int]] = []
+
+    def tell(at: Progress) -> None:
+        if at.view is not None and at.view.counts["bench"]["messages"]:
+            seen.append((time.perf_counter(), at.view.counts["bench"]["messages"]))
+
     settings = IngestSettings(
         sites=(Site("bench", topic=topic),),
         bootstrap=bootstrap,
@@ -120,17 +130,52 @@ def read_ingest(bootstrap: str, topic: str, messages: int, folder: str, form: st
         close_open=True,
     )
     began = time.perf_counter()
-    counts = ingest_shared(settings, workers, until="end").sites["bench"]
+    counts = ingest_shared(settings, workers, until="end", progress=tell).sites["bench"]
     seconds = time.perf_counter() - began
     if counts.kept + counts.late != messages or not counts.balanced:
         raise SystemExit(f"counts do not add up: {counts.to_dict()}")
     own, members = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    spent = seen[-1][0] - seen[0][0]
     return {
         "seconds": seconds,
+        "steady": (seen[-1][1] - seen[0][1]) / spent if spent else 0.0,
         "windows": counts.windows,
         "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in (own, members)),
         "peak_rss_mb": max(own.ru_maxrss, members.ru_maxrss) / 1024,
     }
+
+
+def scan(folder: str, files: int = 10_000) -> Figures:
+    """Seconds to read what a partition's folder of so many window files holds, as every start does."""
+    import numpy as np
+    import pyarrow as pa
+
+    from ingestion.eventtime import NS
+    from ingestion.records import BASE_FIELDS
+    from ingestion.store import Identity, PartitionStore
+    from ingestion.windowing import Rules, Windows
+
+    length, numbers = 60 * NS, np.arange(files + 1)
+    columns = [
+        numbers,
+        pa.array(START_MS * 1_000_000 // length * length + numbers * length).cast(BASE_FIELDS[1].type),
+        ["pump"] * len(numbers),
+        numbers,
+        pa.nulls(len(numbers), pa.int16()),
+        *(numbers / 2 for _ in NAMES),
+    ]
+    names = [*BASE_FIELDS, *(pa.field(name, pa.float64()) for name in NAMES)]
+    closed = (
+        Windows(Rules(length, 0, 0), 0).push(pa.table(columns, schema=pa.schema(names)), files + 1).closed
+    )
+    identity = Identity("bench", "cluster", "topic", "id", 0)
+    PartitionStore(Path(folder), identity, length).scan().publish(closed)
+    began = time.perf_counter()
+    found = PartitionStore(Path(folder), identity, length).scan()
+    seconds = time.perf_counter() - began
+    if len(found.footers) != files:
+        raise SystemExit(f"{len(found.footers)} files found of {files}")
+    return {"seconds": seconds}
 
 
 def child(command: list[str]) -> Figures:
@@ -151,8 +196,8 @@ def reader(
         return child([*command, "--workers", str(workers)])
 
 
-def quix(bootstrap: str, topic: str, messages: int) -> Figures:
-    """One run of Quix Streams over the first `messages` messages."""
+def quix(bootstrap: str, topic: str, messages: int, changelog: bool) -> Figures:
+    """One run of Quix Streams over the first `messages` messages; `changelog` is its default."""
     import platformdirs
 
     home = Path(platformdirs.user_cache_dir("fedplant")) / QUIX.replace("==", "-")
@@ -167,7 +212,8 @@ def quix(bootstrap: str, topic: str, messages: int) -> Figures:
         (home / "ready").touch()
     script = Path(__file__).with_name("quix_windows.py")
     with tempfile.TemporaryDirectory() as folder:
-        return child([str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), folder])
+        command = [str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), folder]
+        return child([*command, "changelog" if changelog else "none"])
 
 
 def best(runs: Iterable[Figures]) -> Figures:
@@ -196,6 +242,22 @@ def compared(bootstrap: str, topic: str, size: Figures, form: str, repeats: int)
     }
 
 
+def shared(bootstrap: str, topic: str, messages: int, workers: int, repeats: int) -> Figures:
+    """Messages per second of so many processes, start included and not."""
+    runs = [reader("ingest", bootstrap, topic, messages, workers=workers) for _ in range(repeats)]
+    return {
+        "wall": round(messages / min(run["seconds"] for run in runs)),
+        "steady": round(max(run["steady"] for run in runs)),
+    }
+
+
+def scanned(repeats: int) -> Iterable[Figures]:
+    """Runs of `scan`."""
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            yield child([sys.executable, __file__, "--child", "scan", "--folder", folder])
+
+
 def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
     """All figures."""
     import confluent_kafka
@@ -212,23 +274,27 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
     ours, result = compared(bootstrap, topic, size, "flat", repeats)
     formats = {"flat": result}
     share = max(1000, messages // 10)
-    theirs = best(quix(bootstrap, topic, share) for _ in range(repeats))
-    two = best(reader("ingest", bootstrap, topic, messages, workers=2) for _ in range(repeats))
+    durable = best(quix(bootstrap, topic, share, changelog=True) for _ in range(repeats))
+    lighter = best(quix(bootstrap, topic, share, changelog=False) for _ in range(repeats))
+    topic, many = next(names), 4 * messages
+    produce(bootstrap, topic, flat(many))
+    workers = {str(n): shared(bootstrap, topic, many, n, repeats) for n in (1, 2)}
     for label, form in OTHERS.items():
         topic = next(names)
         size = produce(bootstrap, topic, other(label, max(1000, messages // 4)))
         formats[label] = compared(bootstrap, topic, size, form, repeats)[1]
-    quix_rate = share / theirs["seconds"]
     return {
         **result,
-        "ratio_to_quix": round(result["messages_per_second"] / quix_rate, 1),
-        "quix_messages_per_second": round(quix_rate),
+        "ratio_to_quix": round(result["messages_per_second"] * durable["seconds"] / share, 1),
+        "ratio_to_quix_without_changelog": round(
+            result["messages_per_second"] * lighter["seconds"] / share, 1
+        ),
+        "quix_messages_per_second": round(share / durable["seconds"]),
+        "quix_without_changelog": round(share / lighter["seconds"]),
         "windows": ours["windows"],
         "partitions": PARTITIONS,
-        "workers": {
-            "1": result["messages_per_second"],
-            "2": round(messages / two["seconds"]),
-        },
+        "workers": workers,
+        "scan_seconds": round(best(scanned(repeats))["seconds"], 3),
         "formats": formats,
         "versions": {
             "python": platform.python_version(),
@@ -266,6 +332,8 @@ def main() -> None:
         result = read_ingest(
             args.bootstrap, args.topic, args.messages, args.folder, args.format, args.workers
         )
+    elif args.child == "scan":
+        result = scan(args.folder)
     elif args.bootstrap:
         result = measure(args.bootstrap, args.messages, args.repeats)
     else:

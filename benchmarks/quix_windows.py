@@ -1,7 +1,7 @@
 """Quix Streams collecting one-minute windows of the benchmark's topic; runs in the environment that `ingestion.py` makes for it.
 
-`python quix_windows.py BOOTSTRAP TOPIC MESSAGES FOLDER` prints seconds and windows as one JSON object. Changelog topics are
-off, which spares Quix Streams what would make its state durable.
+`python quix_windows.py BOOTSTRAP TOPIC MESSAGES FOLDER changelog|none` prints seconds and windows as one JSON object. Without changelog
+topics its state does not outlive its machine.
 """
 
 import json
@@ -14,7 +14,7 @@ from quixstreams import Application
 
 def main() -> None:
     """Read, window, count."""
-    bootstrap, topic, messages, folder = sys.argv[1:]
+    bootstrap, topic, messages, folder, changelog = sys.argv[1:]
     seen, windows = [0], [0]
 
     def read(*_: object) -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         consumer_group=f"quix-{uuid.uuid4()}",
         auto_offset_reset="earliest",
         state_dir=folder,
-        use_changelog_topics=False,
+        use_changelog_topics=changelog == "changelog",
         loglevel="ERROR",
         on_message_processed=read,
     )

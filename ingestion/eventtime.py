@@ -3,12 +3,13 @@
 Numbers are s, ms, us or ns, told apart by magnitude: within one plausible span of years the four ranges cannot overlap.
 Text is ISO 8601 with an offset; without an offset it is local time of the declared zone, or refused. In the hour that
 daylight saving skips the time moves on by the gap; in the hour it repeats the first pass is taken; both are counted.
+Fractions of s and ms in binary floating point are rounded to whole microseconds, the decimals that a float64 of today holds.
 """
 
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -22,9 +23,11 @@ _PER_UNIT = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _LATEST_YEAR = 2200
 _LISTED_UNTIL = int(datetime(2037, 1, 1, tzinfo=timezone.utc).timestamp()) * NS
 _ISO = re.compile(
-    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?",
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?"
+    r"\s?(?:([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)(?:\[[\w/+-]+\])?)?",
     re.ASCII,
 )
+_OTHER_DATES = re.compile(r"(\d{4})-?(?:W(\d\d)-?([1-7])|(\d{3}))(?=[Tt ])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def from_numbers(values: np.ndarray, rules: EventTimeRules) -> Times:
                 ns[inside] = chosen * per_unit
             else:
                 floor = np.floor(chosen)
-                ns[inside] = floor.astype(np.int64) * per_unit + np.rint((chosen - floor) * per_unit).astype(
-                    np.int64
-                )
+                step = min(per_unit, 1000)
+                rest = np.rint((chosen - floor) * (per_unit // step)).astype(np.int64) * step
+                ns[inside] = floor.astype(np.int64) * per_unit + rest
             found |= inside
     return Times(ns, ~found, Counter())
 
@@ -126,13 +129,43 @@ def _plausible(ns: np.ndarray, rules: EventTimeRules) -> np.ndarray:
 
 
 def _spelled_out(text: str) -> str:
-    """ISO 8601 as Arrow reads it: with dashes and colons, a decimal point, at most nine digits behind it, no space before the offset."""
-    found = _ISO.fullmatch(text)
+    """ISO 8601 as Arrow reads it: calendar date with dashes and colons, a decimal point, at most nine digits behind it, no space before
+    the offset. 24:00 and a leap second are the instant after them; a zone's name in brackets behind an offset says nothing more."""
+    found = _ISO.fullmatch(_by_calendar(text))
     if found is None:
         return text
     year, month, day, hour, minute, second, fraction, offset = found.groups(default="")
     tail = f".{fraction[:9]}" if fraction else ""
-    return f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}{tail}{offset.upper()}"
+    offset = "Z" if offset in ("UTC", "GMT") else offset.upper()
+    later = timedelta(0)
+    if (hour, minute, second or "00") == ("24", "00", "00") and not fraction.strip("0"):
+        hour, later = "00", timedelta(days=1)
+    elif (minute, second) == ("59", "60"):
+        second, tail, later = "59", "", timedelta(seconds=1)
+    plain = f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}"
+    if later:
+        try:
+            plain = (datetime.fromisoformat(plain) + later).isoformat()
+        except (ValueError, OverflowError):
+            return text
+    return plain + tail + offset
+
+
+def _by_calendar(text: str) -> str:
+    """Week dates (2026-W09-7) and ordinal dates (2026-060) as year, month and day."""
+    found = _OTHER_DATES.match(text)
+    if found is None:
+        return text
+    year, week, day, ordinal = found.groups()
+    try:
+        date = (
+            datetime.strptime(f"{year}{ordinal}", "%Y%j")
+            if ordinal
+            else datetime.strptime(f"{year} {week} {day}", "%G %V %u")
+        )
+    except ValueError:
+        return text
+    return f"{date:%Y-%m-%d}{text[found.end() :]}"
 
 
 def _iso(text: str, rules: EventTimeRules, counts: Counter[str]) -> int | None:

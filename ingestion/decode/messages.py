@@ -11,7 +11,15 @@ import pyarrow as pa
 from ingestion import eventtime
 from ingestion.decode.columns import Columns
 from ingestion.decode.readings import from_columns, sensor_columns
-from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, Refused, Row, bad_sensor_name, parse_json
+from ingestion.decode.rows import (
+    OWN_FIELDS,
+    TIME_FIELDS,
+    Refused,
+    Row,
+    bad_sensor_name,
+    number_of,
+    parse_json,
+)
 from ingestion.decode.states import code_of
 from ingestion.errors import IngestionError
 from ingestion.records import Decoded, RecordBatch, Reject
@@ -95,7 +103,7 @@ class MessageDecoder:
     def _checked(self, value: bytes | None, key: bytes | None, topic: str, offset: int) -> list[Row]:
         if value is None:
             raise Refused("null_value", "the record has no value")
-        if not value:
+        if not value.strip():
             raise Refused("empty_value", "the record's value is empty")
         if len(value) > self.limits.max_message_bytes:
             limit = self.limits.max_message_bytes
@@ -155,34 +163,7 @@ class MessageDecoder:
 
     def number(self, raw: Any) -> float | None:
         """A finite float64, or None, counted by why."""
-        if raw is None:
-            return None
-        if isinstance(raw, str):
-            if len(raw) < 32 and raw.isascii() and "_" not in raw:
-                try:
-                    found = float(raw)
-                except ValueError:
-                    pass
-                else:
-                    if found - found == 0.0:
-                        self.counts["text_number"] += 1
-                        return found
-            lowered = raw.strip().lower()[:64]
-            if lowered in ("true", "false"):
-                return float(lowered == "true")
-            self.counts["text_number"] += 1
-            raw = lowered.replace(",", "x").replace("_", "x")
-        try:
-            found = float(raw)
-        except OverflowError:
-            found = float("inf")
-        except (ValueError, TypeError):
-            self.counts["not_a_number"] += 1
-            return None
-        if found - found != 0.0:
-            self.counts["non_finite"] += 1
-            return None
-        return found
+        return number_of(raw, self.counts)
 
     def whole(self, raw: Any, name: str, bits: int) -> int | None:
         """An integer that fits `bits` (sign excluded), else None and counted."""
@@ -213,6 +194,8 @@ class MessageDecoder:
         named = narrow_fields(item)
         if named is not None:
             self.put_any(row, item[named[0]], item[named[1]])
+            if not row.sensors and not row.dropped:
+                raise Refused("no_values", "no sensor value in the message")
             return row
         inner = item.get("values")
         if inner is not None and not isinstance(inner, dict):
@@ -277,6 +260,8 @@ class MessageDecoder:
 
 def raw_time(raw: Any) -> Any:
     """The time as sent, if it is a number, text or missing. Raises Refused (`bad_timestamp`)."""
+    if isinstance(raw, str) and not raw.isascii():
+        raise Refused("bad_timestamp", f"expected digits or ISO 8601 as time, found {raw[:40]!a}")
     if raw is None or (isinstance(raw, (int, float, str)) and not isinstance(raw, bool)):
         return raw
     raise Refused("bad_timestamp", f"expected a number or text as time, found {type(raw).__name__}")
@@ -286,8 +271,11 @@ def asset_text(raw: Any) -> str | None:
     """The asset's name or None. Raises Refused (`bad_asset`)."""
     if raw is None or raw == "":
         return None
-    if isinstance(raw, (str, int)) and not isinstance(raw, bool) and len(str(raw)) <= 256:
-        return str(raw)
+    if isinstance(raw, (str, int)) and not isinstance(raw, bool):
+        text = str(raw)
+        # Half a character: JSON that holds one is refused before, a user's decoder may give one.
+        if len(text) <= 256 and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)):
+            return text
     raise Refused("bad_asset", "expected text of at most 256 characters as asset")
 
 

@@ -16,11 +16,10 @@ from ingestion.decode.messages import (
     VALUE_FIELDS,
     Message,
     MessageDecoder,
-    load_json,
 )
 from ingestion.decode.pieces import part_of, unite, usable
 from ingestion.decode.readings import Piece, from_columns
-from ingestion.decode.rows import Row, bad_sensor_name
+from ingestion.decode.rows import Row, bad_sensor_name, parse_json
 from ingestion.decode.shape import Shape
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits
@@ -39,7 +38,7 @@ class NarrowJson(MessageDecoder):
 
     def read(self, message: Message) -> list[Row]:
         """See `MessageDecoder.read`."""
-        content = load_json(message.value)
+        content = parse_json(message.value)
         items = content if isinstance(content, list) else [content]
         self.bounded(len(items))
         return [self.flat_row(item) for item in items]

@@ -20,7 +20,16 @@ TIME_FIELDS = ("ts", "timestamp", "time", "timestamp_ms", "event_time")
 OWN_FIELDS = (*TIME_FIELDS, "asset", "seq", "quality", "values")
 MAX_DEPTH = 64
 MAX_FIELDS = 4
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPED = re.compile(rb"\\.?", re.DOTALL)
+_MAYBE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+_TRUTH = {
+    text: number
+    for word, number in (("true", 1.0), ("false", 0.0))
+    for text in (word, word.title(), word.upper())
+}
 
 
 class Refused(Exception):
@@ -44,19 +53,24 @@ class Row:
 
 
 def parse_json(value: bytes) -> Any:
-    """Parse one message. NaN and Infinity literals, which no JSON allows but gateways send, become floats.
+    """Parse one message. NaN and Infinity literals and a byte order mark, which no JSON allows but gateways send, are understood.
 
     Raises Refused (`not_json`, `too_deep`, `duplicate_key`).
     """
     if value.count(b"{") + value.count(b"[") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
         raise Refused("too_deep", f"nested deeper than {MAX_DEPTH}")
     try:
-        text = value.decode("utf-8")
-        return json.loads(text, object_pairs_hook=_no_doubles, parse_int=_whole)
+        text = value.decode("utf-8-sig")
+        found = json.loads(text, object_pairs_hook=_no_doubles, parse_int=_whole)
+        if _MAYBE_SURROGATE.search(value):
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except RecursionError:
         raise Refused("too_deep", f"nested deeper than {MAX_DEPTH}") from None
     except UnicodeDecodeError as error:
         raise Refused("not_json", f"not UTF-8 at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise Refused("not_json", "text with half of a surrogate pair, which no UTF-8 can hold") from None
     except json.JSONDecodeError as error:
         raise Refused("not_json", f"not JSON at character {error.pos}: {error.msg}") from None
     except ValueError as error:
@@ -206,20 +220,22 @@ def bad_sensor_name(name: str) -> str | None:
 
 
 def number_of(raw: Any, counts: Counter[str]) -> float | None:
-    """A finite float64, or None, counted by why."""
+    """A finite float64, or None, counted by why. Text is a number as Python writes one in ASCII, without `_`; true and false are 1 and 0."""
     if raw is None:
         return None
-    if isinstance(raw, str):
-        try:
-            raw = float(raw)
-            counts["text_number"] += 1
-        except ValueError:
-            counts["not_a_number"] += 1
-            return None
     try:
-        number = float(raw)
+        if isinstance(raw, str):
+            number = _TRUTH[raw] if raw in _TRUTH else float(raw if raw.isascii() and "_" not in raw else "x")
+            counts["text_number"] += 1
+        elif isinstance(raw, (bytes, bytearray)):
+            raise TypeError  # which float() would read as text
+        else:
+            number = float(raw)
     except OverflowError:
         number = math.inf
+    except (ValueError, TypeError):
+        counts["not_a_number"] += 1
+        return None
     if not math.isfinite(number):
         counts["non_finite"] += 1
         return None

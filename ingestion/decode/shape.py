@@ -7,7 +7,7 @@ field a cell in every row, so that a group in which each message invents a name 
 import pyarrow as pa
 
 from ingestion.decode.columns import NotColumnar, parse
-from ingestion.decode.rows import TIME_FIELDS
+from ingestion.decode.rows import BYTE_ORDER_MARK, TIME_FIELDS
 
 _SAMPLE = 128
 _MAX_CELLS = 16 << 20
@@ -25,6 +25,8 @@ class Shape:
 
     def parse(self, values: list[bytes]) -> pa.Array:
         """The messages as one struct or list array, new fields included if the group is small. Raises NotColumnar."""
+        if values[0].startswith(BYTE_ORDER_MARK):
+            values = [value.removeprefix(BYTE_ORDER_MARK) for value in values]
         listed = values[0].lstrip()[:1] == b"["
         known = self._known.get(listed)
         if known is not None:

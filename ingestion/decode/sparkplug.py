@@ -13,7 +13,7 @@ from ingestion.decode import sparkplugjson, sparkplugpb
 from ingestion.decode.births import Births
 from ingestion.decode.memory import Memory
 from ingestion.decode.messages import Message, MessageDecoder, load_json, raw_time
-from ingestion.decode.rows import Refused, Row
+from ingestion.decode.rows import BYTE_ORDER_MARK, Refused, Row
 from ingestion.decode.sparkplugjson import split_json
 from ingestion.decode.sparkplugmetric import Content, Metric, inflated, unpacked
 from ingestion.records import Decoded, RecordBatch
@@ -171,7 +171,7 @@ class Sparkplug(MessageDecoder):
 
 
 def _is_json(value: bytes) -> bool:
-    return value.lstrip()[:1] in (b"{", b"[")
+    return value.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] in (b"{", b"[")
 
 
 def _aliases(metrics: Iterable[Metric], path: str, depth: int) -> Iterator[tuple[int, str, Any]]:
