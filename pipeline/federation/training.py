@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.federation.algorithms import ALGORITHMS
-from pipeline.federation.checkpoints import Checkpoint, CheckpointStore
+from pipeline.federation.checkpoints import CheckpointStore
 from pipeline.federation.compiled import compiled
 from pipeline.federation.convergence import Convergence
 from pipeline.federation.memories import Memories
 from pipeline.federation.privacy import Budget, training_budget
+from pipeline.federation.progress import Progress
 from pipeline.federation.rules import check_number
+from pipeline.federation.runtime import Runtime
 from pipeline.federation.settings import Mode, RoundResult, TrainingResult, TrainingSettings
 
 OnRound = Callable[[RoundResult], None]
@@ -80,99 +82,127 @@ def train(
     max_steps = settings.max_steps
     if mode == "centralised" and max_steps is not None:
         max_steps *= len(shards)
-    store = CheckpointStore(
-        workdir,
-        _fingerprint(shards, architecture, settings, steps, sensors, mode, initial),
-        settings.keep_checkpoints,
-    )
-    validation_specs = {s: paths.validation for s, paths in shards.items() if paths.validation_frames > 0}
+    fingerprint = _fingerprint(shards, architecture, settings, steps, sensors, mode, initial)
+    store = CheckpointStore(workdir, fingerprint, settings.keep_checkpoints)
     memories = Memories(workdir / "memory", settings.keep_checkpoints)
     with compiled(
         architecture, settings, steps=steps, sensors=sensors, max_steps=max_steps, population=len(shards)
     ) as (runtime, weight_leaves):
-        curve: list[RoundResult] = []
-        excluded: dict[str, str] = {}
-        remembers = ALGORITHMS[settings.algorithm].remembers
         rule = Convergence(settings.patience, settings.min_improvement)
         found = store.latest()
-        if found is None:
-            state, best = runtime.initialize(), []
-            if initial is not None:
-                state[:weight_leaves] = list(initial)
+        if found is not None:
+            progress = Progress.of(found, weight_leaves, rule)
         else:
-            state, best = list(found.state), list(found.best_weights)
-            curve = [
-                RoundResult(**{**entry, "took_part": tuple(entry["took_part"])})
-                for entry in found.progress["curve"]
-            ]
-            excluded = dict(found.progress["excluded"])
-            for result in curve:
-                rule = rule.after(result.round, result.validation)
-                if on_round is not None:
-                    on_round(result)
-        while len(curve) < settings.rounds and not rule.stop:
-            number = len(curve) + 1
-            began = time.perf_counter()
-            left = [site for site in shards if site not in excluded]
-            clients = {site: shards[site].train for site in draw(left, settings, number)}
-            specs = {
-                site: shard_spec(
-                    path,
-                    seed=settings.seed,
-                    round_number=number,
-                    **(memories.files(site, curve, number) if remembers else {}),
-                )
-                for site, path in clients.items()
-            }
-            if mode == "centralised":
-                joined = shard_spec(list(clients.values()), seed=settings.seed, round_number=number)
-                specs = {ALL_SITES: joined}
-            outcome = runtime.round(state, specs)
-            failed = dict(outcome.failed)
-            if ALL_SITES in failed:
-                failed = _missing(clients) or dict.fromkeys(clients, failed[ALL_SITES])
-            excluded.update(failed)
-            if len(excluded) == len(shards):
-                reasons = "; ".join(f"{site}: {reason}" for site, reason in excluded.items())
-                raise TrainingFailed(f"round {number}: no site is left to train with ({reasons})")
-            if outcome.frames == 0:
-                if not failed:
-                    raise TrainingFailed(
-                        f"round {number}: the shards hold no frame of {steps} steps; use more data"
-                    )
+            progress = Progress(list(runtime.initialize()), weight_leaves, rule)
+            if initial is not None:
+                progress.state[:weight_leaves] = list(initial)
+        tell = on_round or _silent
+        for result in progress.curve:
+            tell(result)
+        rounds = _Rounds(shards, settings, mode, steps, runtime, memories)
+        while len(progress.curve) < settings.rounds and not progress.rule.stop:
+            finished = rounds.next(progress)
+            if finished is None:
                 continue
-            state = outcome.state
-            losses = runtime.evaluate(state, {s: p for s, p in validation_specs.items() if s not in excluded})
-            validation, sites = _summary(losses)
-            result = RoundResult(
-                round=number,
-                loss=outcome.loss,
-                frames=outcome.frames,
-                validation=validation,
-                sites=sites,
-                seconds=time.perf_counter() - began,
-                excluded=dict(excluded),
-                took_part=tuple(site for site in clients if site not in failed),
-            )
-            curve.append(result)
-            if remembers:
-                memories.drop_old(curve)
-            rule = rule.after(number, validation)
-            if rule.best_round == number or not best:
-                best = list(state[:weight_leaves])
-            progress = {"curve": [asdict(entry) for entry in curve], "excluded": excluded}
-            store.save(Checkpoint(number, state, best, progress))
-            if on_round is not None:
-                on_round(result)
+            store.save(progress.checkpoint())
+            tell(finished)
     return TrainingResult(
-        weights=[np.asarray(value, np.float32) for value in best],
-        curve=tuple(curve),
-        best_round=rule.best_round,
-        sites=tuple(site for site in shards if site not in excluded),
-        excluded=excluded,
-        stopped="converged" if rule.stop else "rounds",
-        privacy=_budget(settings, shards, curve),
+        weights=[np.asarray(value, np.float32) for value in progress.best],
+        curve=tuple(progress.curve),
+        best_round=progress.rule.best_round,
+        sites=tuple(site for site in shards if site not in progress.excluded),
+        excluded=progress.excluded,
+        stopped="converged" if progress.rule.stop else "rounds",
+        privacy=_budget(settings, shards, progress.curve),
     )
+
+
+def _silent(_result: RoundResult) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """One round after another: who takes part, on which files, and what came of it."""
+
+    shards: Mapping[str, ShardPaths]
+    settings: TrainingSettings
+    mode: str
+    steps: int
+    runtime: Runtime
+    memories: Memories
+
+    @property
+    def _remembers(self) -> bool:
+        return ALGORITHMS[self.settings.algorithm].remembers
+
+    def next(self, progress: Progress) -> RoundResult | None:
+        """Advance `progress` by a round; None if only sites failed, which are then excluded and the round is to be done again.
+
+        Raises:
+          TrainingFailed: no site is left, or their shards hold no frame.
+        """
+        number, began = len(progress.curve) + 1, time.perf_counter()
+        left = [site for site in self.shards if site not in progress.excluded]
+        clients = {site: self.shards[site].train for site in draw(left, self.settings, number)}
+        outcome = self.runtime.round(progress.state, self._specs(clients, progress, number))
+        failed = dict(outcome.failed)
+        if ALL_SITES in failed:
+            failed = _missing(clients) or dict.fromkeys(clients, failed[ALL_SITES])
+        progress.excluded.update(failed)
+        if len(progress.excluded) == len(self.shards):
+            reasons = "; ".join(f"{site}: {reason}" for site, reason in progress.excluded.items())
+            raise TrainingFailed(f"round {number}: no site is left to train with ({reasons})")
+        if outcome.frames == 0:
+            if not failed:
+                raise TrainingFailed(
+                    f"round {number}: the shards hold no frame of {self.steps} steps; use more data"
+                )
+            return None
+        validation, sites = self._validated(outcome.state, progress.excluded)
+        result = RoundResult(
+            round=number,
+            loss=outcome.loss,
+            frames=outcome.frames,
+            validation=validation,
+            sites=sites,
+            seconds=time.perf_counter() - began,
+            excluded=dict(progress.excluded),
+            took_part=tuple(site for site in clients if site not in failed),
+        )
+        progress.add(result, outcome.state)
+        if self._remembers:
+            self.memories.drop_old(progress.curve)
+        return result
+
+    def _specs(self, clients: Mapping[str, str], progress: Progress, number: int) -> dict[str, str]:
+        """What the runtime is told of each client: its shard, the order of its frames, and where its memory lies."""
+        seed = self.settings.seed
+        if self.mode == "centralised":
+            return {ALL_SITES: shard_spec(list(clients.values()), seed=seed, round_number=number)}
+        return {
+            site: shard_spec(
+                path,
+                seed=seed,
+                round_number=number,
+                **(self.memories.files(site, progress.curve, number) if self._remembers else {}),
+            )
+            for site, path in clients.items()
+        }
+
+    def _validated(
+        self, state: list[Any], excluded: Mapping[str, str]
+    ) -> tuple[float | None, dict[str, float]]:
+        """Mean validation loss over all frames of the sites that are left, None without frames; and by site."""
+        specs = {
+            site: paths.validation
+            for site, paths in self.shards.items()
+            if paths.validation_frames > 0 and site not in excluded
+        }
+        losses = self.runtime.evaluate(state, specs)
+        sites = {site: total / count for site, (total, count) in losses.items() if count}
+        frames = sum(count for _, count in losses.values())
+        return sum(total for total, _ in losses.values()) / frames if frames else None, sites
 
 
 def alone(settings: TrainingSettings) -> TrainingSettings:
@@ -206,14 +236,6 @@ def _budget(
         return None
     took_part = [[r.round for r in curve if site in r.took_part] for site in shards]
     return training_budget(settings.privacy, settings.noise_multiplier, settings.delta, took_part, len(curve))
-
-
-def _summary(losses: Mapping[str, tuple[float, int]]) -> tuple[float | None, dict[str, float]]:
-    sites = {site: total / count for site, (total, count) in losses.items() if count}
-    frames = sum(count for _, count in losses.values())
-    if not frames:
-        return None, sites
-    return sum(total for total, _ in losses.values()) / frames, sites
 
 
 def _missing(clients: Mapping[str, str]) -> dict[str, str]:
