@@ -298,7 +298,7 @@ def fit_detector(
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
     `weights` are those of the trained network, None if the options name none. `prior` gives the ridge's federated statistics
-    where they were summed elsewhere; without it they are summed from `training_runs`.
+    where they were summed elsewhere, of which those of the components are a part; without it they are summed from `training_runs`.
 
     Raises:
       InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
@@ -318,8 +318,22 @@ def fit_detector(
         ridge = RidgeFit(count, (chosen.ridge, chosen.stiff_ridge))
         fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
     if weight["pca"] > 0:
-        fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],)))
+        of_now = None if prior is None else _of_now(prior, count)
+        fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
     return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+
+
+def _of_now(prior: Prior, sensors: int) -> Prior:
+    """The part of the ridge's statistics that is of sensors now and the constant: what components are fitted from."""
+
+    def part(without: str | None) -> GramStatistics | None:
+        whole = prior(without)
+        if whole is None:
+            return None
+        kept = [*range(sensors), len(whole.gram) - 1]
+        return GramStatistics(whole.gram[np.ix_(kept, kept)], whole.rows)
+
+    return part
 
 
 def _latest(

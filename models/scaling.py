@@ -71,12 +71,21 @@ class SensorMoments:
             np.maximum(self.largest, other.largest),
         )
 
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Over the known cells, 0 without any."""
+        return np.asarray(self.squares / np.maximum(self.count, 1.0))
+
+    @property
+    def moves(self) -> NDArray[np.bool_]:
+        """Which sensors are not constant but for rounding."""
+        return np.asarray(np.sqrt(self.variance) > _CONSTANT * self.largest)
+
     def scaling(self) -> SensorScaling:
         """Mean and scale. A constant sensor is scaled by its own size, so a later change shows and stays finite; a sensor
         never seen has mean 0 and scale 1.
         """
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0))
-        scale = np.where(deviation <= _CONSTANT * self.largest, self.largest, deviation)
+        scale = np.where(self.moves, np.sqrt(self.variance), self.largest)
         return SensorScaling(self.mean, np.where(scale > 0, scale, 1.0))
 
 

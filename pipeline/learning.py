@@ -17,11 +17,11 @@ from models.architectures import ArchitectureSpec, from_name
 from models.baselines import fit_baseline
 from models.detector import Detector, Prior, Scores, fit_detector
 from models.options import DetectorOptions
-from models.scaling import SensorScaling, moments
+from models.scaling import SensorScaling
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
-from pipeline.datasets.shards import Dataset
+from pipeline.datasets.shards import Dataset, alone_shards
 from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def learn(
             alone: list[TrainingResult | None] = []
             for number, site in enumerate(sites):
                 result = training.run(LOCAL, [site], step, done=number, of=len(sites))
-                scorers[LOCAL][site] = training.detector(result, [site])
+                scorers[LOCAL][site] = training.detector(result, [site], alone=True)
                 alone.append(result)
         _note_curve(curves, LOCAL, alone)
     if CENTRALISED in wanted:
@@ -109,11 +109,6 @@ def learn(
     return Learned(scorers, detector, Curves(curves))
 
 
-def fit_scaling(values: NDArray[np.float64]) -> SensorScaling:
-    """A site's own scaling from its training rows `float64[N, F]`; it never leaves the site's part of the data set."""
-    return moments([values], values.shape[1]).scaling()
-
-
 def fit_baselines(
     config: Config, dataset: Dataset, rows: TrainingRows, names: Iterable[str], step: Step | None = None
 ) -> dict[str, dict[str, Scorer]]:
@@ -126,7 +121,7 @@ def fit_baselines(
             dataset.sensors,
             dataset.step_ns / 1e9,
             config.model.steps,
-            {site: SensorScaling.from_dict(dataset.scaling[site])},
+            {site: SensorScaling.from_dict(dataset.own_scaling[site])},
             {site: rows[site]},
             calibration(config),
         )
@@ -190,8 +185,11 @@ class _Training:
             )
 
         folder = self.workdir / (mode if mode != LOCAL else f"{mode}-{sites[0]}")
+        shards = {site: self.dataset.shards[site] for site in sites}
+        if mode == LOCAL:
+            shards = {site: alone_shards(self.dataset, site, folder / "shards") for site in sites}
         result = train(
-            {site: self.dataset.shards[site] for site in sites},
+            shards,
             architecture(self.config),
             self.settings(),
             steps=self.config.model.steps,
@@ -207,15 +205,21 @@ class _Training:
         return self.config.training.settings(self.config.model.steps)
 
     def detector(
-        self, result: TrainingResult | None, sites: list[str], prior: Prior | None = None
+        self,
+        result: TrainingResult | None,
+        sites: list[str],
+        prior: Prior | None = None,
+        *,
+        alone: bool = False,
     ) -> Detector:
+        scaling = self.dataset.own_scaling if alone else self.dataset.scaling
         return fit_detector(
             architecture(self.config),
             None if result is None else result.weights,
             self.dataset.sensors,
             self.dataset.step_ns / 1e9,
             self.config.model.steps,
-            {site: SensorScaling.from_dict(self.dataset.scaling[site]) for site in sites},
+            {site: SensorScaling.from_dict(scaling[site]) for site in sites},
             {site: self.rows[site] for site in sites},
             calibration(self.config),
             prior,

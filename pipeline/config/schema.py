@@ -161,6 +161,11 @@ class DatasetConfig(Section):
     )
     sensors: list[str] | None = Field(None, description="Sensors to use; default: all that any site sends.")
     exclude: list[str] = Field(default_factory=list, description="Sensors to leave out.")
+    share_scale: bool = Field(
+        True,
+        description="Sites with little history are scaled with help of what the same sensors are like at the others, from one "
+        "sum over the sites; sensors in other units or ranges take nothing over. `false`: scales stay with their site.",
+    )
 
     @field_validator("train_until")
     @classmethod

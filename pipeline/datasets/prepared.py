@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run
-from pipeline.datasets.shards import Dataset, FitScaling, build_dataset
+from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import Snapshot
 from pipeline.datasets.sources import Readings
 
@@ -60,7 +60,7 @@ class Prepared:
         return rows
 
 
-def prepare(root: Path, snapshot: Snapshot, readings: Readings, fit_scaling: FitScaling) -> Prepared:
+def prepare(root: Path, snapshot: Snapshot, readings: Readings) -> Prepared:
     """Build the data set of a snapshot below `root`, or take the complete one that is there. Raises as `build_dataset`."""
-    dataset = build_dataset(root, snapshot, readings.tables, fit_scaling)
+    dataset = build_dataset(root, snapshot, readings.tables)
     return Prepared(dataset, readings, snapshot.settings.until_ns)

@@ -6,32 +6,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+from models.scaling import SensorMoments, SensorScaling, moments
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.snapshot import FORMAT_VERSION, Snapshot
 from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart, site_part, survey
 
 TRAIN, VALIDATION = "train", "validation"
-
-
-class Scaling(Protocol):
-    """What a site's scaling can do."""
-
-    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Scale `float64[N, F]` in sensor units; NaN stays NaN."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe form."""
-
-
-FitScaling = Callable[[NDArray[np.float64]], Scaling]
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,8 @@ class Dataset:
       sensors: F names, sorted; the order of every value's columns.
       step_ns: grid spacing in ns.
       shards: by site, those that can train.
-      scaling: by site, what `Scaling.to_dict` gave.
+      scaling: by site, the one its shards are written in, as `SensorScaling.to_dict` gives it.
+      own_scaling: by site, the one of its rows alone; the same without `DatasetSettings.share_scale`.
       outcomes: every site, also excluded ones.
       reused: it was complete before.
     """
@@ -66,18 +56,18 @@ class Dataset:
     steps: int
     shards: Mapping[str, ShardPaths]
     scaling: Mapping[str, dict[str, Any]]
+    own_scaling: Mapping[str, dict[str, Any]]
     outcomes: Mapping[str, SiteOutcome]
     reused: bool = False
 
 
-def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite, fit_scaling: FitScaling) -> Dataset:
+def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Dataset:
     """Write the shards of a snapshot below `root/<id>`, or give the complete ones that are there.
 
     Args:
       root: the folder `<data>/datasets`.
       snapshot: which files and settings.
       read_site: gives the readings tables of a site; called up to twice for each.
-      fit_scaling: fits a site's scaling on its training rows, `float64[N, F]`.
 
     Raises:
       NothingToDo: no site has readings.
@@ -91,10 +81,17 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite, fit_scali
     root.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{snapshot.id}.", dir=root))
     try:
-        sites: dict[str, Any] = {}
-        for site in snapshot.sources:
-            part = site_part(site, snapshot, read_site, grid)
-            sites[site] = _write_site(work, part, snapshot.settings.steps, fit_scaling)
+        parts = {site: site_part(site, snapshot, read_site, grid) for site in snapshot.sources}
+        known = {
+            site: moments([run.values for run in part.training], len(grid.sensors))
+            for site, part in parts.items()
+            if part.outcome.excluded is None
+        }
+        fleet = fleet_sums(known.values()) if snapshot.settings.share_scale else None
+        sites = {
+            site: _write_site(work, part, snapshot.settings.steps, known.get(site), fleet)
+            for site, part in parts.items()
+        }
         manifest = {
             "format_version": FORMAT_VERSION,
             "snapshot": snapshot.to_json(),
@@ -119,7 +116,7 @@ def load_dataset(folder: Path) -> Dataset | None:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         if manifest["format_version"] != FORMAT_VERSION:
             return None
-        shards, scaling, outcomes = {}, {}, {}
+        shards, scaling, own, outcomes = {}, {}, {}, {}
         for site, entry in manifest["sites"].items():
             for name, size in entry["files"].items():
                 if (folder / name).stat().st_size != size:
@@ -136,6 +133,7 @@ def load_dataset(folder: Path) -> Dataset | None:
                     train, validation, entry["train_frames"], entry["validation_frames"]
                 )
                 scaling[site] = entry["scaling"]
+                own[site] = entry["own_scaling"]
         return Dataset(
             id=manifest["snapshot"]["id"],
             folder=folder,
@@ -145,6 +143,7 @@ def load_dataset(folder: Path) -> Dataset | None:
             steps=manifest["steps"],
             shards=shards,
             scaling=scaling,
+            own_scaling=own,
             outcomes=outcomes,
             reused=True,
         )
@@ -152,11 +151,15 @@ def load_dataset(folder: Path) -> Dataset | None:
         return None
 
 
-def _write_site(work: Path, part: SitePart, steps: int, fit_scaling: FitScaling) -> dict[str, Any]:
+def _write_site(
+    work: Path, part: SitePart, steps: int, own: SensorMoments | None, fleet: ScaleSums | None
+) -> dict[str, Any]:
     outcome = {"outcome": asdict(part.outcome)}
-    if part.outcome.excluded is not None:
+    if own is None:
         return {**outcome, "files": {}}
-    scaling = fit_scaling(np.concatenate([run.values for run in part.training]))
+    alone = own.scaling()
+    # What the others are like is the sum without this site's own part of it.
+    scaling = alone if fleet is None else scaling_beside(own, fleet.plus(ScaleSums.of(own), -1.0))
     files = {}
     for split, runs in ((TRAIN, part.training), (VALIDATION, part.validation)):
         name = f"{part.outcome.site}.{split}.tfrecord"
@@ -172,7 +175,29 @@ def _write_site(work: Path, part: SitePart, steps: int, fit_scaling: FitScaling)
         "train_frames": frames[0],
         "validation_frames": frames[1],
         "scaling": scaling.to_dict(),
+        "own_scaling": alone.to_dict(),
     }
+
+
+def alone_shards(dataset: Dataset, site: str, folder: Path) -> ShardPaths:
+    """The shards of a site as they would be without the other sites: in the scaling of its rows alone, written to `folder` if that differs.
+
+    Exact but for rounding, and for values beyond the clipping of a scale that others made smaller.
+    """
+    import tensorflow as tf
+
+    now, alone = (SensorScaling.from_dict(of[site]) for of in (dataset.scaling, dataset.own_scaling))
+    paths = dataset.shards[site]
+    if np.array_equal(now.scale, alone.scale) and np.array_equal(now.mean, alone.mean):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for split, path in ((TRAIN, paths.train), (VALIDATION, paths.validation)):
+        records = tf.data.TFRecordDataset(path).as_numpy_iterator()
+        runs = (np.frombuffer(record, "<f4").reshape(-1, len(now.scale)) for record in records)
+        written[split] = str(folder / f"{site}.{split}.tfrecord")
+        write_shard(Path(written[split]), (alone.apply(run * now.scale + now.mean) for run in runs))
+    return replace(paths, train=written[TRAIN], validation=written[VALIDATION])
 
 
 def write_shard(path: Path, runs: Iterable[NDArray[np.float32]]) -> None:

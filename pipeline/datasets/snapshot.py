@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class DatasetSettings:
       until_ns: only readings before this event time (ns since 1970 UTC).
       sensors: sensors to use; None is all that any site sends.
       exclude: sensors to leave out.
+      share_scale: sites with little history are scaled with help of what the others' sensors are like (`models.fleet_scaling`).
     """
 
     steps: int
@@ -34,6 +35,7 @@ class DatasetSettings:
     until_ns: int | None = None
     sensors: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
+    share_scale: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that give no data."""

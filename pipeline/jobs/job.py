@@ -24,7 +24,7 @@ from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of
-from pipeline.learning import fit_scaling, learn
+from pipeline.learning import learn
 from pipeline.manifest import run_id
 from pipeline.runs import detector_root, run_folder
 from pipeline.streams.cluster import Cluster
@@ -73,7 +73,7 @@ def prepare_training(
       ConfigError: none of the wanted sensors exists, or step and gap contradict.
     """
     with watch.step("building the data set"):
-        prepared = prepare(root, snapshot, readings, fit_scaling)
+        prepared = prepare(root, snapshot, readings)
         for site in prepared.dataset.shards:
             prepared.runs(site)
     for site, why in prepared.skipped.items():

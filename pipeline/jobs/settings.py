@@ -18,6 +18,7 @@ def dataset_settings(config: Config) -> DatasetSettings:
         until_ns=None if data.train_until is None else int(data.train_until.timestamp() * 1_000_000) * 1000,
         sensors=None if data.sensors is None else tuple(data.sensors),
         exclude=tuple(data.exclude),
+        share_scale=data.share_scale,
     )
 
 

@@ -9,22 +9,11 @@ import pytest
 from pipeline.datasets.frames import frames, shard_spec
 from pipeline.datasets.resample import infer_step_ns, resample_site, tables_from_frame
 from pipeline.datasets.run import count_frames
-from pipeline.datasets.shards import Dataset, build_dataset, write_shard
+from pipeline.datasets.shards import Dataset, alone_shards, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.errors import NothingToDo
 
 S = 1_000_000_000
-
-
-class MeanSd:
-    def __init__(self, values: np.ndarray) -> None:
-        self.mean, self.sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0) + 1e-9
-
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        return ((values - self.mean) / self.sd).astype(np.float32)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean.tolist(), "sd": self.sd.tolist()}
 
 
 def table(seconds: list[float], asset: str = "m", **sensors: list[float | None]) -> pa.Table:
@@ -111,7 +100,7 @@ def test_frames_never_cross_runs_and_a_seed_fixes_their_order(tmp_path: Path) ->
 def make(root: Path, sites: dict[str, pa.Table], **settings: Any) -> Dataset:
     sources = {site: [Source(f"windows/{site}/w.parquet", data.num_rows)] for site, data in sites.items()}
     snapshot = take_snapshot(sources, DatasetSettings(steps=5, **settings))
-    return build_dataset(root, snapshot, lambda site: [sites[site]], MeanSd)
+    return build_dataset(root, snapshot, lambda site: [sites[site]])
 
 
 def test_every_site_has_a_named_outcome_and_the_good_ones_train(tmp_path: Path) -> None:
@@ -154,3 +143,27 @@ def test_a_complete_snapshot_is_reused_and_a_damaged_one_is_written_again(tmp_pa
 def test_no_reading_at_all_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo, match="no site has readings"):
         make(tmp_path, {"a": table([])})
+
+
+def test_a_young_site_is_scaled_beside_the_others_and_can_be_told_what_it_would_be_alone(
+    tmp_path: Path,
+) -> None:
+    seconds = list(range(400))
+    random = np.random.default_rng(1)
+    sites = {
+        name: table(seconds, a=random.normal(3.0, 2.0, 400).tolist()) for name in ("east", "north", "west")
+    }
+    sites["young"] = table(seconds[:60], a=random.normal(3.0, 0.05, 60).tolist())
+    shared, alone = make(tmp_path / "1", sites), make(tmp_path / "2", sites, share_scale=False)
+    assert shared.id != alone.id and alone.scaling == alone.own_scaling == shared.own_scaling
+    assert shared.scaling["young"]["scale"][0] > 10 * alone.scaling["young"]["scale"][0]
+
+    def rows(paths: Any) -> np.ndarray:
+        return np.concatenate(list(frames(paths.validation, sensors=1, steps=5).as_numpy_iterator()))
+
+    again = alone_shards(shared, "young", tmp_path / "alone")
+    np.testing.assert_allclose(rows(again), rows(alone.shards["young"]), atol=1e-4)
+    assert (
+        alone_shards(alone, "young", tmp_path / "none") == alone.shards["young"]
+        and not (tmp_path / "none").exists()
+    )

@@ -1,0 +1,80 @@
+"""A young site's scale beside those of the other sites."""
+
+import numpy as np
+import pytest
+
+from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+from models.scaling import moments
+
+
+def site(seed: int, rows: int = 20_000, unit: float = 1.0) -> np.ndarray:
+    """Two sensors that wander slowly around 5 and 20 with a deviation of 2 and 3, one that rests at 0.5 but for bursts."""
+    random = np.random.default_rng(seed)
+    slow = np.repeat(random.normal(0.0, 1.0, (-(-rows // 250), 2)), 250, axis=0)[:rows]
+    bursts = 0.5 + (np.arange(rows) % 2000 > 1900) * random.normal(0.0, 1.0, rows)
+    return np.column_stack([5 + 2 * slow[:, 0], 20 + 3 * slow[:, 1], bursts]) * unit
+
+
+ALIKE = fleet_sums(moments([site(seed)], 3) for seed in range(1, 9))
+
+
+def test_a_young_site_is_scaled_nearly_as_it_will_be_when_it_is_old():
+    for seed in range(20, 30):
+        old = moments([site(seed)], 3).scaling()
+        young = moments([site(seed, 200)], 3)
+        before, after = young.scaling(), scaling_beside(young, ALIKE)
+        assert (np.abs(np.log(after.scale / old.scale)) < np.log(2.0)).all()
+        # In two hundred rows the slow sensors rest: alone, their scale is their size.
+        assert before.scale[0] > 2 * old.scale[0] or before.scale[1] > 2 * old.scale[1]
+
+
+def test_an_old_site_keeps_its_own_scale():
+    old = moments([site(40)], 3)
+    found = scaling_beside(old, ALIKE)
+    np.testing.assert_allclose(found.scale, old.scaling().scale, rtol=0.02)
+    np.testing.assert_allclose(found.mean, old.scaling().mean, atol=0.02 * old.scaling().scale.max())
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_sites_that_measure_in_other_units_do_not_blind_a_young_one(factor):
+    random = np.random.default_rng(5)
+    young = random.normal(4.0, 1.0, (300, 3))
+    own = moments([young], 3)
+    # All the others agree with each other, in another unit.
+    strangers = fleet_sums(moments([site(seed, unit=factor)], 3) for seed in range(1, 9))
+    found = scaling_beside(own, strangers)
+    assert (found.scale < 10 * own.scaling().scale).all() and (found.scale > 0.4 * own.scaling().scale).all()
+    # Among units that differ from site to site nothing can be learned.
+    mixed = fleet_sums(moments([site(seed, unit=10.0 ** (seed - 5))], 3) for seed in range(1, 10))
+    np.testing.assert_allclose(scaling_beside(own, mixed).scale, own.scaling().scale, rtol=0.25)
+
+
+def test_a_sensor_that_rests_is_scaled_as_where_it_moves_but_not_beyond_its_own_size():
+    resting = np.tile([5.0, 0.01, 0.0], (500, 1))
+    found = scaling_beside(moments([resting], 3), ALIKE)
+    assert found.scale[0] == pytest.approx(2.0, rel=0.3)
+    assert found.scale[1] == pytest.approx(0.01)
+    assert found.scale[2] == pytest.approx(moments([site(1)], 3).scaling().scale[2], rel=0.3)
+    np.testing.assert_allclose(found.mean, resting[0], atol=1e-12)
+
+
+def test_one_other_site_silent_sensors_and_a_site_taken_out_of_the_sum():
+    own = moments([site(3, 300)], 3)
+    one = fleet_sums([moments([site(4)], 3)])
+    np.testing.assert_array_equal(scaling_beside(own, one).scale, own.scaling().scale)
+    silent = moments([np.full((300, 3), np.nan)], 3)
+    np.testing.assert_array_equal(scaling_beside(silent, ALIKE).scale, np.ones(3))
+    each = [moments([site(seed)], 3) for seed in range(1, 6)]
+    left, asked = fleet_sums(each).plus(ScaleSums.of(each[0]), -1.0), fleet_sums(each[1:])
+    np.testing.assert_allclose(scaling_beside(own, left).scale, scaling_beside(own, asked).scale, rtol=1e-9)
+    assert fleet_sums([]) is None
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e12, 1e100])
+def test_one_site_that_invents_its_readings_blinds_nobody(size):
+    honest = [moments([site(seed)], 3) for seed in range(1, 9)]
+    absurd = moments([np.random.default_rng(1).normal(0.0, size, (1000, 3))], 3)
+    young = moments([site(20, 200)], 3)
+    found = scaling_beside(young, fleet_sums([*honest, absurd]))
+    # No better than alone, and hardly worse.
+    assert (np.abs(np.log(found.scale / young.scaling().scale)) < np.log(4.0)).all()
