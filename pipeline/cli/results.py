@@ -22,9 +22,12 @@ def register(app: typer.Typer) -> None:
 def score(
     config: ConfigPath,
     bootstrap: Bootstrap = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Keep scoring until stopped.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep scoring until stopped, with the newest detector.")
+    ] = False,
     version: Annotated[
-        int | None, typer.Option("--version", help="Version of the detector; default: the newest.")
+        int | None,
+        typer.Option("--version", help="Version of the detector; default: the newest, also later ones."),
     ] = None,
     metrics_port: MetricsPort = None,
     log_json: LogJson = False,
@@ -39,7 +42,9 @@ def score(
     settings = load_config(config)
     monitor(settings, metrics_port, log_json)
     with connect(settings, bootstrap, say) as cluster, bar("scoring") as progress:
-        outcome = score_sites(settings, cluster, version=version, follow=follow, progress=progress.update)
+        outcome = score_sites(
+            settings, cluster, version=version, follow=follow, progress=progress.update, say=say
+        )
     print_json(outcome.to_dict()) if as_json else show(score_table(outcome))
 
 

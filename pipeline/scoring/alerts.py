@@ -41,6 +41,7 @@ class AlertEvent:
         last_score: score at `last_ns`.
         steps: steps above the threshold.
         sensors: largest contributions at `peak_ns`, largest first.
+        raised_by: detector and version that opened it, if that was not the one that goes on.
     """
 
     start_ns: int
@@ -51,6 +52,7 @@ class AlertEvent:
     last_score: float
     steps: int
     sensors: tuple[Contribution, ...] = ()
+    raised_by: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,13 @@ class AlertSource:
 def message(change: Change, source: AlertSource) -> bytes:
     """The JSON value of the Kafka record for `change` (keys as in docs/alerts.md)."""
     event = change.event
+    detector, version = event.raised_by or (source.detector, source.version)
     closed = change.state == CLOSED
     at = event.last_ns if closed else event.start_ns
     return orjson.dumps(
         {
             "schema": SCHEMA,
-            "alert_id": alert_id(source.site, source.asset, event.start_ns, source.detector, source.version),
+            "alert_id": alert_id(source.site, source.asset, event.start_ns, detector, version),
             "state": change.state,
             "event_time": iso_utc(at),
             "site": source.site,
@@ -207,8 +210,8 @@ def message(change: Change, source: AlertSource) -> bytes:
             "peak_time": iso_utc(event.peak_ns),
             "peak_score": event.peak_score,
             "steps_above": event.steps,
-            "detector": source.detector,
-            "model_version": source.version,
+            "detector": detector,
+            "model_version": version,
             "known_site": source.known_site,
         }
     )
@@ -236,6 +239,7 @@ def event_of_message(value: bytes) -> tuple[str, str, AlertEvent]:
             score,
             int(raw["steps_above"]),
             sensors,
+            raised_by=(str(raw["detector"]), int(raw["model_version"])),
         )
         return str(raw["asset"]), str(raw["state"]), event
     except (KeyError, TypeError, orjson.JSONDecodeError) as error:

@@ -140,4 +140,5 @@ class AssetState:
             peak_ns=peak.peak_ns,
             peak_score=peak.peak_score,
             sensors=peak.sensors,
+            raised_by=sent.raised_by,
         )

@@ -1,8 +1,10 @@
 """What a scorer is told and what it reports. Values only."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,15 @@ class SiteScore:
     score_file: str | None = None
     note: str | None = None
 
+    def then(self, later: SiteScore) -> SiteScore:
+        """What was done in two calls one after the other."""
+        summed = {
+            key: value + getattr(later, key)
+            for key, value in vars(self).items()
+            if isinstance(value, (int, Counter)) and key != "machines"
+        }
+        return replace(later, **summed, machines=max(self.machines, later.machines))
+
 
 @dataclass(frozen=True)
 class ScoreReport:
@@ -140,3 +151,16 @@ class ScoreReport:
         }
 
     to_dict = to_json
+
+    def then(self, later: ScoreReport) -> ScoreReport:
+        """Both as one; detector and version are the later's."""
+        sites = {
+            name: self.sites[name].then(site) if name in self.sites else site
+            for name, site in later.sites.items()
+        }
+        return replace(
+            later,
+            sites=sites,
+            seconds=self.seconds + later.seconds,
+            model_seconds=self.model_seconds + later.model_seconds,
+        )

@@ -1,17 +1,27 @@
-"""Live scoring of the configured sites with a version of the exported detector."""
+"""Live scoring of the configured sites with a version of the exported detector; an endless one goes over to newer versions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.artefacts import ArtefactError, read_summary
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
 from pipeline.runs import detector_root, newest_run, run_folder
-from pipeline.scoring.settings import ScoreReport, ScoreSettings, alert_topic
+from pipeline.scoring.settings import ScoreReport, ScoreSettings, ScoringFailed, alert_topic
 from pipeline.streams.cluster import Cluster
 from pipeline.streams.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
+
+if TYPE_CHECKING:
+    from pipeline.scoring.model import ServingModel
+
+_LOOK_SECONDS = 5.0
+Say = Callable[[str], None]
 
 
 def model_folder(config: Config, version: int | None) -> Path:
@@ -37,8 +47,12 @@ def score_sites(
     run_id: str | None = None,
     follow: bool = False,
     progress: Callable[..., None] | None = None,
+    say: Say | None = None,
 ) -> ScoreReport:
     """Score what is there now, or with `follow` until a signal ends it; scores go to the run's folder for the report.
+
+    With `follow` and no `version` given, a detector that a later run exports takes over as soon as it is loaded; one that cannot be
+    loaded is named to `say`, and the present one goes on.
 
     Raises:
       NothingToDo: no detector has been exported.
@@ -72,4 +86,77 @@ def score_sites(
     if not follow:
         return score(settings, until="end", progress=progress)
     with stopped_by_signal() as stop:
-        return score(settings, until=None, progress=progress, stop=stop)
+        if version is not None:
+            return score(settings, until=None, progress=progress, stop=stop)
+        return _follow(config, settings, stop, progress, say or (lambda _text: None))
+
+
+def _follow(
+    config: Config,
+    settings: ScoreSettings,
+    stop: threading.Event,
+    progress: Callable[..., None] | None,
+    say: Say,
+) -> ScoreReport:
+    from pipeline.scoring import score
+    from pipeline.scoring.model import ServingModel
+
+    serving, before = ServingModel.load(settings.model_dir), None
+    while True:
+        with _successor(config, serving.version, stop, say) as turn:
+            report = score(settings, until=None, progress=progress, stop=turn.over, model=serving)
+        before = report if before is None else before.then(report)
+        if turn.model is None or stop.is_set():
+            return before
+        serving = turn.model
+        settings = replace(settings, model_dir=turn.folder, scores_dir=turn.run_folder)
+        say(f"from now on scored by {serving.name} version {serving.version}")
+
+
+@dataclass
+class _Turn:
+    """One version's time: `over` is set when it ends, by the operator or because `model` is loaded and takes over."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    model: ServingModel | None = None
+    folder: Path = Path()
+    run_folder: Path = Path()
+
+
+@contextmanager
+def _successor(config: Config, version: int, stop: threading.Event, say: Say) -> Iterator[_Turn]:
+    """Look for what later runs export, beside the scoring."""
+    from pipeline.scoring.model import ServingModel
+
+    turn = _Turn()
+    refused: set[str] = set()
+
+    def look() -> None:
+        run = newest_run(config)
+        if run is None or run in refused:
+            return
+        summary = read_summary(run_folder(config, run))
+        if summary is None or summary.version is None or summary.version <= version:
+            return
+        folder = detector_root(config) / str(summary.version)
+        try:
+            turn.model = ServingModel.load(folder)
+            turn.folder, turn.run_folder = folder, run_folder(config, run)
+        except ScoringFailed as error:
+            refused.add(run)
+            say(f"version {version} goes on scoring: {error}")
+
+    def watch() -> None:
+        while turn.model is None and not stop.wait(_LOOK_SECONDS) and not turn.over.is_set():
+            # A run folder that is being written or damaged is looked at again.
+            with suppress(ArtefactError, OSError):
+                look()
+        turn.over.set()
+
+    watcher = threading.Thread(target=watch, daemon=True, name="versions")
+    watcher.start()
+    try:
+        yield turn
+    finally:
+        turn.over.set()
+        watcher.join(2 * _LOOK_SECONDS)

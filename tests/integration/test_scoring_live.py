@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,9 @@ def sent_alerts(broker, site):
     try:
         name = alert_topic(site)
         partitions = [TopicPartition(name, n) for n in consumer.partitions_for_topic(name) or ()]
-        ends = consumer.end_offsets(partitions) if partitions else {}
+        if not partitions:
+            return []
+        ends = consumer.end_offsets(partitions)
         consumer.assign(partitions)
         consumer.seek_to_beginning()
         found = []
@@ -437,3 +440,76 @@ def test_a_secured_site_is_scored_with_its_format_and_its_sensor_mapping(
         f"Read on topic iiot.{foreign}.telemetry.v1" in error
         and f"Write on topic iiot.{foreign}.alerts.v1" in error
     )
+
+
+def test_an_endless_scorer_goes_over_to_the_detector_of_a_later_run_and_an_unusable_one_changes_nothing(
+    broker, detector, topic, make_topic, tmp_path
+):
+    site, source, group = topic("site"), make_topic(1), topic("group")
+    versions, runs = tmp_path / "detectors" / "line", tmp_path / "runs"
+    config = tmp_path / "fedplant.toml"
+    config.write_text(
+        f'[project]\nname = "line"\ndata_dir = "{tmp_path}"\n[kafka]\nbootstrap = "{broker.bootstrap}"\n'
+        f'[[sites]]\nname = "{site}"\ntopic = "{source}"\n[ingestion]\nout_of_orderness = "5s"\n'
+        f'[scoring]\ngroup = "{group}"\nhold_off = "5min"\n'
+    )
+
+    def finish_run(version, usable=True):
+        folder = versions / str(version)
+        if usable:
+            shutil.copytree(detector, folder)
+            told = folder / "assets.extra" / "detector.json"
+            told.write_text(json.dumps({**json.loads(told.read_text()), "version": version}))
+        (runs / f"run-{version}").mkdir(parents=True)
+        summary = {
+            "run_id": f"run-{version}",
+            "version": version,
+            "finished": f"2026-03-0{version}T00:00:00Z",
+        }
+        (runs / f"run-{version}" / "summary.json").write_text(json.dumps(summary))
+
+    finish_run(7)
+    values = recording(600, incidents=((200, 330), (400, 420)))
+    send(broker, source, {"press": values[:250]})
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "score", str(config)]
+    process = subprocess.Popen(
+        [*command, "--follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = Said(process.stderr)
+        wait_for(lambda: len(sent_alerts(broker, site)) == 1)
+        finish_run(8, usable=False)
+        said.until("version 7 goes on scoring: ")
+        finish_run(9)
+        said.until("from now on scored by fleet version 9")
+        send(broker, source, {"press": values[250:]}, first=250)
+        wait_for(lambda: len(sent_alerts(broker, site)) == 4)
+    finally:
+        process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    told = json.loads(out)
+    assert process.returncode == 0
+    assert told["model_version"] == 9 and told["sites"][site]["steps"] == 599
+    assert (told["sites"][site]["opened"], told["sites"][site]["closed"]) == (2, 2)
+    first, ended, second, _ = (alert for _, alert in sent_alerts(broker, site))
+    assert first["alert_id"] == ended["alert_id"] and ended["state"] == "closed"
+    assert (first["model_version"], ended["model_version"], second["model_version"]) == (7, 7, 9)
+    assert second["started"] == "2026-03-01T06:40:00.000Z"
+
+
+class Said:
+    """Lines of a stream, read beside the test."""
+
+    def __init__(self, stream):
+        self.lines = []
+        threading.Thread(target=lambda: self.lines.extend(iter(stream.readline, "")), daemon=True).start()
+
+    def until(self, text):
+        wait_for(lambda: any(text in line for line in self.lines))
+
+
+def wait_for(condition, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
