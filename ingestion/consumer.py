@@ -36,6 +36,7 @@ _PREFETCH_KB = 8 << 10
 _MANY_LETTERS = 8 << 20
 _DRAIN_SECONDS = 600.0
 _CLOSE_SECONDS = 5.0
+_HEARTBEAT_MS = 500
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ def _options(settings: IngestSettings, patience: Patience) -> dict[str, Any]:
         # Over several topics of few partitions, `range` would give the first member everything.
         "partition.assignment.strategy": "roundrobin",
         "session.timeout.ms": int(limits.session_timeout * 1000),
-        "heartbeat.interval.ms": int(limits.session_timeout * 200),
+        # A member learns of a rebalance by its heartbeat, and reads for nothing until then.
+        "heartbeat.interval.ms": min(_HEARTBEAT_MS, int(limits.session_timeout * 200)),
         "socket.timeout.ms": max(1000, int(limits.broker_timeout * 1000)),
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": int(limits.metadata_interval * 1000),

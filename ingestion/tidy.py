@@ -21,8 +21,9 @@ class Tidied:
 def tidy(rows: pa.Table, earlier: pa.Table | None = None) -> Tidied:
     """Keep the first of each reading; `earlier` rows of the same window count as kept already.
 
-    Two rows are the same reading if asset, event time and sequence number agree; without a sequence number, all their
-    values must agree too, since narrow messages of one moment differ only there. Columns without a value are left out.
+    Two rows are the same reading if asset, event time, sequence number and the sensors that have a value agree (a gateway may number
+    a scan and send each of its sensors alone); without a sequence number, all their values must agree too, since narrow messages of
+    one moment differ only there. Columns without a value are left out.
     """
     known = 0
     if earlier is not None:
@@ -128,30 +129,35 @@ def _duplicates(rows: pa.Table) -> np.ndarray:
         same &= sorted_key[1:] == sorted_key[:-1]
     if not same.any():
         return duplicate
-    later = order[1:][same]
-    duplicate[later[has_seq[later]]] = True
-    unnumbered = np.flatnonzero(same & ~has_seq[order[1:]])
-    if len(unnumbered):
-        members = np.unique(np.concatenate((order[unnumbered], order[unnumbered + 1])))
-        duplicate[members[_repeats(rows.take(pa.array(members)))]] = True
+    for numbered in (True, False):
+        pairs = np.flatnonzero(same & (has_seq[order[1:]] == numbered))
+        if len(pairs):
+            members = np.unique(np.concatenate((order[pairs], order[pairs + 1])))
+            duplicate[members[_repeats(rows.take(pa.array(members)), numbered)]] = True
     return duplicate
 
 
-def _repeats(rows: pa.Table) -> np.ndarray:
-    """bool[N]: rows that agree with an earlier one in every column but `offset`, nulls included."""
+def _repeats(rows: pa.Table, numbered: bool) -> np.ndarray:
+    """bool[N]: rows that agree with an earlier one in every column but `offset`, nulls included; of numbered rows only in
+    number and in which sensors have a value."""
     keys = [
         rows.column("event_time").cast(pa.int64()).to_numpy(),
         pc.dictionary_encode(rows.column("asset").combine_chunks()).indices.to_numpy(),
     ]
+    if numbered:
+        keys.append(rows.column("seq").to_numpy())
     for name in rows.column_names:
-        if name in ("offset", "event_time", "asset") or rows.column(name).null_count == rows.num_rows:
+        if name in RESERVED and (numbered or name in ("offset", "event_time", "asset")):
             continue
         column = rows.column(name)
+        if column.null_count == rows.num_rows:
+            continue
         if column.null_count:
             keys.append(column.is_null().to_numpy())
             column = column.fill_null(0)
-        # Adding zero makes -0.0 and 0.0 the same value.
-        keys.append(column.to_numpy() + 0)
+        if not numbered:
+            # Adding zero makes -0.0 and 0.0 the same value.
+            keys.append(column.to_numpy() + 0)
     order = np.lexsort((np.arange(rows.num_rows), *keys))
     same = np.ones(rows.num_rows - 1, dtype=bool)
     for key in keys:

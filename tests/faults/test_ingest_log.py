@@ -1,5 +1,6 @@
 """What may happen to the log itself while or before it is read."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from ingestion.audit import audit
 from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
+from pipeline.cli.main import run
 from tests.faults.test_ingest_kill import wait_for
 from tests.ingestion.harness import on_disk, produce, reading, settings_for
 
@@ -65,6 +67,38 @@ def test_lost_group_offsets_and_retention_together_are_no_silent_gap(
         ingest(settings, until="end")
     ingest(replace(settings, accept_gap=True, close_open=True), until="end")
     assert on_disk(tmp_path) == Counter((0, o) for o in [*range(180), *range(190, 200)])
+
+
+def test_the_operators_answers_are_options_of_the_command(broker, make_topic, topic, tmp_path: Path, capfd):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[project]\ndata_dir = "{tmp_path}/data"\n[kafka]\nbootstrap = "{broker.bootstrap}"\n'
+        f'[ingestion]\ngroup = "g-{site}"\nwindow = "60s"\n[[sites]]\nname = "{site}"\n'
+    )
+    command = ["ingest", str(config), "--json"]
+
+    def kept(*answer: str) -> int:
+        capfd.readouterr()
+        assert run([*command, *answer]) == 0
+        found = json.loads(capfd.readouterr().out)["sites"][site]
+        return int(found["kept"])
+
+    produce(broker, name, [reading(s) for s in range(100)])
+    assert kept() == 60
+    produce(broker, name, [reading(s) for s in range(100, 200)])
+    delete_before(broker, name, 150)
+    assert run(command) == 7 and "--accept-gap" in capfd.readouterr().err
+    assert kept("--accept-gap") == 30
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.delete_topics([name])[name].result(20)
+    wait_for(lambda: name not in admin.list_topics(timeout=5).topics)
+    make_topic(1, name)
+    produce(broker, name, [reading(s) for s in range(100)])
+    assert run(command) == 7 and "--new-topic" in capfd.readouterr().err
+    assert kept("--new-topic") == 60
+    assert kept() == 0
 
 
 @contextmanager

@@ -32,7 +32,8 @@ def test_the_first_of_each_reading_is_kept_as_a_plain_loop_would(readings, known
     seen: set[tuple[object, ...]] = set()
     kept = []
     for at, (asset, time, seq, quality, one, two) in enumerate(readings):
-        key = (asset, time, seq) if seq is not None else (asset, time, quality, one, two)
+        alike = (seq, one is None, two is None) if seq is not None else (quality, one, two)
+        key = (asset, time, *alike)
         if key not in seen and at >= known:
             kept.append((time, at))
         seen.add(key)
