@@ -34,6 +34,11 @@ class ProjectConfig(Section):
         Path("fedplant-data"),
         description="Folder for windows, data sets, checkpoints, runs and detectors; relative to this file.",
     )
+    keep_work: int = Field(
+        3,
+        ge=1,
+        description="So many of the newest runs keep their data set and checkpoints; of older ones only the results stay.",
+    )
 
     @field_validator("name")
     @classmethod

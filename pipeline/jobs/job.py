@@ -24,6 +24,7 @@ from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of
+from pipeline.jobs.tidying import drop_old_work
 from pipeline.learning import learn
 from pipeline.manifest import run_id
 from pipeline.runs import detector_root, run_folder
@@ -124,6 +125,9 @@ def _train_and_export(
         ingestion=counts,
     )
     write_run(folder, config, dataset, learned, evaluation, summary)
+    gone = drop_old_work(config.project.data_dir, config.project.keep_work)
+    if gone:
+        watch.say(f"removed {len(gone)} data sets and checkpoints of older runs (project.keep_work)")
     return summary
 
 
