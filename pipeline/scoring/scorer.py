@@ -29,6 +29,8 @@ from pipeline.scoring.writer import ScoreWriter
 
 _POLL_SECONDS = 0.5
 _LOOK_FOR_PARTITIONS = 30.0
+_PUBLISH_SECONDS = 60.0
+"""How often an endless scorer lets the report see its scores; less often where that takes longer than a fiftieth of the time."""
 
 Progress = Callable[[float, float | None], None]
 
@@ -45,7 +47,7 @@ def score(
 
     With `until="end"` it returns when what was in the topics at the start has been read, otherwise when `stop` is set.
     `progress(messages, total)` is called after each batch. With `settings.scores_dir` the scores of this call are
-    written to `scores/<site>.parquet` there and published when it ends well. The last steps, for which a reading may
+    written to `scores/<site>.parquet` there and published when it ends well, in endless mode every minute too. The last steps, for which a reading may
     still come within the tolerance, wait for the next call.
 
     Raises:
@@ -104,6 +106,7 @@ class _Session:
         self._sinks: dict[str, AlertSink] = {}
         self._sites: dict[str, SiteScorer] = {}
         self._begin: dict[TopicPartition, int] = {}
+        self._publish_at = time.monotonic() + _PUBLISH_SECONDS
 
     def open(self) -> None:
         """Fence earlier scorers, then read positions: in this order nobody else can move them afterwards."""
@@ -167,6 +170,8 @@ class _Session:
             due = now - last_commit >= limits.commit_interval
             self._commit(due)
             last_commit = now if due else last_commit
+            if until is None and now >= self._publish_at:
+                self._publish()
             for name, site in self._sites.items():
                 BOARD.scoring(name, site.counts)
             if progress is not None:
@@ -175,6 +180,14 @@ class _Session:
                 self._find_partitions(telemetry)
                 looked = now
         self._commit(True)
+
+    def _publish(self) -> None:
+        began = time.monotonic()
+        for writer in self._writers.values():
+            if writer is not None:
+                writer.publish()
+        ended = time.monotonic()
+        self._publish_at = ended + max(_PUBLISH_SECONDS, 50 * (ended - began))
 
     def _commit(self, due: bool) -> None:
         for name, site in self._sites.items():

@@ -60,20 +60,26 @@ class ScoreWriter:
 
         With `extend` rows of earlier files stay, but for each machine's from its first new step on.
         """
-        self._first: dict[str, int] | None = {} if extend else None
         self._sensors, self._top, self._context = tuple(sensors), top, context
         self.path = run_dir / "scores" / f"{site}.parquet"
-        signal_schema = pa.schema(
+        self._signal_path = run_dir / "signals" / f"{site}.parquet"
+        self._signal_schema = pa.schema(
             [
                 ("event_time", pa.timestamp("ns", "UTC")),
                 ("asset", pa.string()),
                 *((name, pa.float32()) for name in self._sensors),
             ]
         )
-        self._scores = _Staged(self.path, SCORE_SCHEMA)
-        self._signals = _Staged(run_dir / "signals" / f"{site}.parquet", signal_schema)
         self._tails: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         self._after: dict[str, int] = {}
+        self._signal_rows = 0
+        self._begin(extend)
+
+    def _begin(self, extend: bool) -> None:
+        """Hidden files for what comes next."""
+        self._first: dict[str, int] | None = {} if extend else None
+        self._scores = _Staged(self.path, SCORE_SCHEMA)
+        self._signals = _Staged(self._signal_path, self._signal_schema)
         self.rows = 0
 
     def write(
@@ -117,7 +123,7 @@ class ScoreWriter:
         ]
         self._scores.add(pa.Table.from_arrays(columns, schema=SCORE_SCHEMA))
         self.rows += count
-        if self._signals.rows < _MOST_SIGNAL_ROWS:
+        if self._signal_rows < _MOST_SIGNAL_ROWS:
             self._keep_signals(asset, np.asarray(time_ns, np.int64), np.asarray(values), flagged)
 
     def _keep_signals(
@@ -156,7 +162,14 @@ class ScoreWriter:
         ]
         floats = values.astype(np.float32)
         columns += [pa.array(floats[:, j], pa.float32(), from_pandas=True) for j in range(len(self._sensors))]
-        self._signals.add(pa.Table.from_arrays(columns, schema=self._signals.schema))
+        self._signals.add(pa.Table.from_arrays(columns, schema=self._signal_schema))
+        self._signal_rows += len(time_ns)
+
+    def publish(self) -> None:
+        """Let readers see what was written so far, and go on behind it."""
+        if self.rows:
+            self.close()
+            self._begin(extend=True)
 
     def close(self) -> None:
         """Publish both files; when extending, earlier files stay untouched if nothing was added."""

@@ -305,6 +305,27 @@ def test_an_alert_that_outlives_a_restart_keeps_its_name(broker, detector, topic
     assert alerts[1]["duration_s"] > 390 * STEP_S
 
 
+def test_an_endless_scorer_shows_its_scores_while_it_runs(
+    broker, detector, topic, make_topic, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.scoring.scorer._PUBLISH_SECONDS", 0.1)
+    site, source, stop = topic("site"), make_topic(1), threading.Event()
+    settings = settings_for(broker, detector, site, source, topic("group"), scores_dir=tmp_path)
+    path = tmp_path / "scores" / f"{site}.parquet"
+    values = recording(120)
+    scorer = threading.Thread(target=lambda: score(settings, stop=stop))
+    scorer.start()
+    try:
+        for first in (0, 60):
+            send(broker, source, {"press": values[first : first + 60]}, first=first)
+            wait_for(lambda rows=first + 59: path.exists() and pq.read_metadata(path).num_rows == rows)
+    finally:
+        stop.set()
+        scorer.join(30)
+    assert not scorer.is_alive() and pq.read_metadata(path).num_rows == 119
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 def test_a_later_scorer_takes_over_and_the_earlier_one_stops(broker, detector, topic, make_topic):
     site, source = topic("site"), make_topic(1)
     settings = settings_for(broker, detector, site, source, topic("group"))

@@ -12,13 +12,17 @@ from pipeline.scoring.writer import ScoreWriter
 SENSORS = ("a", "b")
 
 
-def write(run, first, count, flagged=(), parts=1, **options):
+def write(run, first, count, flagged=(), parts=1, seen=None, **options):
+    """Write a machine's steps in parts; `seen(steps so far)` looks at the files after each part was published."""
     time = (np.arange(first, first + count)).astype(np.int64) * 60 * 10**9
     score = np.where(np.isin(np.arange(first, first + count), flagged), 9.0, 0.5)
     values = np.column_stack([np.arange(first, first + count), np.full(count, np.nan)])
     with ScoreWriter(run, "s", SENSORS, **options) as writer:
         for part in np.array_split(np.arange(count), parts):
             writer.write("m", time[part], score[part], 2.0, np.tile([1.0, 3.0], (len(part), 1)), values[part])
+            if seen is not None:
+                writer.publish()
+                seen(part[-1] + 1)
 
 
 def minutes(path):
@@ -42,6 +46,21 @@ def test_values_are_kept_around_flagged_steps_however_they_come(tmp_path_factory
     write(run, 0, 60, flagged=sorted(flagged), parts=parts, context=context)
     near = [i for i in range(60) if any(abs(i - f) <= context for f in flagged)]
     assert minutes(run / "signals" / "s.parquet") == near
+
+
+def test_what_is_published_in_between_is_seen_at_once_and_the_end_is_the_same(tmp_path):
+    looks = []
+
+    def seen(steps):
+        assert minutes(tmp_path / "parts" / "scores" / "s.parquet") == list(range(steps))
+        looks.append(steps)
+
+    write(tmp_path / "parts", 0, 60, flagged=[19, 40], parts=6, seen=seen, context=5, extend=True)
+    write(tmp_path / "whole", 0, 60, flagged=[19, 40], context=5)
+    assert looks == [10, 20, 30, 40, 50, 60]
+    for kind in ("scores", "signals"):
+        parts, whole = (pq.read_table(tmp_path / name / kind / "s.parquet") for name in ("parts", "whole"))
+        assert parts.equals(whole)
 
 
 def test_a_later_call_continues_the_file_and_replaces_what_it_scored_anew(tmp_path):
