@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from models.scaling import SensorScaling, moments
 from pipeline.datasets.run import count_frames
@@ -65,7 +65,7 @@ def write_fleet(folder: Path, fleet: Mapping[str, Machine], steps: int = STEPS) 
     return shards
 
 
-def judge(score: NDArray[np.float64], threshold: float, machine: Machine) -> dict[str, float]:
+def judge(score: NDArray[np.float64], threshold: ArrayLike, machine: Machine) -> dict[str, float]:
     """Point-wise AUC-PR and false alarms a week of a score over the rows to judge on."""
     found = evaluate(score, machine.label, threshold, machine.step)
     per_day = found.false_alarms_per_day

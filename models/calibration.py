@@ -15,7 +15,8 @@ from scipy.signal import lfilter
 from models.options import DetectorOptions
 from models.sources.base import Source
 from models.sources.folds import FOLDS, segments
-from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN
+from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, RECOVERED
+from models.tables import Calibration, SourceCalibration, stack
 from models.threshold import threshold
 
 _CHUNK = 4096
@@ -43,27 +44,14 @@ class Judge:
     own_wander: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """One row of the detector: arrays [S, F], `source_weight` [S], `rest` [F]; see `models.detector.Detector`."""
-
-    spread: NDArray[np.float64]
-    tail: NDArray[np.float64]
-    usual: NDArray[np.float64]
-    limit: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    last_baseline: NDArray[np.float64]
-    last_level: NDArray[np.float64]
-    sensor_weight: NDArray[np.float64]
-    source_weight: NDArray[np.float64]
-    rest: NDArray[np.float64]
-    follow_rate: float
-    threshold: float
-
-
 def follow_rate(rows: int, options: DetectorOptions) -> float:
     """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
     return 2.0 / (options.follow * rows + 1.0) if rows >= options.follow_from else 0.0
+
+
+def margin_rate(rows: int, options: DetectorOptions) -> float:
+    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `follow_from` steps."""
+    return 2.0 / (max(rows, options.follow_from) + 1.0)
 
 
 def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,77 +81,52 @@ def calibrate(
     rate = follow_rate(len(values), options)
     wanders = wander(values)
     ever = np.isfinite(values).any(axis=0)
-    parts = [_one_source(judge, runs, context, rate, wanders, ever, options) for judge in judges]
+    parts, energies = zip(
+        *(_one_source(judge, runs, context, rate, wanders, ever, options) for judge in judges), strict=True
+    )
     scale = sum(judge.weight for judge in judges)
     combined = np.zeros_like(values)
     source_weight = np.zeros(len(judges))
-    for i, (judge, part) in enumerate(zip(judges, parts, strict=True)):
-        smooth = _smooth(part.energy.sum(axis=1), options)
+    for i, (judge, energy) in enumerate(zip(judges, energies, strict=True)):
+        total = energy.sum(axis=1)
+        smooth = np.mean(_averages(total, float(total.mean()), options), axis=0)
         source_weight[i] = judge.weight / scale / max(float(np.quantile(smooth, 0.99)), _LEAST_SCORE)
-        combined += source_weight[i] * part.energy
+        combined += source_weight[i] * energy
     rest = combined.mean(axis=0)
-    score = np.sum(
-        [_average(combined.sum(axis=1), 2.0 / (span + 1.0), rest.sum()) for span in options.spans], axis=0
-    )
-
-    def stacked(name: str) -> NDArray[np.float64]:
-        return np.stack([getattr(part, name) for part in parts])
-
+    averages = _averages(combined.sum(axis=1), float(rest.sum()), options)
+    score = np.minimum(np.mean(averages, axis=0), RECOVERED * averages[int(np.argmin(options.spans))])
+    limit = max(threshold(score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
-        spread=stacked("spread"),
-        tail=stacked("tail"),
-        usual=stacked("usual"),
-        limit=stacked("limit"),
-        centre=stacked("centre"),
-        last_baseline=stacked("last_baseline"),
-        last_level=stacked("last_level"),
-        sensor_weight=stacked("sensor_weight"),
+        **stack(parts),
         source_weight=source_weight,
         rest=rest,
-        follow_rate=rate,
-        threshold=threshold(score / len(options.spans), options, step_seconds),
+        follow_rate=np.asarray(rate),
+        threshold=np.asarray(limit),
+        margin=np.mean(np.log(limit / np.clip(score, limit / LARGEST_MARGIN, limit))),
+        margin_rate=np.asarray(margin_rate(len(values), options)),
     )
 
 
-def typical_calibration(found: Sequence[Calibration]) -> Calibration:
+def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) -> Calibration:
     """What a site without enough data of its own is calibrated with, from at least one other site's calibration.
 
     Residual scales are the root mean square over sites, the threshold the largest, everything else the median: a linear source
     fitted on little data leaves larger residuals than those sites had. Nothing is followed.
     """
 
-    def median(name: str) -> NDArray[np.float64]:
-        return np.asarray(np.median([getattr(each, name) for each in found], axis=0))
-
-    return Calibration(
-        spread=np.sqrt(np.mean([each.spread**2 for each in found], axis=0)),
-        tail=median("tail"),
-        usual=median("usual"),
-        limit=median("limit"),
-        centre=np.zeros_like(found[0].centre),
-        last_baseline=np.zeros_like(found[0].centre),
-        last_level=median("usual"),
-        sensor_weight=np.mean([each.sensor_weight for each in found], axis=0),
-        source_weight=median("source_weight"),
-        rest=median("rest"),
-        follow_rate=0.0,
-        threshold=max(each.threshold for each in found),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One source: arrays [F], and `energy` [N, F], weighted by sensor."""
-
-    spread: NDArray[np.float64]
-    tail: NDArray[np.float64]
-    usual: NDArray[np.float64]
-    limit: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    last_baseline: NDArray[np.float64]
-    last_level: NDArray[np.float64]
-    sensor_weight: NDArray[np.float64]
-    energy: NDArray[np.float64]
+    every = stack(found)
+    usual = {name: np.median(values, axis=0) for name, values in every.items()}
+    changed = {
+        "spread": np.sqrt(np.mean(every["spread"] ** 2, axis=0)),
+        "centre": np.zeros_like(usual["centre"]),
+        "last_baseline": np.zeros_like(usual["centre"]),
+        "last_level": usual["usual"],
+        "sensor_weight": every["sensor_weight"].mean(axis=0),
+        "follow_rate": np.asarray(0.0),
+        "threshold": every["threshold"].max(axis=0),
+        "margin_rate": np.asarray(margin_rate(0, options)),
+    }
+    return Calibration(**{**usual, **changed})
 
 
 def _one_source(
@@ -174,7 +137,8 @@ def _one_source(
     wanders: NDArray[np.float64],
     ever: NDArray[np.bool_],
     options: DetectorOptions,
-) -> _Part:
+) -> tuple[SourceCalibration, NDArray[np.float64]]:
+    """One source's arrays [F], and its energy [N, F], weighted by sensor."""
     source = judge.source
     residual = np.concatenate(
         [_along(source, run, rows, context) for run, rows in zip(runs, judge.rows, strict=True)]
@@ -216,7 +180,8 @@ def _one_source(
         energy = np.minimum(size**2, options.cap)
     present = np.maximum((known * weight).sum(axis=1, keepdims=True), 1e-6)
     energy = np.where(known, energy, 0.0) * weight / present
-    return _Part(spread, tail, usual, limit, centre, last_baseline, last_level, weight, energy)
+    found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight)
+    return found, energy
 
 
 def _along(
@@ -270,7 +235,8 @@ def _average(
     return np.asarray(lfilter([rate], [1.0, rate - 1.0], values, axis=0, zi=before[None])[0])
 
 
-def _smooth(energy: NDArray[np.float64], options: DetectorOptions) -> NDArray[np.float64]:
-    usual = float(energy.mean())
-    averages = [_average(energy, 2.0 / (span + 1.0), usual) for span in options.spans]
-    return np.asarray(np.mean(averages, axis=0))
+def _averages(
+    energy: NDArray[np.float64], first: float, options: DetectorOptions
+) -> list[NDArray[np.float64]]:
+    """Exponential averages of float[N] over each of the spans."""
+    return [_average(energy, 2.0 / (span + 1.0), first) for span in options.spans]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import Calibration, Judge, calibrate, steady_sensors, typical_calibration
+from models.calibration import Judge, calibrate, steady_sensors, typical_calibration
 from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
@@ -23,8 +23,9 @@ from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.sources.zscore import ZScoreSource
+from models.state import StateShape
 from models.store import load_detector, save_detector
-from models.stream import StateShape
+from models.tables import Calibration
 from models.tracing import traced
 
 _FLEET_ROWS = 60_000
@@ -39,50 +40,27 @@ Prior = Callable[[str | None], "GramStatistics | None"]
 
 @dataclass(frozen=True)
 class Scores:
-    """`score` float64[N] (NaN before the detector has its context), `threshold`, `contribution` float32[N, F] (sums to the score).
-
-    `known_site` is False where the fleet-wide calibration was used.
+    """`score` float64[N] (NaN before the detector has its context), `threshold` float64[N], `contribution` float32[N, F] (sums to
+    the score). `known_site` is False where the fleet-wide calibration was used.
     """
 
     score: NDArray[np.float64]
-    threshold: float
+    threshold: NDArray[np.float64]
     contribution: NDArray[np.float32]
     known_site: bool = True
 
     @property
     def is_anomaly(self) -> NDArray[np.bool_]:
-        """Whether each step scores above the threshold; NaN does not."""
+        """Whether each step scores above its threshold; NaN does not."""
         return self.score > self.threshold
 
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """Arrays are stacked over R rows: one per site of `sites`, the fleet-wide one last; S sources, F sensors.
+    """Arrays are stacked over R rows: one per site of `sites`, the fleet-wide one last.
 
-    `mean`, `scale` float64[R, F] bring raw values to one scale. Per source, float32[R, S, F]: `spread`, a usual residual;
-    `tail`, the 99 % quantile and `usual`, the mean of residuals over their spread; `limit` and `centre`, what may move the
-    baseline and where it began; `last_baseline`, `last_level`, the slow memory at the end of training; `sensor_weight`, which sums
-    to 1 over the sensors. `source_weight` float32[R, S]. `rest` float32[R, F], a usual step's contribution. `follow_rate`
-    float32[R], 0 where nothing is followed. `threshold` float32[R]. `cap` float32[], the largest squared residual.
+    `mean`, `scale` float64[R, F] bring raw values to one scale; `calibration`, float32, makes a score of residuals.
     """
-
-    TABLES: ClassVar[tuple[str, ...]] = (
-        "mean",
-        "scale",
-        "spread",
-        "tail",
-        "usual",
-        "limit",
-        "centre",
-        "last_baseline",
-        "last_level",
-        "sensor_weight",
-        "source_weight",
-        "rest",
-        "follow_rate",
-        "threshold",
-        "cap",
-    )
 
     sensors: tuple[str, ...]
     step_seconds: float
@@ -91,24 +69,8 @@ class Detector:
     sources: tuple[Source, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    spread: NDArray[np.float32]
-    tail: NDArray[np.float32]
-    usual: NDArray[np.float32]
-    limit: NDArray[np.float32]
-    centre: NDArray[np.float32]
-    last_baseline: NDArray[np.float32]
-    last_level: NDArray[np.float32]
-    sensor_weight: NDArray[np.float32]
-    source_weight: NDArray[np.float32]
-    rest: NDArray[np.float32]
-    follow_rate: NDArray[np.float32]
-    threshold: NDArray[np.float32]
+    calibration: Calibration
     options: DetectorOptions = field(default_factory=DetectorOptions)
-
-    @property
-    def cap(self) -> NDArray[np.float32]:
-        """Largest squared normalised residual of a sensor, float32[]."""
-        return np.asarray(self.options.cap, np.float32)
 
     @property
     def context(self) -> int:
@@ -142,18 +104,19 @@ class Detector:
         if raw.ndim != 2 or raw.shape[1] != len(self.sensors):
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, {len(self.sensors)}]")
         row = self.row(site)
-        score, contribution, after = traced(self)(self, row, raw, state)
+        found = traced(self)(self, row, raw, state)
         scores = Scores(
-            score[0].numpy().astype(np.float64),
-            float(self.threshold[row]),
-            contribution[0].numpy(),
+            found.score[0].numpy().astype(np.float64),
+            found.threshold[0].numpy().astype(np.float64),
+            found.contribution[0].numpy(),
             row < len(self.sites),
         )
-        return scores, {name: value.numpy() for name, value in after.items()}
+        return scores, {name: value.numpy() for name, value in found.state.items()}
 
     def table_arrays(self) -> dict[str, NDArray[Any]]:
-        """All arrays by name, those of source i as `i.<name>`."""
-        found = {name: np.asarray(getattr(self, name)) for name in self.TABLES}
+        """All arrays by name, those of source i as `i.<name>`; rows first but for `cap`, the largest squared residual."""
+        found = {"mean": self.mean, "scale": self.scale, **self.calibration.arrays()}
+        found["cap"] = np.asarray(self.options.cap, np.float32)
         for index, source in enumerate(self.sources):
             found.update({f"{index}.{name}": value for name, value in source.tables().items()})
         return found
@@ -268,9 +231,8 @@ def fit_sources(
         for row in [*alone, len(sites)]
     }
     if len(alone) < len(sites):
-        typical = typical_calibration([by_row[row] for row in alone])
+        typical = typical_calibration([by_row[row] for row in alone], options)
         by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
-    rows = [by_row[row] for row in range(len(scaled))]
     return Detector(
         sensors=tuple(sensors),
         step_seconds=step_seconds,
@@ -279,8 +241,8 @@ def fit_sources(
         sources=tuple(sources),
         mean=np.stack([s.mean for s in scalings]),
         scale=np.stack([s.scale for s in scalings]),
+        calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
         options=options,
-        **{name: _stacked(rows, name) for name in Detector.TABLES if name not in ("mean", "scale", "cap")},
     )
 
 
@@ -348,10 +310,6 @@ def _latest(
     order = sorted(kept)
     cut = [replace(judge, rows=tuple(judge.rows[i][-kept[i] :] for i in order)) for judge in judges]
     return cut, [runs[i][-kept[i] :] for i in order]
-
-
-def _stacked(rows: Sequence[Calibration], name: str) -> NDArray[np.float32]:
-    return np.stack([np.asarray(getattr(row, name), np.float32) for row in rows])
 
 
 def _lengths(runs: Sequence[NDArray[np.float32]]) -> list[int]:

@@ -16,7 +16,8 @@ import numpy as np
 
 from models.detector import Detector
 from models.errors import DetectorExists
-from models.stream import STATE, advance, series, start, tables
+from models.state import SLOW, STATE
+from models.stream import Scored, advance, series, start, tables
 
 
 def export_detector(
@@ -66,7 +67,7 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
     import tensorflow as tf
 
     return {
-        "format_version": 2,
+        "format_version": 3,
         "name": name,
         "version": version,
         "sensors": list(detector.sensors),
@@ -74,11 +75,12 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
         "step_seconds": detector.step_seconds,
         "step_ns": round(detector.step_seconds * 1e9),
         "max_gap_ns": max_gap_ns,
-        "sites": {site: float(detector.threshold[i]) for i, site in enumerate(detector.sites)},
-        "fleet_threshold": float(detector.threshold[-1]),
+        "sites": {site: float(detector.calibration.threshold[i]) for i, site in enumerate(detector.sites)},
+        "fleet_threshold": float(detector.calibration.threshold[-1]),
         "sources": [source.name for source in detector.sources],
         "context": detector.context,
         "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
+        "slow_state": list(SLOW),
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
     }
@@ -101,20 +103,17 @@ def _quiet() -> Iterator[None]:
 def _module(detector: Detector) -> Any:
     import tensorflow as tf
 
-    shape = detector.state_shape
     sensors = len(detector.sensors)
-    kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in STATE}
-    state_specs = [tf.TensorSpec((None, *shape.of(name)), kinds[name], name) for name in STATE]
+    state_specs = list(detector.state_shape.specs().values())
     site_spec = tf.TensorSpec((None,), tf.string, "site")
 
-    def answer(rows: tf.Tensor, score: tf.Tensor, contribution: tf.Tensor) -> dict[str, tf.Tensor]:
-        threshold = tf.gather(tf.constant(detector.threshold), rows)
-        by_step = threshold[:, None] if score.shape.rank == 2 else threshold
+    def answer(rows: tf.Tensor, found: Scored, steps: Any) -> dict[str, tf.Tensor]:
+        score, threshold = found.score[:, steps], found.threshold[:, steps]
         return {
             "score": score,
             "threshold": threshold,
-            "is_anomaly": score > by_step,
-            "contribution": contribution,
+            "is_anomaly": score > threshold,
+            "contribution": found.contribution[:, steps],
             "known_site": rows < len(detector.sites),
         }
 
@@ -142,8 +141,7 @@ def _module(detector: Detector) -> Any:
             with tf.control_dependencies([enough]):
                 rows = self.sites.lookup(site)
             table = tables(detector)
-            score, contribution, _ = advance(detector, table, rows, window, start(detector, table, rows))
-            return answer(rows, score[:, -1], contribution[:, -1])
+            return answer(rows, advance(detector, table, rows, window, start(detector, table, rows)), -1)
 
         @tf.function(
             input_signature=[
@@ -156,8 +154,8 @@ def _module(detector: Detector) -> Any:
             """Score every step of gap-free stretches that go on from a state, and give the state after them."""
             rows = self.sites.lookup(site)
             held = dict(zip(STATE, state, strict=True))
-            score, contribution, after = series(detector, tables(detector), rows, values, held)
-            return {**answer(rows, score, contribution), **after}
+            found = series(detector, tables(detector), rows, values, held)
+            return {**answer(rows, found, slice(None)), **found.state}
 
         @tf.function(input_signature=[site_spec])
         def start(self, site: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -22,11 +22,12 @@ from models.sources.network import NetworkSource
 from models.sources.pca import PcaSource
 from models.sources.ridge import LAGS, RidgeSource
 from models.sources.zscore import ZScoreSource
+from models.tables import Calibration
 
 if TYPE_CHECKING:
     from models.detector import Detector
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def save_detector(detector: Detector, path: Path) -> None:
@@ -40,7 +41,7 @@ def save_detector(detector: Detector, path: Path) -> None:
         "options": dataclasses.asdict(detector.options),
         "sources": [_describe(source) for source in detector.sources],
     }
-    arrays = {name: getattr(detector, name) for name in detector.TABLES if name != "cap"}
+    arrays = {"mean": detector.mean, "scale": detector.scale, **detector.calibration.arrays()}
     for index, source in enumerate(detector.sources):
         arrays.update({f"{index}.source.{name}": value for name, value in source.arrays().items()})
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -123,10 +124,8 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         _source(described, _below(arrays, f"{index}.source."), steps, len(sensors))
         for index, described in enumerate(header["sources"])
     )
-    by_sensor, by_source = (rows, len(sensors)), (rows, len(sources), len(sensors))
-    expected: dict[str, tuple[int, ...]] = {name: by_source for name in Detector.TABLES if name != "cap"}
-    expected.update({"mean": by_sensor, "scale": by_sensor, "rest": by_sensor})
-    expected.update({"source_weight": by_source[:2], "follow_rate": (rows,), "threshold": (rows,)})
+    calibration = Calibration.shapes(rows, len(sources), len(sensors))
+    expected = {"mean": (rows, len(sensors)), "scale": (rows, len(sensors)), **calibration}
     for index, source in enumerate(sources):
         if isinstance(source, PcaSource):
             expected[f"{index}.source.projection"] = (rows, len(sensors), len(sensors))
@@ -144,8 +143,10 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         steps=steps,
         sites=sites,
         sources=sources,
+        mean=arrays["mean"],
+        scale=arrays["scale"],
+        calibration=Calibration(**{name: arrays[name] for name in calibration}),
         options=DetectorOptions(**options),
-        **{name: arrays[name] for name in Detector.TABLES if name != "cap"},
     )
 
 

@@ -8,12 +8,12 @@ half the training: a baseline of each residual, and a gain for residuals that ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from models.scaling import CLIP
+from models.state import STATE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,28 +28,21 @@ CLIPPED_AT = 3.0
 BASELINE_SHARE = 0.2
 """Memory of the baseline, as a share of the memory of the gain."""
 
-STATE = ("recent", "seen", "baseline", "level", "average")
+RECOVERED = 2.0
+"""A score is at most so many times its shortest average: once a machine runs well again, the longer ones still remember."""
+LARGEST_LIFT = 3.0
+"""Most that the threshold rises by as the usual score does."""
+LARGEST_MARGIN = 20.0
+"""A score so many times below the threshold is followed as if it were no lower, one above it as if it were no higher."""
 
 
-@dataclass(frozen=True)
-class StateShape:
-    """Sizes of a state of B stretches: `recent` float32[B, C, F], `seen` int32[B], `baseline` and `level` float32[B, S, F],
-    `average` float32[B, A, F]."""
+class Scored(NamedTuple):
+    """`score` and `threshold` float32[B, N], `contribution` float32[B, N, F], and the state after the last step."""
 
-    context: int
-    sensors: int
-    sources: int
-    averages: int
-
-    def of(self, name: str) -> tuple[int, ...]:
-        """Dimensions of one tensor behind the batch."""
-        return {
-            "recent": (self.context, self.sensors),
-            "seen": (),
-            "baseline": (self.sources, self.sensors),
-            "level": (self.sources, self.sensors),
-            "average": (self.averages, self.sensors),
-        }[name]
+    score: Any
+    threshold: Any
+    contribution: Any
+    state: dict[str, Any]
 
 
 def tables(detector: Detector) -> dict[str, Any]:
@@ -71,6 +64,7 @@ def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict
         "seen": tf.zeros((batch,), tf.int32),
         "baseline": tf.gather(table["last_baseline"], rows),
         "level": tf.gather(table["last_level"], rows),
+        "margin": tf.gather(table["margin"], rows),
         "average": tf.repeat(rest[:, None], shape.averages, axis=1),
     }
 
@@ -95,8 +89,8 @@ def advance(
     rows: tf.Tensor,
     raw: tf.Tensor,
     state: Mapping[str, tf.Tensor],
-) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-    """Score float32[B, N] and contribution float32[B, N, F] of raw float32[B, N, F] behind `state`, and the state after it.
+) -> Scored:
+    """Score raw float32[B, N, F] behind `state`.
 
     The score is NaN for a step without any value and for the first `state_shape.context` steps of a stretch. Memory grows
     with B x N; `series` works through long stretches in pieces.
@@ -134,7 +128,12 @@ def advance(
     ]
     contribution = tf.add_n(averages) / np.float32(len(averages))
     contribution = tf.where(scored[:, :, None], contribution, 0.0)
-    score = tf.where(scored, tf.reduce_sum(contribution, axis=2), np.float32(np.nan))
+    total = tf.reduce_sum(contribution, axis=2)
+    quickest = averages[int(np.argmin(detector.options.spans))]
+    limited = tf.minimum(total, RECOVERED * tf.reduce_sum(quickest, axis=2))
+    contribution *= tf.math.divide_no_nan(limited, total)[:, :, None]
+    score = tf.where(scored, limited, np.float32(np.nan))
+    threshold, margin = _threshold(table, rows, score, state["margin"])
     after = {
         "recent": tf.ensure_shape(
             joined[:, tf.shape(joined)[1] - context :], (None, context, joined.shape[2])
@@ -142,11 +141,12 @@ def advance(
         "seen": tf.minimum(state["seen"] + count, context),
         "baseline": tf.stack(baselines, axis=1),
         "level": tf.stack(levels, axis=1),
+        "margin": margin,
         "average": tf.stack(
             [_last(average, state["average"][:, i]) for i, average in enumerate(averages)], axis=1
         ),
     }
-    return score, contribution, after
+    return Scored(score, threshold, contribution, after)
 
 
 def series(
@@ -155,38 +155,62 @@ def series(
     rows: tf.Tensor,
     raw: tf.Tensor,
     state: Mapping[str, tf.Tensor],
-) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+) -> Scored:
     """As `advance`, in pieces of `CHUNK` steps, so that memory does not grow with the network's width times N."""
     import tensorflow as tf
 
     sensors, shape = len(detector.sensors), detector.state_shape
     pieces = tf.maximum(-(-tf.shape(raw)[1] // CHUNK), 1)
     scores = tf.TensorArray(tf.float32, pieces, element_shape=(None, None), infer_shape=False)
+    limits = tf.TensorArray(tf.float32, pieces, element_shape=(None, None), infer_shape=False)
     shares = tf.TensorArray(tf.float32, pieces, element_shape=(None, None, sensors), infer_shape=False)
 
-    def step(index: Any, scores: Any, shares: Any, *held: Any) -> Any:
+    def step(index: Any, scores: Any, limits: Any, shares: Any, *held: Any) -> Any:
         piece = raw[:, index * CHUNK : (index + 1) * CHUNK]
-        score, contribution, after = advance(
-            detector, table, rows, piece, dict(zip(STATE, held, strict=True))
-        )
+        found = advance(detector, table, rows, piece, dict(zip(STATE, held, strict=True)))
         # Steps first: pieces of different length are then joined along them.
-        scores = scores.write(index, tf.transpose(score))
-        shares = shares.write(index, tf.transpose(contribution, (1, 0, 2)))
-        return (index + 1, scores, shares, *(after[name] for name in STATE))
+        scores = scores.write(index, tf.transpose(found.score))
+        limits = limits.write(index, tf.transpose(found.threshold))
+        shares = shares.write(index, tf.transpose(found.contribution, (1, 0, 2)))
+        return (index + 1, scores, limits, shares, *(found.state[name] for name in STATE))
 
     held = tuple(state[name] for name in STATE)
     invariants = tuple(tf.TensorShape((None, *shape.of(name))) for name in STATE)
-    scalar = tf.TensorShape(())
-    _, scores, shares, *held = tf.while_loop(
+    scalar, any_shape = tf.TensorShape(()), tf.TensorShape(None)
+    _, scores, limits, shares, *held = tf.while_loop(
         lambda index, *_: index < pieces,
         step,
-        (0, scores, shares, *held),
-        shape_invariants=(scalar, tf.TensorShape(None), tf.TensorShape(None), *invariants),
+        (0, scores, limits, shares, *held),
+        shape_invariants=(scalar, any_shape, any_shape, any_shape, *invariants),
         parallel_iterations=1,
     )
-    score = tf.transpose(scores.concat())
-    contribution = tf.transpose(shares.concat(), (1, 0, 2))
-    return score, contribution, dict(zip(STATE, held, strict=True))
+    return Scored(
+        tf.transpose(scores.concat()),
+        tf.transpose(limits.concat()),
+        tf.transpose(shares.concat(), (1, 0, 2)),
+        dict(zip(STATE, held, strict=True)),
+    )
+
+
+def _threshold(
+    table: Mapping[str, Any], rows: tf.Tensor, score: tf.Tensor, margin: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Threshold float32[B, N] of each step and the margin float32[B] after the last.
+
+    The threshold keeps its distance to what the score usually is, as in conformal prediction under a shift (Gibbs and Candes,
+    NeurIPS 2021), but by the mean of logarithms clipped at the threshold, which a short incident moves little, and only upwards.
+    A step without a score counts as a usual one.
+    """
+    import tensorflow as tf
+
+    first = tf.gather(table["threshold"], rows)[:, None]
+    usual = tf.gather(table["margin"], rows)[:, None]
+    below = tf.math.log(first / tf.clip_by_value(score, first / LARGEST_MARGIN, first))
+    below = tf.where(tf.math.is_nan(score), usual, below)
+    followed = exponential(below[:, :, None], tf.gather(table["margin_rate"], rows), margin[:, None])[:, :, 0]
+    before = _shifted(followed[:, :, None], margin[:, None])[:, :, 0]
+    lift = tf.clip_by_value(usual - before, 0.0, np.log(LARGEST_LIFT).astype(np.float32))
+    return first * tf.exp(lift), _last(followed[:, :, None], margin[:, None])[:, 0]
 
 
 def exponential(values: tf.Tensor, rate: tf.Tensor | float, first: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,13 @@
-"""From training scores to a threshold: a quantile, a fitted tail, or wanted alarms per week. Pure numpy."""
+"""From training scores to a threshold: a quantile, a fitted tail, or wanted alarms per week. Pure numpy.
+
+What a threshold promises it must keep on steps nobody has seen. Two things stand against that, and each has its own rule: few
+independent scores (the tail is the predictive one), and a machine that changes from one stretch to the next (what was learned from
+four fifths of the training must hold on the fifth).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +16,9 @@ from models.options import DetectorOptions
 
 BLOCKS = 5
 _RESOLVED = 60
-"""Steps above a quantile for it to be known: neighbouring scores share most of their 30-step average."""
+"""Steps above a quantile for it to be known: neighbouring scores share most of their longest average."""
+_INDEPENDENT = 3
+"""Longest averages between two scores that share nothing any more."""
 _WEEK = 7 * 86_400.0
 _HOLD_OFF = 600.0
 """Seconds between flagged steps that still make one alarm, as the live scorer's default."""
@@ -19,33 +28,61 @@ def threshold(score: NDArray[np.float64], options: DetectorOptions, step_seconds
     """Threshold by the rule of `options`, from finite training scores float64[N] in time order, N at least 1."""
     if options.rule == "alarms_per_week":
         return alarm_threshold(score, options.alarms_per_week, step_seconds)
-    one = tail_quantile if options.rule == "tail" else resolved_quantile
-    return over_blocks(score, options.false_alarm_rate, one(score, options.false_alarm_rate))
+    one = tail_quantile if options.rule == "tail" else predictive_quantile
+    apart = _INDEPENDENT * max(options.spans)
+
+    def quantile(of: NDArray[np.float64]) -> float:
+        return one(of, options.false_alarm_rate, apart)
+
+    return quantile(score) * unseen_block_factor(score, options.false_alarm_rate, quantile)
 
 
-def over_blocks(score: NDArray[np.float64], rate: float, overall: float) -> float:
-    """The geometric mean of `overall` and the largest block's quantile.
+def unseen_block_factor(
+    score: NDArray[np.float64], rate: float, quantile: Callable[[NDArray[np.float64]], float]
+) -> float:
+    """By how much a threshold must be raised, at least 1, so that it keeps its promise on a part of the training it was not set on.
 
-    The quantile of all scores promises too much where the machine changes from week to week, that of the worst of five
-    contiguous blocks too little; their geometric mean came closest to the promise (docs/concepts/detection.md).
+    Each of five contiguous blocks is held against `quantile` of the other four, as in cross-conformal prediction (Vovk, Annals of
+    Mathematics and Artificial Intelligence 2015): over all blocks together, the share `rate` may lie above.
     """
-    overall = max(overall, float(np.quantile(score, 1.0 - rate)))
     blocks = [part for part in np.array_split(score, BLOCKS) if len(part)]
-    worst = max(float(np.quantile(part, 1.0 - rate)) for part in blocks)
-    return float(np.sqrt(max(overall, 0.0) * max(overall, worst)))
+    if len(blocks) < BLOCKS:
+        return 1.0
+    others = [np.concatenate([*blocks[:i], *blocks[i + 1 :]]) for i in range(len(blocks))]
+    level = [max(quantile(part), 1e-9) for part in others]
+    ratio = np.concatenate([block / limit for block, limit in zip(blocks, level, strict=True)])
+    return max(1.0, float(np.quantile(ratio, 1.0 - rate)))
 
 
-def resolved_quantile(score: NDArray[np.float64], rate: float) -> float:
-    """The quantile; a rate that the data cannot resolve is extrapolated with an exponential tail."""
+def independent_visits(above: NDArray[np.bool_], apart: int) -> int:
+    """How often bool[N] was entered anew, visits at most `apart` steps from each other being one."""
+    at = np.flatnonzero(above)
+    return int(len(at) > 0) + int((np.diff(at) > apart).sum())
+
+
+def predictive_quantile(score: NDArray[np.float64], rate: float, apart: int) -> float:
+    """The quantile; a rate that the data cannot resolve is extrapolated with an exponential tail and its uncertainty.
+
+    With `k` independent visits to the tail the next excess over its foot follows a Lomax law, `P(excess > x) = (1 + x / (k mean))^-k`:
+    the posterior predictive of an exponential one under Jeffreys' prior. It becomes the exponential tail as k grows, and asks for
+    more from a machine of which little was seen. Scores of one visit share their averages, so they count once; k is at least 2,
+    from where on the law has a mean.
+    """
+    base, excess, ratio = _foot(score, rate)
+    if ratio <= 1 or not len(excess):
+        return base
+    visits = max(2, independent_visits(score > base, apart))
+    return base + float(excess.mean()) * visits * (ratio ** (1.0 / visits) - 1.0)
+
+
+def _foot(score: NDArray[np.float64], rate: float) -> tuple[float, NDArray[np.float64], float]:
+    """Where the tail begins, what lies above it, and how many times the wanted rate that is."""
     share = min(0.2, max(rate, _RESOLVED / len(score)))
     base = float(np.quantile(score, 1.0 - share))
-    excess = score[score > base]
-    if rate < share and len(excess):
-        base += float(excess.mean() - base) * float(np.log(share / rate))
-    return base
+    return base, score[score > base] - base, share / rate
 
 
-def tail_quantile(score: NDArray[np.float64], rate: float) -> float:
+def tail_quantile(score: NDArray[np.float64], rate: float, apart: int) -> float:
     """Peaks over threshold: a generalised Pareto tail over the 98 % quantile (Siffer et al., KDD 2017).
 
     Shape and scale by probability-weighted moments (Hosking and Wallis, Technometrics 1987); the shape is kept within
@@ -55,11 +92,11 @@ def tail_quantile(score: NDArray[np.float64], rate: float) -> float:
     base = float(np.quantile(score, 1.0 - share))
     excess = np.sort(score[score > base] - base)
     if len(excess) < 10 or rate >= share:
-        return resolved_quantile(score, rate)
+        return predictive_quantile(score, rate, apart)
     position = (np.arange(1, len(excess) + 1) - 0.35) / len(excess)
     first, second = float(excess.mean()), float((excess * (1.0 - position)).mean())
     if first <= 0 or first - 2 * second <= 0:
-        return resolved_quantile(score, rate)
+        return predictive_quantile(score, rate, apart)
     shape = float(np.clip(2.0 - first / (first - 2 * second), -0.5, 0.5))
     scale = first * (1.0 - shape)
     ratio = len(excess) / len(score) / rate
@@ -71,21 +108,21 @@ def alarm_threshold(score: NDArray[np.float64], alarms_per_week: float, step_sec
     """The lowest threshold at which the training scores give at most the wanted alarms, by bisection.
 
     Flagged steps at most ten minutes apart are one alarm. A wanted number below one alarm in the whole training lies above
-    every training score, by the exponential tail of `resolved_quantile`.
+    every training score, by an exponential tail.
     """
     weeks = len(score) * step_seconds / _WEEK
     wanted = alarms_per_week * weeks
     if wanted < 1:
-        return max(float(score.max()), resolved_quantile(score, max(wanted, 1e-6) / len(score)))
+        base, excess, ratio = _foot(score, max(wanted, 1e-6) / len(score))
+        beyond = float(excess.mean()) * float(np.log(ratio)) if len(excess) else 0.0
+        return max(float(score.max()), base + beyond)
     apart = max(1, round(_HOLD_OFF / step_seconds))
     low, high = 0.0, float(score.max())
     for _ in range(40):
         middle = (low + high) / 2
-        flagged = np.flatnonzero(score > middle)
-        alarms = int(len(flagged) > 0) + int((np.diff(flagged) > apart).sum())
-        share = len(flagged) / len(score)
+        flagged = score > middle
         # Far too low a threshold joins everything into one alarm: few alarms count only when little is flagged.
-        if alarms > wanted or share > 0.2:
+        if independent_visits(flagged, apart) > wanted or flagged.mean() > 0.2:
             low = middle
         else:
             high = middle

@@ -6,6 +6,7 @@ variables, which are set to those of the detector that is about to score.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.sources.network import NetworkSource
-from models.stream import STATE, series, start
+from models.state import STATE
+from models.stream import Scored, series, start
 
 if TYPE_CHECKING:
     from models.detector import Detector, State
@@ -31,10 +33,8 @@ class Traced:
         copies = tuple(dataclasses.replace(source) for source in first.sources)  # type: ignore[type-var]
         pattern = self._pattern = dataclasses.replace(first, sources=copies)
         self._loaded: tuple[Any, ...] = ()
-        shape = pattern.state_shape
         rows = tf.TensorSpec((1,), tf.int32)
-        kinds = {name: tf.int32 if name == "seen" else tf.float32 for name in STATE}
-        held = {name: tf.TensorSpec((1, *shape.of(name)), kinds[name]) for name in STATE}
+        held = dict(pattern.state_shape.specs(1))
         # Rows, one a site, are the first dimension of everything but the cap.
         table = {
             name: tf.TensorSpec((None, *value.shape[1:]) if value.ndim else (), value.dtype)
@@ -52,10 +52,8 @@ class Traced:
 
         self._begin, self._go_on = begin, go_on
 
-    def __call__(
-        self, detector: Detector, row: int, raw: np.ndarray, state: State | None
-    ) -> tuple[Any, Any, Any]:
-        """Score float32[1, N], contribution float32[1, N, F] and state of raw float32[N, F] at a row of `detector`."""
+    def __call__(self, detector: Detector, row: int, raw: np.ndarray, state: State | None) -> Scored:
+        """Score raw float32[1, N, F], given as float32[N, F], at a row of `detector`."""
         import tensorflow as tf
 
         self._load(detector)
@@ -63,7 +61,7 @@ class Traced:
         held = (
             self._begin(rows, table) if state is None else {name: tf.constant(state[name]) for name in STATE}
         )
-        found: tuple[Any, Any, Any] = self._go_on(rows, tf.constant(raw[None]), table, held)
+        found: Scored = self._go_on(rows, tf.constant(raw[None]), table, held)
         return found
 
     def _load(self, detector: Detector) -> None:
@@ -76,6 +74,8 @@ class Traced:
 
 
 _FOUND: OrderedDict[Any, Traced] = OrderedDict()
+# Functions that outlive TensorFlow's own modules complain on the screen when the interpreter ends.
+atexit.register(_FOUND.clear)
 
 
 def traced(detector: Detector) -> Traced:

@@ -124,13 +124,14 @@ def _metrics(
     """Figures of one mode at one site; a blank step between runs keeps alarms and incidents from joining over a gap."""
     scores: list[NDArray[np.float64]] = []
     labels: list[NDArray[np.int8]] = []
-    threshold = float("nan")
+    thresholds: list[NDArray[np.float64]] = []
     for part in judged:
         found = scorer.score(site, part.run.values)
-        threshold = float(found.threshold)
         scores += [np.asarray(found.score, np.float64)[part.lead :], np.array([np.nan])]
+        thresholds += [found.threshold[part.lead :], found.threshold[-1:]]
         labels += [part.label[part.lead :], np.array([UNKNOWN], np.int8)]
     score, label = np.concatenate(scores), np.concatenate(labels)
+    threshold = np.concatenate(thresholds)
     known = label != UNKNOWN
     if known.any():
         score = np.where(known, score, np.nan)

@@ -45,7 +45,7 @@ class Metrics:
         anomaly_share: share of steps labelled anomalous.
         events: incidents of which a step was scored.
         rows: scored steps.
-        threshold: score above which a step is flagged, from training data only.
+        threshold: score above which a step is flagged, from training data and earlier scores only; the median over steps.
         score_quantiles: quantiles of the scores, by share.
     """
 
@@ -83,7 +83,7 @@ class Metrics:
 def evaluate(
     score: ArrayLike,
     label: ArrayLike | None,
-    threshold: float,
+    threshold: ArrayLike,
     step_seconds: float,
     *,
     hold_off: float = HOLD_OFF,
@@ -93,7 +93,7 @@ def evaluate(
     Args:
       score: float[N]; NaN was not scored and is left out of every figure.
       label: 0/1[N], or None if nothing is known. An incident none of whose steps was scored is not counted.
-      threshold: a step is flagged when its score is above it.
+      threshold: a step is flagged when its score is above it; a number, or float[N].
       step_seconds: time from one step to the next.
       hold_off: seconds of silence that end an alarm.
 
@@ -102,7 +102,8 @@ def evaluate(
     """
     values = np.asarray(score, np.float64)
     scored = ~np.isnan(values)
-    flagged = scored & (values > threshold)
+    limit = np.broadcast_to(np.asarray(threshold, np.float64), values.shape)
+    flagged = scored & (values > limit)
     called = alarms(flagged, scored, hold_off / step_seconds)
     rows = int(scored.sum())
     known: dict[str, Any] = {
@@ -111,7 +112,7 @@ def evaluate(
         "alarms": len(called),
         "events": 0,
         "rows": rows,
-        "threshold": float(threshold),
+        "threshold": float(np.median(limit)) if limit.size else float("nan"),
         "score_quantiles": _quantiles(values[scored]),
     }
     if label is None:

@@ -24,7 +24,7 @@ def write_scores(folder: Path, detector: Detector, site: str, judged: Sequence[J
                 part.run.asset,
                 part.run.times_ns[rows],
                 found.score[rows],
-                found.threshold,
+                found.threshold[rows],
                 found.contribution[rows],
                 part.run.values[rows],
                 label=part.label[rows],

@@ -41,6 +41,7 @@ class AlertEvent:
         last_score: score at `last_ns`.
         steps: steps above the threshold.
         sensors: largest contributions at `peak_ns`, largest first.
+        threshold: what `first_score` was above.
         raised_by: detector and version that opened it, if that was not the one that goes on.
     """
 
@@ -52,6 +53,7 @@ class AlertEvent:
     last_score: float
     steps: int
     sensors: tuple[Contribution, ...] = ()
+    threshold: float = float("nan")
     raised_by: tuple[str, int] | None = None
 
 
@@ -92,11 +94,13 @@ class AlertTracker:
         self,
         time_ns: NDArray[np.int64],
         score: NDArray[np.float64],
-        flagged: NDArray[np.bool_],
+        threshold: NDArray[np.float64],
         describe: Callable[[int], Sequence[Contribution]],
     ) -> list[Change]:
-        """Changes caused by the next steps (arrays of one length N, times increasing), in order of time."""
+        """Changes caused by the next steps (arrays of one length N, times increasing), in order of time; a NaN score never alarms."""
         changes: list[Change] = []
+        with np.errstate(invalid="ignore"):
+            flagged = score > threshold
         if len(time_ns) == 0:
             return changes
         for run in flagged_runs(time_ns, flagged, self.hold_off_ns):
@@ -107,7 +111,9 @@ class AlertTracker:
             if current is None:
                 first = int(run[0])
                 at, value = int(time_ns[first]), float(score[first])
-                current = AlertEvent(at, at, at, value, value, value, 0, tuple(describe(first)))
+                current = AlertEvent(
+                    at, at, at, value, value, value, 0, tuple(describe(first)), float(threshold[first])
+                )
                 changes.append(Change(OPEN, replace(current, steps=1)))
             self.current = _extended(current, time_ns, score, run, describe)
         current = self.current
@@ -179,7 +185,6 @@ class AlertSource:
 
     site: str
     asset: str
-    threshold: float
     detector: str
     version: int
     known_site: bool
@@ -200,7 +205,7 @@ def message(change: Change, source: AlertSource) -> bytes:
             "site": source.site,
             "asset": source.asset,
             "score": event.last_score if closed else event.first_score,
-            "threshold": source.threshold,
+            "threshold": event.threshold,
             "top_sensors": [
                 {"sensor": c.sensor, "contribution": c.contribution, "value": c.value} for c in event.sensors
             ],
@@ -239,6 +244,7 @@ def event_of_message(value: bytes) -> tuple[str, str, AlertEvent]:
             score,
             int(raw["steps_above"]),
             sensors,
+            threshold=float(raw["threshold"]),
             raised_by=(str(raw["detector"]), int(raw["model_version"])),
         )
         return str(raw["asset"]), str(raw["state"]), event

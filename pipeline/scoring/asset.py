@@ -55,7 +55,6 @@ class AssetState:
         self._kept: deque[tuple[int, ModelState]] = deque()
         self._told_ns = self.model_time_ns
         self.heard_ms = 0
-        self.threshold = float("nan")
         self.adopted = False
 
     def add(
@@ -140,5 +139,6 @@ class AssetState:
             peak_ns=peak.peak_ns,
             peak_score=peak.peak_score,
             sensors=peak.sensors,
+            threshold=sent.threshold,
             raised_by=sent.raised_by,
         )

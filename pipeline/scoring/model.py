@@ -18,13 +18,14 @@ _MACHINES_PER_CALL = 256
 
 @dataclass(frozen=True)
 class JobScores:
-    """Scores of a job's K steps: `score` float64[K] (NaN while the detector lacks context), `contribution` float32[K, F].
+    """Scores of a job's K steps: `score` float64[K] (NaN while the detector lacks context) and `threshold` float64[K],
+    `contribution` float32[K, F].
 
     `state` is the detector's memory of the machine after the last of them.
     """
 
     score: NDArray[np.float64]
-    threshold: float
+    threshold: NDArray[np.float64]
     contribution: NDArray[np.float32]
     state: ModelState
 
@@ -34,7 +35,7 @@ class ServingModel:
     """A loaded version folder.
 
     `steps` is the frame length T, `sites` those it was calibrated for; others get the fleet-wide calibration. `state_shapes`
-    are the dimensions of what it remembers, by name, the batch first.
+    are the dimensions of what it remembers, by name, the batch first; `slow_state` names what a gap does not end.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ServingModel:
     sites: frozenset[str]
     max_gap_ns: int | None
     state_shapes: Mapping[str, tuple[int | None, ...]]
+    slow_state: frozenset[str]
     begin: Callable[..., Mapping[str, Any]]
     stream: Callable[..., Mapping[str, Any]]
 
@@ -72,6 +74,7 @@ class ServingModel:
                 sites=frozenset(str(site) for site in sites),
                 max_gap_ns=None if gap is None else int(gap),
                 state_shapes={name: tuple(shape) for name, shape in described["state"].items()},
+                slow_state=frozenset(described["slow_state"]),
                 begin=_bound(signatures["start"], loaded),
                 stream=_bound(signatures["stream"], loaded),
             )
@@ -105,7 +108,7 @@ class ServingModel:
         return [
             JobScores(
                 arrays["score"][i].astype(np.float64),
-                float(arrays["threshold"][i]),
+                arrays["threshold"][i].astype(np.float64),
                 np.nan_to_num(arrays["contribution"][i]),
                 {name: arrays[name][i] for name in self.state_shapes},
             )
@@ -125,16 +128,13 @@ class ServingModel:
                     known[i] = begun
                 elif job.fresh:
                     known[i] = {
-                        name: value if name in _SLOW else begun[name] for name, value in state.items()
+                        name: value if name in self.slow_state else begun[name]
+                        for name, value in state.items()
                     }
         return {
             name: np.stack([state[name] for state in known if state is not None])
             for name in self.state_shapes
         }
-
-
-_SLOW = ("baseline", "level")
-"""Parts of the state that a gap does not end."""
 
 
 def _waves(jobs: Sequence[Job]) -> Iterator[list[int]]:

@@ -152,8 +152,6 @@ class SiteScorer:
     def decide(self, jobs: Sequence[Job], scores: Sequence[JobScores]) -> None:
         """Advance the alerts by scored steps; messages and rows of live steps wait for the commit."""
         for job, found in zip(jobs, scores, strict=True):
-            with np.errstate(invalid="ignore"):
-                flagged = found.score > found.threshold
 
             def describe(i: int, job: Job = job, found: JobScores = found) -> Sequence[Contribution]:
                 return top_contributions(
@@ -162,14 +160,12 @@ class SiteScorer:
 
             asset = job.asset
             asset.remember(int(job.time_ns[-1]), found.state, self._apart_ns, self._horizon_ns)
-            changes = asset.tracker.advance(job.time_ns, found.score, flagged, describe)
+            changes = asset.tracker.advance(job.time_ns, found.score, found.threshold, describe)
             if not job.live:
                 continue
             self.counts.steps += len(job.time_ns)
             self.counts.scored += int(np.isfinite(found.score).sum())
-            self.counts.flagged += int(flagged.sum())
-            if np.isfinite(found.threshold):
-                asset.threshold = found.threshold
+            self.counts.flagged += int((found.score > found.threshold).sum())
             self._announce(asset, changes)
             if self._settings.scores_dir is not None:
                 self._rows.append((job, found))
@@ -191,9 +187,7 @@ class SiteScorer:
 
     def _announce(self, asset: AssetState, changes: Sequence[Change]) -> None:
         model = self._model
-        source = AlertSource(
-            self.site, asset.name, asset.threshold, model.name, model.version, self.site in model.sites
-        )
+        source = AlertSource(self.site, asset.name, model.name, model.version, self.site in model.sites)
         for change in changes:
             self.alerts.append((asset.name, message(change, source)))
             if change.state == OPEN:

@@ -87,14 +87,14 @@ class ScoreWriter:
         asset: str,
         time_ns: NDArray[np.int64],
         score: NDArray[np.float64],
-        threshold: float,
+        threshold: NDArray[np.float64],
         contribution: NDArray[Any],
         values: NDArray[Any],
         label: NDArray[Any] | None = None,
     ) -> None:
         """Append steps of one asset in order of time; steps whose score is NaN (warm-up) are kept as null scores.
 
-        Shapes: `time_ns` int64[N] UTC, `score` float[N], `contribution` and `values` float[N, F] (values in raw
+        Shapes: `time_ns` int64[N] UTC, `score` and `threshold` float[N], `contribution` and `values` float[N, F] (values in raw
         units), `label` 0/1 [N] or None.
         """
         count = len(time_ns)
@@ -115,7 +115,7 @@ class ScoreWriter:
             pa.array(time_ns, pa.int64()).cast(pa.timestamp("ns", "UTC")),
             pa.array([asset] * count, pa.string()),
             pa.array(score, pa.float64(), from_pandas=True),
-            pa.array(np.full(count, threshold), pa.float64(), from_pandas=True),
+            pa.array(threshold, pa.float64(), from_pandas=True),
             pa.array(flagged, pa.bool_()),
             pa.array(names, pa.list_(pa.string())),
             pa.array(parts, pa.list_(pa.float64())),

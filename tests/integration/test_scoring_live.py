@@ -72,7 +72,7 @@ def detector(tmp_path_factory):
             ready = before >= STEPS - 1
             return {
                 "score": tf.where(ready, tf.reduce_sum(part, axis=2), float("nan")),
-                "threshold": tf.fill(tf.shape(site), 3.0),
+                "threshold": tf.fill(tf.shape(values)[:2], 3.0),
                 "contribution": tf.where(ready[:, :, None], part, 0.0),
                 "recent": joined[:, -(STEPS - 1) :],
                 "seen": tf.minimum(seen + tf.shape(values)[1], STEPS - 1),
@@ -93,6 +93,7 @@ def detector(tmp_path_factory):
         "sites": ["known"],
         "max_gap_ns": 300 * 10**9,
         "state": {name: [None, *shape] for name, shape in shapes.items()},
+        "slow_state": ["baseline", "level"],
     }
     (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / "detector.json").write_text(json.dumps(described))

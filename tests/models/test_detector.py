@@ -68,10 +68,9 @@ for site in ("north", "nobody"):
     for first in range(0, 200, 37):
         found = stream(site=tf.constant([site]), values=values[None, first:first + 37], **state)
         state = {{name: found[name] for name in names}}
-        parts.append({{k: v.numpy()[0] for k, v in found.items() if k in ("score", "contribution", "is_anomaly")}})
+        parts.append({{k: v.numpy()[0] for k, v in found.items() if k in ("score", "threshold", "contribution", "is_anomaly")}})
     np.savez(
         {str(tmp_path)!r} + "/" + site + "-stream.npz",
-        threshold=found["threshold"].numpy(),
         known_site=found["known_site"].numpy(),
         **{{k: np.concatenate([part[k] for part in parts]) for k in parts[0]}},
     )
@@ -96,10 +95,8 @@ else:
         np.testing.assert_allclose(streamed["score"], ours.score, rtol=1e-5)
         np.testing.assert_allclose(streamed["contribution"], ours.contribution, rtol=1e-4, atol=1e-6)
         assert streamed["is_anomaly"].tolist() == ours.is_anomaly.tolist()
-        assert (streamed["threshold"].tolist(), streamed["known_site"].tolist()) == (
-            [ours.threshold],
-            [known],
-        )
+        np.testing.assert_allclose(streamed["threshold"], ours.threshold, rtol=1e-5)
+        assert streamed["known_site"].tolist() == [known]
         served = np.load(tmp_path / f"{site}.npz")
         alone = np.array([detector.score(site, window).score[-1] for window in windows])
         np.testing.assert_allclose(served["score"], alone, rtol=1e-5)
@@ -120,13 +117,15 @@ def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(spec, follow_f
     values = hard_values()
     whole, end = detector.stream("south", values, None)
     for sizes in ([1] * 200, [3, 0, 64, 1, 40, 92]):
-        state, scores, contributions, at = None, [], [], 0
+        state, scores, thresholds, contributions, at = None, [], [], [], 0
         for size in sizes:
             found, state = detector.stream("south", values[at : at + size], state)
             at += size
             scores.append(found.score)
+            thresholds.append(found.threshold)
             contributions.append(found.contribution)
         np.testing.assert_allclose(np.concatenate(scores), whole.score, rtol=1e-4)
+        np.testing.assert_allclose(np.concatenate(thresholds), whole.threshold, rtol=1e-4)
         np.testing.assert_allclose(np.concatenate(contributions), whole.contribution, rtol=1e-4, atol=1e-5)
         for name, value in end.items():
             np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5)
@@ -134,8 +133,6 @@ def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(spec, follow_f
 
 def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
     """The numpy calibration and the TensorFlow graph are the same arithmetic: in sample both give the same scores."""
-    import models.detector
-
     seen = {}
     real = calibration.threshold
 
@@ -148,13 +145,18 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
     runs = {"north": [plant(500, 1)]}
     detector = fitted(TcnSpec(channels=8), runs, options)
     # A detector at the training's beginning, not its end.
-    row = detector.row("north")
-    early = dataclasses.replace(detector, last_baseline=detector.centre, last_level=detector.usual)
-    found = early.score("north", runs["north"][0]).score[detector.context :]
+    row, tables = detector.row("north"), detector.calibration
+    assert tables.follow_rate[row] > 0
+    first = dataclasses.replace(tables, last_baseline=tables.centre, last_level=tables.usual)
+    early = dataclasses.replace(detector, calibration=first)
+    found = early.score("north", runs["north"][0])
+    score = found.score[detector.context :]
     # The graph follows the first steps of the run too, which calibration leaves out; that is forgotten by then.
-    np.testing.assert_allclose(found[300:], seen[len(found)][300:], rtol=2e-2)
-    assert detector.follow_rate[row] > 0
-    assert models.detector is not None
+    np.testing.assert_allclose(score[300:], seen[len(score)][300:], rtol=2e-2)
+    limit = float(tables.threshold[row])
+    below = np.log(limit / np.clip(score, limit / 20, limit))
+    assert tables.margin[row] == pytest.approx(below.mean(), rel=2e-2)
+    assert found.threshold[0] == pytest.approx(limit)
 
 
 def test_a_slow_change_is_followed_and_a_fast_one_is_not():
@@ -174,6 +176,34 @@ def test_a_slow_change_is_followed_and_a_fast_one_is_not():
     jump = plant(400, 8)
     jump[300:, 1] += 4
     assert detector.score("north", jump).is_anomaly[320:].all()
+
+
+def test_a_threshold_follows_what_is_usual_for_good_and_no_incident_lifts_it_away():
+    options = DetectorOptions(sources=("ridge",), false_alarm_rate=0.01)
+    detector = fitted(TcnSpec(), {"north": [plant(500, 1)]}, options)
+    first = float(detector.calibration.threshold[0])
+    noisier = plant(12_000, 8) + np.random.default_rng(1).normal(size=(12_000, 5)) * 0.2
+    noisier[:, 4] = 100
+    found = detector.score("north", noisier)
+    assert found.is_anomaly[:1000].mean() > 3 * found.is_anomaly[-2000:].mean()
+    assert first < found.threshold[-1] < 3.001 * first
+    assert (np.abs(np.diff(found.threshold)) < 0.002 * first).all()
+    incident = plant(600, 8)
+    incident[200:500, 1] += 40
+    during = detector.score("north", incident)
+    assert during.is_anomaly[205:500].all()
+    assert during.threshold.max() < 1.5 * first
+    assert during.threshold.min() >= first * 0.9999
+
+
+def test_a_score_falls_as_soon_as_the_machine_has_recovered():
+    detector = fitted(TcnSpec(), {"north": [plant(500, 1)]}, DetectorOptions(sources=("ridge",)))
+    values = plant(300, 6)
+    values[200:230, 2] += 30
+    found = detector.score("north", values)
+    assert found.is_anomaly[202:230].all()
+    # The average over 30 steps alone would stay above for some fifty.
+    assert not found.is_anomaly[246:].any()
 
 
 @pytest.mark.parametrize("source", list(SOURCES))

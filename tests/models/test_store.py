@@ -32,7 +32,8 @@ def test_a_stored_detector_scores_as_before(spec, sources, tmp_path):
     for site in ("south", "nobody"):
         one, other = before.score(site, plant(120, 4)), after.score(site, plant(120, 4))
         np.testing.assert_array_equal(one.score, other.score)
-        assert (one.threshold, one.known_site) == (other.threshold, other.known_site)
+        np.testing.assert_array_equal(one.threshold, other.threshold)
+        assert one.known_site == other.known_site
 
 
 @pytest.mark.parametrize("name", ["zscore", "pca"])

@@ -25,7 +25,7 @@ from pipeline.scoring.alerts import (
 
 S = 10**9
 HOLD = 180 * S
-SOURCE = AlertSource("plant-a", "pump<3>", 1.0, "fleet", 4, True)
+SOURCE = AlertSource("plant-a", "pump<3>", "fleet", 4, True)
 
 
 def run(scores, sizes=()):
@@ -38,7 +38,7 @@ def run(scores, sizes=()):
         changes += tracker.advance(
             time[part],
             score[part],
-            score[part] > 1,
+            np.ones(len(score[part])),
             lambda i, base=base: (Contribution("s", float(score[base + i])),),
         )
         at = part.stop

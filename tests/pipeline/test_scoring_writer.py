@@ -19,7 +19,14 @@ def write(run, first, count, flagged=(), parts=1, seen=None, **options):
     values = np.column_stack([np.arange(first, first + count), np.full(count, np.nan)])
     with ScoreWriter(run, "s", SENSORS, **options) as writer:
         for part in np.array_split(np.arange(count), parts):
-            writer.write("m", time[part], score[part], 2.0, np.tile([1.0, 3.0], (len(part), 1)), values[part])
+            writer.write(
+                "m",
+                time[part],
+                score[part],
+                np.full(len(part), 2.0),
+                np.tile([1.0, 3.0], (len(part), 1)),
+                values[part],
+            )
             if seen is not None:
                 writer.publish()
                 seen(part[-1] + 1)
