@@ -54,7 +54,7 @@ def write_scores(
                 asset or site,
                 time_ns[part],
                 score[part],
-                threshold,
+                np.full(len(part), float(threshold)),
                 contribution[part],
                 values[part],
                 None if label is None else label[part],
@@ -207,7 +207,7 @@ def test_names_from_topics_can_do_no_harm(tmp_path):
     score = np.ones(200)
     score[100:120] = 9.0
     with ScoreWriter(run, site, (HOSTILE, "s")) as writer:
-        writer.write(HOSTILE, time_ns, score, 2.0, np.ones((200, 2)), np.ones((200, 2)))
+        writer.write(HOSTILE, time_ns, score, np.full(200, 2.0), np.ones((200, 2)), np.ones((200, 2)))
     metrics = {HOSTILE: Metrics(auc_pr=0.5)}
     write_json(run / "evaluation.json", Evaluation.of_sites({HOSTILE: metrics}, (HOSTILE,)))
     curve = Curve((RoundRecord(1, 1.0, 1.0, 1.0, {HOSTILE: 1.0}),), 1, HOSTILE)
