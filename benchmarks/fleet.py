@@ -34,7 +34,11 @@ class Machine:
 
     def latest(self, rows: int | None) -> Machine:
         """With only the last `rows` before the test to learn from: the machine joined so late."""
-        return self if rows is None else replace(self, train=self.train[-rows:])
+        return (
+            self
+            if rows is None
+            else replace(self, train=self.train[len(self.train) - min(rows, len(self.train)) :])
+        )
 
 
 def smd(data: Path) -> dict[str, Machine]:

@@ -3,14 +3,15 @@
     python benchmarks/value_of_federation.py --data DIR [--fleet NAME ...] [--history NAME ...] [--work FOLDER] [--svg FOLDER] [--json]
 
 `--data` is the folder with the raw public sets. A machine has only its latest rows to learn from; the others, of which it is not one, have
-all of theirs. Machines are left out in folds. What is measured is the detector's federated linear part, the ridge, by itself. Ways:
+all of theirs. Machines are left out in folds. What is measured is the whole detector as it ships, without the network. Ways:
 
 * `local`: the machine's rows alone.
-* `federated`: relations between sensors from the other machines' federated sum alone; own rows only scale and calibrate.
-* `federated and local`: that sum as 2,000 rows of prior beside the own rows.
+* `federated`: relations between sensors from the other machines' federated sum alone, the scale partly; own rows calibrate.
+* `federated and local`: that sum as prior beside the own rows, as the product does it.
 * `centralised`: the same with the sum over all raw rows in one place, in which a row weighs the same wherever it comes from.
 
-Further, with 200 own rows: 2, 4, 8, 16 other machines, skewed sizes, one machine of another kind, one that sends poison. Labels decide nothing.
+A machine with nothing of its own, or with too little to be calibrated, is scored by what the others' calibrations are like. Further, with
+200 own rows: 2, 4, 8, 16 other machines, skewed sizes, one machine of another kind, one that sends poison. Labels decide nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ import numpy as np
 
 from benchmarks.fleet import Machine, cmapss, judge, smd, write_fleet
 
-RIDGES, FALSE_ALARMS = (0.1, 1.0), 0.001
-FRAME, FOLDS, FEW, MOST = 16, 4, 200, 6
+SOURCES, FALSE_ALARMS = ("ridge", "stiff_ridge", "pca", "excursion"), 0.001
+FRAME, FOLDS, FEW, MOST, CALIBRATING = 16, 4, 200, 6, 6000
 ALONE, FLEET, BOTH, POOLED = "local", "federated", "federated and local", "centralised"
 HISTORIES: dict[str, dict[str, int | None]] = {
     "smd19": {
@@ -77,78 +78,81 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def detect(
-    machines: Mapping[str, Machine], prior: Any, judged: Mapping[str, Machine], prior_rows: float = 2000.0
-) -> dict[str, Figures]:
-    """Figures of each machine by the ridge residuals of its own rows and of `prior`, statistics of one average row.
+@dataclass(frozen=True)
+class Others:
+    """What a machine gets of others: statistics of one average row, sums for its scale, and some of their rows to be calibrated by."""
 
-    As the detector does it: residuals on blocks the ridge was not fitted on give scales and threshold, energies are averaged
-    over 3, 10 and 30 steps, two ridges count the same.
-    """
+    prior: Any
+    scales: Any
+    rows: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, fleet: Mapping[str, Machine], own: Mapping[str, Any], names: Sequence[str]) -> Others:
+        """Every machine's matrix and scale weigh the same."""
+        from models.fleet_scaling import fleet_sums
+        from models.scaling import moments
+        from models.sources.gram import federated_prior
+
+        known = [moments([fleet[name].train], fleet[name].train.shape[1]) for name in names]
+        return cls(
+            federated_prior([own[name] for name in names]),
+            fleet_sums(known),
+            {name: fleet[name].train[-CALIBRATING:] for name in names},
+        )
+
+
+def detect(
+    judged: Mapping[str, Machine], others: Others | None, prior_rows: float = 2000.0
+) -> dict[str, Figures]:
+    """Figures of machines by the detector of each one's own rows beside `others`; with no row it is a machine never heard of."""
+    from models.architectures import TcnSpec
+    from models.detector import fit_detector
+    from models.fleet_scaling import scaling_beside
+    from models.options import DetectorOptions
+    from models.scaling import moments
+
+    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows, false_alarm_rate=FALSE_ALARMS)
+    sensors = next(iter(judged.values())).train.shape[1]
+
+    def detector(sites: Sequence[str], beside: Mapping[str, np.ndarray]) -> Any:
+        runs, scaling = {}, {}
+        for site in sites:
+            own = moments([judged[site].train], sensors)
+            runs[site] = [judged[site].train]
+            scaling[site] = own.scaling() if others is None else scaling_beside(own, others.scales)
+        for name, rows in beside.items():
+            runs[name], scaling[name] = [rows], moments([rows], sensors).scaling()
+        return fit_detector(
+            TcnSpec(),
+            None,
+            [f"s{place:03d}" for place in range(sensors)],
+            next(iter(judged.values())).step,
+            FRAME,
+            scaling,
+            runs,
+            options,
+            None if others is None else lambda without: others.prior,
+        )
+
+    young = [site for site, machine in judged.items() if len(machine.train) < options.min_steps + FRAME]
+    by_site = {}
+    if others is not None and young:
+        # Without a calibration of its own a machine takes that of the others; machines of nothing are no site at all.
+        known = [site for site in young if len(judged[site].train)]
+        by_site = dict.fromkeys(young, detector(known, others.rows))
     found = {}
     for site, machine in judged.items():
-        scaling = machines[site].scaling()
-        design = _design(scaling.apply(machines[site].train))
-        later = _design(scaling.apply(machine.test))
-        trained, score = np.zeros(len(design)), np.zeros(len(later))
-        for ridge in RIDGES:
-            held, live = _residuals(design, later, prior, prior_rows, ridge)
-            square = held**2
-            scale = np.maximum(np.sqrt(np.minimum(square, 25 * square.mean(axis=0)).mean(axis=0)), 0.05)
-            before, now = (
-                _smooth(np.minimum((each / scale) ** 2, 100.0).mean(axis=1)) for each in (held, live)
-            )
-            tail = max(float(np.quantile(before, 0.99)), 1e-3)
-            trained, score = trained + before / tail, score + now / tail
-        threshold = float(np.quantile(trained, 1.0 - FALSE_ALARMS))
-        missing = np.full(len(machine.test) - len(score), np.nan)
-        found[site] = judge(np.concatenate([missing, score]), threshold, machine)
+        # With a calibration of its own nothing of the others enters but prior and scale.
+        scores = (by_site.get(site) or detector([site], {})).score(site, machine.test)
+        found[site] = judge(scores.score, scores.threshold, machine)
     return found
-
-
-def _residuals(
-    design: np.ndarray, later: np.ndarray, prior: Any, prior_rows: float, ridge: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals of the rows learned from, each block by a ridge without it, and of the rows to judge."""
-    from models.sources.gram import GramStatistics
-    from models.sources.ridge import LAGS, ridge_weights
-
-    sensors = (design.shape[1] - 1) // (LAGS + 1)
-    whole = GramStatistics.of(design)
-    held = np.zeros((len(design), sensors))
-    for block in np.array_split(np.arange(len(design)), 5):
-        left = whole.plus(GramStatistics.of(design[block]), -1.0)
-        left = left if prior is None else left.plus(prior, prior_rows)
-        held[block] = design[block, :sensors] - design[block] @ ridge_weights(left, sensors, ridge)
-    whole = whole if prior is None else whole.plus(prior, prior_rows)
-    return held, later[:, :sensors] - later @ ridge_weights(whole, sensors, ridge)
-
-
-def _design(rows: np.ndarray) -> np.ndarray:
-    """Rows `[z_t | z_{t-1} | z_{t-2} | z_{t-3} | 1]`, float64."""
-    from models.sources.ridge import LAGS
-
-    count = len(rows) - LAGS
-    lagged = [rows[LAGS - lag : LAGS - lag + count] for lag in range(LAGS + 1)]
-    return np.hstack([*lagged, np.ones((count, 1))]).astype(np.float64)
-
-
-def _smooth(energy: np.ndarray) -> np.ndarray:
-    """Mean of exponential averages over 3, 10 and 30 steps."""
-    total = np.zeros(len(energy))
-    for span in (3, 10, 30):
-        share, level = 2.0 / (span + 1), 0.0
-        for place, value in enumerate(energy):
-            level += share * (value - level)
-            total[place] += level
-    return total / 3
 
 
 def joining(
     fleet: dict[str, Machine], own: Mapping[str, Any], histories: Mapping[str, int | None], kept: Kept
 ) -> dict[str, Any]:
     """By history, by way: mean figures over the machines, each judged by what machines of other folds gave."""
-    from models.sources.gram import GramStatistics, federated_prior
+    from models.sources.gram import GramStatistics
 
     names = sorted(fleet)
     table: dict[str, dict[str, Figures]] = {}
@@ -157,22 +161,21 @@ def joining(
     for history, count in histories.items():
         found: dict[str, dict[str, Figures]] = {}
         for number, targets in enumerate(folds):
-            others = [name for name in names if name not in targets]
-            average = federated_prior([own[name] for name in others])
-            rows = {name: float(len(fleet[name].train)) for name in others}
-            total = sum(own[name].gram * rows[name] for name in others)
-            pooled = GramStatistics(total / sum(rows.values()), 1.0)
+            left = [name for name in names if name not in targets]
+            others = Others.of(fleet, own, left)
+            rows = {name: float(len(fleet[name].train)) for name in left}
+            total = sum(own[name].gram * rows[name] for name in left)
+            pooled = replace(others, prior=GramStatistics(total / sum(rows.values()), 1.0))
             late = {name: fleet[name].latest(count) for name in targets}
             jobs: dict[str, Callable[[], dict[str, Figures]]] = {
-                ALONE: lambda late=late: detect(late, None, late),
-                FLEET: lambda late=late, average=average: detect(late, average, late, prior_rows=1e9),
-                BOTH: lambda late=late, average=average: detect(late, average, late),
-                POOLED: lambda late=late, pooled=pooled: detect(late, pooled, late),
+                FLEET: lambda late=late, others=others: detect(late, others, prior_rows=1e9)
             }
-            if count == 0:
-                # Nothing of its own, not even a scale: it is scaled and calibrated as all the others together.
-                whole = {name: _together(fleet, others, fleet[name]) for name in targets}
-                jobs = {FLEET: lambda w=whole, a=average: detect(w, a, w, prior_rows=1e9)}
+            if count != 0:
+                jobs |= {
+                    ALONE: lambda late=late: detect(late, None),
+                    BOTH: lambda late=late, others=others: detect(late, others),
+                    POOLED: lambda late=late, pooled=pooled: detect(late, pooled),
+                }
             for way, job in jobs.items():
                 found.setdefault(way, {}).update(
                     kept.get(f"{history}, fold {number + 1}/{FOLDS}, {way}", job)
@@ -184,48 +187,43 @@ def joining(
 
 def fleets(fleet: dict[str, Machine], own: Mapping[str, Any], kept: Kept) -> dict[str, Figures]:
     """Mean figures of machines with few rows beside fleets of several makes."""
-    from models.sources.gram import GramStatistics, federated_prior
+    from models.sources.gram import GramStatistics
 
     names = sorted(fleet)
     found: dict[str, dict[str, Figures]] = {}
     random = np.random.default_rng(7)
 
-    def ask(name: str, late: dict[str, Machine], statistics: list[Any]) -> None:
-        prior = federated_prior(statistics) if statistics else None
-        figures = kept.get(f"{name}, turn {turn + 1}", lambda: detect(late, prior, late))
-        found.setdefault(name, {}).update(figures)
+    def ask(name: str, late: dict[str, Machine], others: Others | None) -> None:
+        found.setdefault(name, {}).update(kept.get(f"{name}, turn {turn + 1}", lambda: detect(late, others)))
+
+    def with_one(eight: Sequence[str], odd: Machine) -> Others:
+        strange = {**fleet, eight[0]: odd}
+        return Others.of(strange, {**own, eight[0]: _statistics(odd)}, eight)
 
     for turn in range(3):
         targets = names[turn::7][:3]
-        others = [name for name in names if name not in targets]
+        left = [name for name in names if name not in targets]
         late = {name: fleet[name].latest(FEW) for name in targets}
-        ask("no other machine", late, [])
+        ask("no other machine", late, None)
         for count in (2, 4, 8, 16):
-            ask(f"{count} other machines", late, [own[name] for name in others[:count]])
-        eight = others[:8]
-        short = [_statistics(fleet[name].latest(FEW * 2**place)) for place, name in enumerate(eight)]
-        ask("8, from 200 rows to 25,600", late, short)
-        shuffled = random.permutation(next(iter(fleet.values())).train.shape[1])
+            ask(f"{count} other machines", late, Others.of(fleet, own, left[:count]))
+        eight = left[:8]
+        short = {name: fleet[name].latest(FEW * 2**place) for place, name in enumerate(eight)}
+        sizes = Others.of(short, {name: _statistics(short[name]) for name in eight}, eight)
+        ask("8, from 200 rows to 25,600", late, sizes)
         alien = fleet[eight[0]]
-        strange = Machine(alien.train[:, shuffled], alien.test, alien.label, alien.step)
-        ask("8, one of another kind", late, [_statistics(strange), *(own[name] for name in eight[1:])])
+        shuffled = random.permutation(alien.train.shape[1])
+        ask("8, one of another kind", late, with_one(eight, replace(alien, train=alien.train[:, shuffled])))
         noise = random.choice([-10.0, 10.0], alien.train.shape)
-        absurd = Machine(noise, alien.test, alien.label, alien.step)
-        ask("8, one that invents its rows", late, [_statistics(absurd), *(own[name] for name in eight[1:])])
+        ask("8, one that invents its rows", late, with_one(eight, replace(alien, train=noise)))
         lie = GramStatistics(own[eight[0]].gram * 1000, 1.0)
         ask(
             "8, one that sends its sums 1,000-fold, unchecked",
             late,
-            [lie, *(own[name] for name in eight[1:])],
+            Others.of(fleet, {**own, eight[0]: lie}, eight),
         )
-        ask("8, the same, refused by the check of sums", late, [own[name] for name in eight[1:]])
+        ask("8, the same, refused by the check of sums", late, Others.of(fleet, own, eight[1:]))
     return {name: _mean(each) for name, each in found.items()}
-
-
-def _together(fleet: Mapping[str, Machine], others: list[str], judged: Machine) -> Machine:
-    """The machine with the latest 1,000 rows of each of the others in place of its own."""
-    rows = np.concatenate([fleet[name].train[-1000:] for name in others])
-    return replace(judged, train=rows)
 
 
 def _statistics(machine: Machine) -> Any:
