@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks import prepare_data
-from benchmarks.faults import KINDS, inject
+from pipeline.evaluation.injection import KINDS, inject
 
 PROMISED = 0.01
 _LEAD = 64

@@ -104,14 +104,24 @@ def tune(
             "--data", help="Site files to learn from, as for `backtest`; default: the windows on disk."
         ),
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="What decides: `validation`, the network's federated loss, or `injected`, what the whole detector finds of "
+            "faults injected into rows held back.",
+        ),
+    ] = "validation",
     as_json: AsJson = False,
 ) -> None:
-    """Search training settings by federated validation loss and write the best as TOML; killed, it goes on."""
+    """Search settings without labels and write the best as TOML; killed, it goes on."""
     from pipeline.cli.watch import JobWatch
     from pipeline.config import load_config
     from pipeline.jobs.tune import run_tuning
 
+    if by not in ("validation", "injected"):
+        raise typer.BadParameter(f"{by!r} is not `validation` or `injected`", param_hint="--by")
     allowed = seconds(budget, "--budget")
     assert allowed is not None
-    found = run_tuning(load_config(config), data, allowed, JobWatch())
+    found = run_tuning(load_config(config), data, allowed, JobWatch(), by)
     print_json(found.to_dict()) if as_json else show(found.text())

@@ -13,6 +13,7 @@ from pipeline.datasets.run import Run
 from pipeline.datasets.shards import Dataset, build_dataset
 from pipeline.datasets.snapshot import Snapshot
 from pipeline.datasets.sources import Readings
+from pipeline.datasets.survey import split_runs
 
 TrainingRows = Mapping[str, list[NDArray[np.float64]]]
 """By site that can train, its raw training runs `float64[N, F]`."""
@@ -21,10 +22,13 @@ TrainingRows = Mapping[str, list[NDArray[np.float64]]]
 class Prepared:
     """What a training works on: `dataset`, and each site's runs, read and resampled once however often they are asked for."""
 
-    def __init__(self, dataset: Dataset, readings: Readings, until_ns: int | None) -> None:
-        """`until_ns` (ns since 1970 UTC): learning ends before it; None is the end of the data set."""
+    def __init__(
+        self, dataset: Dataset, readings: Readings, until_ns: int | None, validation: float = 0.2
+    ) -> None:
+        """`until_ns` (ns since 1970 UTC): learning ends before it; None is the end of the data set. `validation`: the data set's."""
         self.dataset = dataset
         self.until_ns = until_ns
+        self._validation = validation
         self._readings = readings
         self._runs: dict[str, tuple[Run, ...]] = {}
 
@@ -51,6 +55,15 @@ class Prepared:
         """The first instant that learning did not see, ns since 1970 UTC; readings may have come in since."""
         return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1
 
+    def parts(self, site: str) -> tuple[list[Run], list[Run]]:
+        """The runs that learning may see, parted in time as the shards are: to learn from, to validate on."""
+        seen = []
+        for run in self.runs(site):
+            values = run.before(self.learned_until(site))
+            if len(values):
+                seen.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
+        return split_runs(seen, self._validation, self.dataset.steps)
+
     def training_rows(self) -> TrainingRows:
         """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
         rows = {}
@@ -63,4 +76,4 @@ class Prepared:
 def prepare(root: Path, snapshot: Snapshot, readings: Readings) -> Prepared:
     """Build the data set of a snapshot below `root`, or take the complete one that is there. Raises as `build_dataset`."""
     dataset = build_dataset(root, snapshot, readings.tables)
-    return Prepared(dataset, readings, snapshot.settings.until_ns)
+    return Prepared(dataset, readings, snapshot.settings.until_ns, snapshot.settings.validation)

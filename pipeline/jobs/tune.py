@@ -1,12 +1,13 @@
-"""`fedplant tune`: a search over a few training settings by the federated validation loss, within a time budget.
+"""`fedplant tune`: a search over a few settings by what can be measured without labels, within a time budget.
 
+Two measures, of every trial: the federated validation loss of the network, and how well the whole detector finds faults injected into
+rows it did not learn from (`pipeline.evaluation.injection`). Either decides.
 One setting after the other is varied around the best found so far, beginning with the configuration itself. Every finished trial is
 a file, and a trial under way has its checkpoints: killed and started again, the search goes on where it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -16,34 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts import write_json
-from pipeline.config.change import changed
+from pipeline.config.recipes import LINEAR
 from pipeline.config.schema import Config
-from pipeline.datasets.shards import Dataset
-from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
-from pipeline.learning import architecture
+from pipeline.datasets.prepared import Prepared
+from pipeline.errors import ConfigError, NothingToDo
+from pipeline.jobs.trial import (
+    INJECTED,
+    VALIDATION,
+    Choice,
+    Trial,
+    changes_of,
+    key_of,
+    loss_of,
+    run_trial,
+)
 from pipeline.watch import Watch
-
-Choice = tuple[tuple[str, str, Any], ...]
-"""What differs from the configuration: section, key, value."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training: what differs from the configuration, and what came of it.
-
-    Attributes:
-      changes: `section.key` to value; empty for the configuration itself.
-      validation: loss of the best round; None if it failed.
-      rounds: that it took.
-      seconds: that they took.
-      failed: why, if it failed.
-    """
-
-    changes: Mapping[str, Any]
-    validation: float | None
-    rounds: int = 0
-    seconds: float = 0.0
-    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +41,10 @@ class Tuning:
     Attributes:
       trials: in the order of the search.
       finished: whether everything was tried; else the budget ended first and the same command goes on.
-      best: the trial of least validation loss; None if none has a validation loss.
+      best: the best trial by the measure that decides; None if none has it.
       toml: what to write into the configuration, empty if it is the best.
       path: the file that holds it.
+      by: the measure that decides, `validation` or `injected`.
     """
 
     trials: tuple[Trial, ...]
@@ -63,6 +52,7 @@ class Tuning:
     best: Trial | None
     toml: str
     path: str
+    by: str = VALIDATION
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -70,18 +60,19 @@ class Tuning:
 
     def text(self) -> str:
         """The same for a person."""
-        lines = [f"{'validation':>10}  {'rounds':>6}  {'seconds':>7}  differs by"]
-        for trial in sorted(self.trials, key=_loss):
+        lines = [f"{'validation':>10}  {'injected':>8}  {'rounds':>6}  {'seconds':>7}  differs by"]
+        for trial in sorted(self.trials, key=lambda each: loss_of(each, self.by)):
             changes = ", ".join(f"{key} = {value}" for key, value in trial.changes.items())
-            loss = "failed" if trial.validation is None else f"{trial.validation:.5f}"
+            loss = "-" if trial.validation is None else f"{trial.validation:.5f}"
+            found = "-" if trial.injected is None else f"{trial.injected:.4f}"
             note = f" ({trial.failed})" if trial.failed else ""
             lines.append(
-                f"{loss:>10}  {trial.rounds:>6}  {trial.seconds:>7.1f}  {changes or 'nothing'}{note}"
+                f"{loss:>10}  {found:>8}  {trial.rounds:>6}  {trial.seconds:>7.1f}  {changes or 'nothing'}{note}"
             )
         if not self.finished:
             lines.append("the time budget ended the search; the same command goes on with it")
         if self.best is None:
-            lines.append("no trial has a validation loss: give sites more data, then tune again")
+            lines.append("no trial could be measured: give sites more data, then tune again")
         elif not self.toml:
             lines.append("the configuration itself is the best of them")
         else:
@@ -89,9 +80,17 @@ class Tuning:
         return "\n".join(lines)
 
 
-def stages(config: Config) -> list[tuple[str, str, tuple[Any, ...]]]:
-    """What is varied, in this order: section, key and values beside the configured one."""
+def stages(config: Config, by: str) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """What is varied, in this order: section, key and values beside the configured one.
+
+    The detector's sources are varied where injected faults decide, since the network's loss knows nothing of them.
+    """
     rate, model = config.training.client_learning_rate, config.model
+    sources: list[tuple[str, str, tuple[Any, ...]]] = []
+    if by == INJECTED:
+        sources = [("detector", "sources", ([*LINEAR, "network"], LINEAR, ["ridge", "stiff_ridge"], ["pca"]))]
+        if "network" not in config.detector.sources:
+            return sources
     found: list[tuple[str, str, tuple[Any, ...]]] = [
         ("training", "client_learning_rate", tuple(r for r in (rate / 3, rate * 3) if r <= 10)),
         ("training", "local_epochs", tuple(e for e in (1, 2, 4) if e != config.training.local_epochs)),
@@ -101,36 +100,45 @@ def stages(config: Config) -> list[tuple[str, str, tuple[Any, ...]]]:
         del found[1]
     if model.architecture == "tcn":
         found.append(("model", "channels", (max(2, model.channels // 2), min(1024, model.channels * 2))))
-    return found
+    return [*sources, *found]
 
 
 def tune(
     config: Config,
-    dataset: Dataset,
+    prepared: Prepared,
     folder: Path,
     *,
     budget: float,
     watch: Watch,
+    by: str = VALIDATION,
     clock: Callable[[], float] = time.monotonic,
 ) -> Tuning:
     """Search on a data set.
 
     Args:
       config: where the search begins.
-      dataset: the shards.
+      prepared: the shards and the runs behind them.
       folder: for trials, checkpoints and the result; of this data set and configuration alone.
       budget: seconds, from now; the trial under way when they end goes on at the next call.
       watch: is told about every round.
+      by: which measure decides, `validation` or `injected`.
       clock: seconds that only go forward.
+
+    Raises:
+      ConfigError: no network is trained, and its validation loss shall decide.
     """
+    if by == VALIDATION and "network" not in config.detector.sources:
+        raise ConfigError(
+            "detector.sources has no network, so there is no validation loss to tune by; use --by injected"
+        )
     until = clock() + budget
     trials: list[Trial] = []
     finished = False
     with watch.step("tuning") as step:
-        search = _search(config)
+        search = _search(config, by)
         choice: Choice | None = next(search)
         while choice is not None:
-            changes = _changes(choice)
+            changes = changes_of(choice)
 
             def on_round(number: int, validation: float | None, changes: Mapping[str, Any] = changes) -> None:
                 name = (
@@ -142,101 +150,50 @@ def tune(
                 if clock() >= until:
                     raise _BudgetSpent
 
-            try:
-                trial = _known(folder, changes) or _try(config, choice, dataset, folder, on_round)
-            except _BudgetSpent:
-                break
-            write_json(_file(folder, changes), asdict(trial))
+            trial = _known(folder, changes)
+            if trial is None:
+                try:
+                    trial = run_trial(config, choice, prepared, folder, on_round)
+                except _BudgetSpent:
+                    break
+                write_json(_file(folder, changes), asdict(trial))
             trials.append(trial)
             choice = search.send(trial)
-            if choice is not None and clock() >= until and _known(folder, _changes(choice)) is None:
+            if choice is not None and clock() >= until and _known(folder, changes_of(choice)) is None:
                 break
         finished = choice is None
-    best = min(trials, key=_loss, default=None)
-    if best is not None and best.validation is None:
+    best = min(trials, key=lambda trial: loss_of(trial, by), default=None)
+    if best is not None and not math.isfinite(loss_of(best, by)):
         best = None
     toml = "" if best is None else _toml(best.changes)
     path = folder / "tuned.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(toml or "# the configuration itself is the best that was tried\n", encoding="utf-8")
-    return Tuning(tuple(trials), finished, best, toml, str(path))
+    return Tuning(tuple(trials), finished, best, toml, str(path), by)
 
 
 class _BudgetSpent(Exception):
     """The time is up in the middle of a trial."""
 
 
-def _search(config: Config) -> Generator[Choice | None, Trial, None]:
+def _search(config: Config, by: str) -> Generator[Choice | None, Trial, None]:
     """Gives the next choice to try and is sent its trial; None at the end."""
     best: Choice = ()
-    least = _loss((yield best))
-    for section, key, values in stages(config):
+    least = loss_of((yield best), by)
+    for section, key, values in stages(config, by):
         base = best
         for value in values:
             if value == getattr(getattr(config, section), key):
                 continue
             choice = (*base, (section, key, value))
-            loss = _loss((yield choice))
+            loss = loss_of((yield choice), by)
             if loss < least:
                 best, least = choice, loss
     yield None
 
 
-def _try(
-    config: Config,
-    choice: Choice,
-    dataset: Dataset,
-    folder: Path,
-    on_round: Callable[[int, float | None], None],
-) -> Trial:
-    from pipeline.federation.training import train
-
-    changes = _changes(choice)
-    try:
-        tried = changed(config, _by_section(choice))
-        result = train(
-            dataset.shards,
-            architecture(tried),
-            tried.training.settings(tried.model.steps),
-            steps=tried.model.steps,
-            sensors=len(dataset.sensors),
-            workdir=folder / "training" / _key(changes),
-            on_round=lambda done: on_round(done.round, done.validation),
-        )
-    except (ConfigError, TrainingFailed) as error:
-        return Trial(changes, None, failed=str(error))
-    best = result.curve[result.best_round - 1].validation if result.best_round else None
-    usable = best is not None and math.isfinite(best)
-    return Trial(
-        changes,
-        best if usable else None,
-        len(result.curve),
-        round(sum(done.seconds for done in result.curve), 3),
-        None if usable else "no validation loss",
-    )
-
-
-def _changes(choice: Choice) -> dict[str, Any]:
-    return {f"{section}.{key}": value for section, key, value in choice}
-
-
-def _by_section(choice: Choice) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for section, key, value in choice:
-        found.setdefault(section, {})[key] = value
-    return found
-
-
-def _loss(trial: Trial) -> float:
-    return math.inf if trial.validation is None else trial.validation
-
-
-def _key(changes: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def _file(folder: Path, changes: Mapping[str, Any]) -> Path:
-    return folder / "trials" / f"{_key(changes)}.json"
+    return folder / "trials" / f"{key_of(changes)}.json"
 
 
 def _known(folder: Path, changes: Mapping[str, Any]) -> Trial | None:
@@ -260,7 +217,9 @@ def _toml(changes: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run_tuning(config: Config, data: Path | None, budget: float, watch: Watch) -> Tuning:
+def run_tuning(
+    config: Config, data: Path | None, budget: float, watch: Watch, by: str = VALIDATION
+) -> Tuning:
     """Search on the windows on disk, or on site files in the folder `data`; nothing is read from Kafka.
 
     Raises:
@@ -285,4 +244,4 @@ def run_tuning(config: Config, data: Path | None, budget: float, watch: Watch) -
         )
     prepared = prepare_training(config, root / "datasets", snapshot, readings, watch)
     folder = root / "tuning" / run_id(snapshot.id, config)
-    return tune(config, prepared.dataset, folder, budget=budget, watch=watch)
+    return tune(config, prepared, folder, budget=budget, watch=watch, by=by)

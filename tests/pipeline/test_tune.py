@@ -2,7 +2,9 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pipeline.cli.main import run
@@ -20,7 +22,7 @@ def here(tmp_path, monkeypatch):
     config = tmp_path / "fedplant.toml"
     config.write_text('[[sites]]\nname = "east"\n[[sites]]\nname = "west"\n' + SETTINGS)
     stages = [("training", "client_learning_rate", (1e-5, 1e-2)), ("training", "algorithm", ("krum",))]
-    monkeypatch.setattr(tuning, "stages", lambda _: stages)
+    monkeypatch.setattr(tuning, "stages", lambda *_: stages)
     return config, data
 
 
@@ -76,3 +78,46 @@ def test_without_windows_it_says_what_to_do(here, capsys):
     config, _ = here
     assert run(["tune", str(config)]) != 0
     assert "fedplant ingest" in capsys.readouterr().err
+
+
+def test_injected_faults_decide_where_they_are_asked_for_and_need_no_network(
+    here, tmp_path, capsys, monkeypatch
+):
+    config, data = here
+    monkeypatch.setattr(tuning, "stages", lambda *_: [("detector", "sources", (["excursion"], ["ridge"]))])
+    config.write_text(config.read_text() + '[detector]\nsources = ["stiff_ridge"]\n')
+    assert run(["tune", str(config), "--data", str(data)]) == 2
+    assert "no validation loss to tune by; use --by injected" in capsys.readouterr().err
+    # Three hundred rows hold back sixty, which are too few to inject into.
+    assert run(["tune", str(config), "--data", str(data), "--by", "injected", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"] is None
+    longer = write_plants(tmp_path / "longer", {"east": plant(1, 1500), "west": plant(2, 1500)})
+    until = 'train_until = "2026-03-01T10:00:00Z"'
+    config.write_text(config.read_text().replace(until, ""))
+    assert run(["tune", str(config), "--data", str(longer), "--by", "injected", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    scores = {str(t["changes"].get("detector.sources")): t["injected"] for t in found["trials"]}
+    assert all(t["validation"] is None and t["rounds"] == 0 for t in found["trials"])
+    assert scores["['ridge']"] > scores["['excursion']"] + 0.1
+    assert run(["tune", str(config), "--by", "luck"]) == 2
+
+
+def test_injected_faults_are_found_by_who_sees_them_and_not_by_chance():
+    from pipeline.datasets.run import Run
+    from pipeline.evaluation.injection import found_faults
+
+    random = np.random.default_rng(3)
+    run_ = Run("a", "a", 0, 1, random.normal(size=(400, 3)))
+
+    class Knows:
+        def score(self, _, values):
+            return SimpleNamespace(score=np.abs(values - run_.values).max(axis=1))
+
+    class Guesses:
+        def score(self, _, values):
+            return SimpleNamespace(score=random.random(len(values)))
+
+    seen, guessed = (found_faults(each, "a", [run_], np.ones(3), seed=1) for each in (Knows(), Guesses()))
+    assert seen > 0.95 > 0.5 > guessed
+    short = [Run("a", "a", 0, 1, run_.values[:150])]
+    assert found_faults(Knows(), "a", short, np.ones(3), seed=1) is None

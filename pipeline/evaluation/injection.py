@@ -1,4 +1,7 @@
-"""Synthetic faults of known kinds, put into recordings that have none; pure numpy, the same for the same seed.
+"""Synthetic faults of known kinds, put into recordings that have none, and how well a detector finds them.
+
+The same for the same seed. A detector that finds them best need not be best on real incidents: these are subtle breaks, real ones
+are often large (docs/decisions/0004-detector.md).
 
 Magnitudes are in standard deviations of the training data, drawn evenly from 1 to 3; one to three sensors are affected, for 5 to
 39 steps (a spike: 1 to 3). Nothing here was tuned on what a detector makes of it.
@@ -6,10 +9,33 @@ Magnitudes are in standard deviations of the training data, drawn evenly from 1 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.datasets.run import Run
+from pipeline.evaluation.ranking import average_precision
+
+_ROWS_A_FAULT, _LEAST_ROWS = 100, 200
+
+
+class Scoring(Protocol):
+    """What comes of scoring a run."""
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """By step; NaN where there is none."""
+
+
+class Scores(Protocol):
+    """A detector."""
+
+    def score(self, site: str, values: NDArray[np.float64]) -> Scoring:
+        """Of raw values float64[N, F]."""
+
 
 KINDS = ("spike", "level", "drift", "variance", "stuck", "correlation", "swap")
 
@@ -48,6 +74,25 @@ def inject(
         label[rows_of] = True
         names.append(kind)
     return faulty, label, names
+
+
+def found_faults(
+    detector: Scores, site: str, held_out: Sequence[Run], deviation: NDArray[np.float64], seed: int
+) -> float | None:
+    """AUC-PR of a detector on a site's held-out runs with a fault in every hundred rows; None if they are too short for it."""
+    scores, labels = [], []
+    for number, run in enumerate(held_out):
+        if len(run.values) < _LEAST_ROWS:
+            continue
+        count = len(run.values) // _ROWS_A_FAULT
+        faulty, label, _ = inject(run.values, deviation, count, seed + number)
+        scores.append(np.asarray(detector.score(site, faulty).score, np.float64))
+        labels.append(label)
+    if not scores:
+        return None
+    score, label = np.concatenate(scores), np.concatenate(labels)
+    known = np.isfinite(score)
+    return average_precision(score[known], label[known])
 
 
 def _one(
