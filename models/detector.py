@@ -19,6 +19,7 @@ from models.scaling import SensorScaling, moments
 from models.sources.base import Source, SourceFit
 from models.sources.folds import FOLDS, fit_rows, fold_rows
 from models.sources.gram import GramStatistics
+from models.sources.grouped import GroupedNetwork
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
@@ -204,10 +205,18 @@ def fit_sources(
     every = np.ones(len(sensors), np.bool_)
     judged = {*alone, len(sites)}
     steady = [steady_sensors(runs, options) if row in judged else every for row, runs in enumerate(scaled)]
+    fixed = [
+        replace(each, source=each.source.for_rows(sites)) if isinstance(each.source, GroupedNetwork) else each
+        for each in fixed
+    ]
     sources: list[Source] = [each.source for each in fixed]
     # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
     judges = [
-        [Judge(each.source, fold_rows(_lengths(runs), 1), each.weight) for each in fixed] for runs in scaled
+        [
+            Judge(each.source, tuple(np.full(len(run), row, np.int32) for run in runs), each.weight)
+            for each in fixed
+        ]
+        for row, runs in enumerate(scaled)
     ]
     for wanted in fits:
         prior = wanted.prior
@@ -256,10 +265,11 @@ def fit_detector(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: DetectorOptions | None = None,
     prior: Prior | None = None,
+    own_weights: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
 ) -> Detector:
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
-    `weights` are those of the trained network, None if the options name none. `prior` gives the ridge's federated statistics
+    `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
     where they were summed elsewhere, of which those of the components are a part; without it they are summed from `training_runs`.
 
     Raises:
@@ -273,7 +283,11 @@ def fit_detector(
     if weight["network"] > 0:
         if weights is None:
             raise InvalidModel("source 'network' needs the trained network's weights")
-        fixed.append(Fitted(NetworkSource.of(spec, weights, steps, count), weight["network"]))
+        if own_weights:
+            network: Source = GroupedNetwork.of(spec, weights, own_weights, steps, count)
+        else:
+            network = NetworkSource.of(spec, weights, steps, count)
+        fixed.append(Fitted(network, weight["network"]))
     if weight["excursion"] > 0:
         fixed.append(Fitted(ZScoreSource(excursion=True), weight["excursion"]))
     if weight["ridge"] > 0 or weight["stiff_ridge"] > 0:

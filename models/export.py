@@ -122,8 +122,8 @@ def _module(detector: Detector) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            models = [source.model() for source in detector.sources if hasattr(source, "model")]
-            self.weights = [variable for model in models for variable in model.variables]
+            networks = [each for source in detector.sources for each in getattr(source, "networks", ())]
+            self.weights = [variable for network in networks for variable in network.model().variables]
             self.sites = tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(
                     tf.constant([*detector.sites, ""]),

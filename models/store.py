@@ -18,6 +18,7 @@ from models.architectures.spec import from_dict
 from models.errors import DetectorUnreadable, ModelError
 from models.options import DetectorOptions
 from models.sources.base import Source
+from models.sources.grouped import GroupedNetwork
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaSource
 from models.sources.ridge import LAGS, RidgeSource
@@ -91,6 +92,8 @@ def _describe(source: Source) -> dict[str, Any]:
     described: dict[str, Any] = {"name": source.name, "floor": source.floor}
     if isinstance(source, NetworkSource):
         described["spec"] = source.spec.to_dict()
+    if isinstance(source, GroupedNetwork):
+        described.update(spec=source.networks[0].spec.to_dict(), networks=len(source.networks))
     if isinstance(source, RidgeSource):
         described["ridge"] = source.ridge
     if isinstance(source, ZScoreSource):
@@ -102,6 +105,16 @@ def _source(
     described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], steps: int, sensors: int
 ) -> Source:
     floor = float(described["floor"])
+    if described["name"] == NetworkSource.name and "networks" in described:
+        alone = {key: value for key, value in described.items() if key != "networks"}
+        networks = [
+            _source(alone, _below(arrays, f"{number:04d}."), steps, sensors)
+            for number in range(int(described["networks"]))
+        ]
+        group = arrays["group"]
+        if group.dtype != np.int32 or group.min() < 0 or group.max() >= len(networks):
+            raise ValueError(f"group names networks up to {group.max()} of {len(networks)}")
+        return GroupedNetwork(tuple(n for n in networks if isinstance(n, NetworkSource)), group=group)
     if described["name"] == NetworkSource.name:
         weights = [arrays[name] for name in sorted(arrays)]
         found = NetworkSource.of(from_dict(described["spec"]), weights, steps, sensors)
@@ -127,6 +140,8 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     calibration = Calibration.shapes(rows, len(sources), len(sensors))
     expected = {"mean": (rows, len(sensors)), "scale": (rows, len(sensors)), **calibration}
     for index, source in enumerate(sources):
+        if isinstance(source, GroupedNetwork):
+            expected[f"{index}.source.group"] = (rows,)
         if isinstance(source, PcaSource):
             expected[f"{index}.source.projection"] = (rows, len(sensors), len(sensors))
         if isinstance(source, RidgeSource):

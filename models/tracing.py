@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.sources.grouped import GroupedNetwork
 from models.sources.network import NetworkSource
 from models.state import STATE
 from models.stream import Scored, series, start
@@ -30,7 +31,10 @@ class Traced:
         """Trace nothing yet. The pattern is a copy: its network takes on the weights of one detector after the other."""
         import tensorflow as tf
 
-        copies = tuple(dataclasses.replace(source) for source in first.sources)  # type: ignore[type-var]
+        copies = tuple(
+            source.copy() if isinstance(source, NetworkSource | GroupedNetwork) else source
+            for source in first.sources
+        )
         pattern = self._pattern = dataclasses.replace(first, sources=copies)
         self._loaded: tuple[Any, ...] = ()
         rows = tf.TensorSpec((1,), tf.int32)
@@ -68,8 +72,9 @@ class Traced:
         if detector.sources is self._loaded:
             return
         for ours, theirs in zip(self._pattern.sources, detector.sources, strict=True):
-            if isinstance(ours, NetworkSource) and isinstance(theirs, NetworkSource):
-                ours.model().set_weights(list(theirs.weights))
+            pairs = zip(getattr(ours, "networks", ()), getattr(theirs, "networks", ()), strict=True)
+            for mine, other in pairs:
+                mine.model().set_weights(list(other.weights))
         self._loaded = detector.sources
 
 

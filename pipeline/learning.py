@@ -6,9 +6,9 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
     from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
+    from pipeline.federation.statistics import FleetStatistics
 
 
 class Scorer(Protocol):
@@ -43,11 +44,15 @@ class Learned:
       scorers: by way of training, by site.
       detector: the federated one, which is exported; None if it was not asked for.
       curves: learning curves of the trained modes; for `local` the mean over sites.
+      privacy: what noise promises, by what was shared: `rounds`, `statistics`; empty without noise.
+      personal: by site with weights of its own, or its group's, whose they are.
     """
 
     scorers: Mapping[str, Mapping[str, Scorer]]
     detector: Detector | None
     curves: Curves
+    privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    personal: Mapping[str, str] = field(default_factory=dict)
 
 
 def architecture(config: Config) -> ArchitectureSpec:
@@ -81,11 +86,22 @@ def learn(
     scorers: dict[str, dict[str, Scorer]] = {}
     curves: dict[str, Curve] = {}
     detector = None
+    privacy: dict[str, Mapping[str, Any]] = {}
+    personal: dict[str, str] = {}
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
-            prior = training.fleet_statistics(sites)
+            statistics = training.fleet_statistics(sites)
             result = training.run(FEDERATED, sites, step)
-            detector = training.detector(result, sites, prior)
+            own = OwnModels() if result is None else training.own_models(result)
+            prior = None if statistics is None else statistics.prior
+            detector = training.detector(result, sites, prior, own_weights=own.weights)
+        personal.update(own.whose)
+        for shared, budget in (
+            ("rounds", result and result.privacy),
+            ("statistics", statistics and statistics.budget),
+        ):
+            if budget:
+                privacy[shared] = asdict(budget)
         scorers[FEDERATED] = dict.fromkeys(sites, detector)
         _note_curve(curves, FEDERATED, [result])
     if LOCAL in wanted:
@@ -106,7 +122,7 @@ def learn(
     if names:
         with watch.step("baselines") as step:
             scorers.update(fit_baselines(config, dataset, rows, names, step))
-    return Learned(scorers, detector, Curves(curves))
+    return Learned(scorers, detector, Curves(curves), privacy, personal)
 
 
 def fit_baselines(
@@ -142,6 +158,14 @@ def calibration(config: Config) -> DetectorOptions:
 
 
 @dataclass(frozen=True)
+class OwnModels:
+    """Weights of sites that do not use the common ones, and whose they are, in words."""
+
+    weights: Mapping[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    whose: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Training:
     """What every way of training shares."""
 
@@ -150,19 +174,57 @@ class _Training:
     rows: TrainingRows
     workdir: Path
 
-    def fleet_statistics(self, sites: list[str]) -> Prior | None:
+    def fleet_statistics(self, sites: list[str]) -> FleetStatistics | None:
         """One federated sum of what the linear sources are fitted from; None if no source or no second site needs it."""
         asked = self.config.detector.sources
         if len(sites) < 2 or not {"ridge", "stiff_ridge"} & set(asked):
             return None
+        from pipeline.federation.privacy import StatisticsNoise
         from pipeline.federation.statistics import Design, federated_statistics
 
-        found = federated_statistics(
+        training, design, noise = self.config.training, Design(len(self.dataset.sensors)), None
+        if training.statistics_noise is not None:
+            noise = StatisticsNoise(training.statistics_noise, training.delta, training.statistics_unit)
+            # A typical row has mean square 1 in every column.
+            longest = training.statistics_norm or 1.5 * design.width**0.5
+            design = replace(design, largest_norm=longest)
+        return federated_statistics(
             {site: self.dataset.shards[site] for site in sites},
-            Design(len(self.dataset.sensors)),
+            design,
             workdir=self.workdir / "statistics",
+            noise=noise,
         )
-        return found.prior
+
+    def own_models(self, common: TrainingResult) -> OwnModels:
+        """What sites or groups of sites make of the common network, as configured."""
+        asked = self.config.training
+        if asked.personalise == "none" and asked.clusters == 1:
+            return OwnModels()
+        from pipeline.federation.clusters import train_clusters
+        from pipeline.federation.personal import Personal, personalise
+
+        shards = {site: self.dataset.shards[site] for site in common.sites}
+        spec, settings = architecture(self.config), self.settings()
+        steps, sensors = self.config.model.steps, len(self.dataset.sensors)
+        if asked.personalise != "none":
+            how = Personal(asked.personalise, asked.personal_epochs, asked.personal_strength)
+            found = personalise(shards, common.weights, spec, settings, how, steps=steps, sensors=sensors)
+            kept = {site: each.weights for site, each in found.items() if each.improved}
+            return OwnModels(kept, dict.fromkeys(kept, "its own"))
+        groups = train_clusters(
+            shards,
+            common,
+            spec,
+            settings,
+            asked.clusters,
+            steps=steps,
+            sensors=sensors,
+            workdir=self.workdir / "clusters",
+        )
+        return OwnModels(
+            {site: result.weights for group, result in groups.items() for site in group},
+            {site: f"that of {', '.join(group)}" for group in groups for site in group},
+        )
 
     def run(
         self, mode: str, sites: list[str], step: Step, *, done: int = 0, of: int = 1
@@ -211,6 +273,7 @@ class _Training:
         prior: Prior | None = None,
         *,
         alone: bool = False,
+        own_weights: Mapping[str, list[NDArray[np.float32]]] | None = None,
     ) -> Detector:
         scaling = self.dataset.own_scaling if alone else self.dataset.scaling
         return fit_detector(
@@ -223,6 +286,7 @@ class _Training:
             {site: self.rows[site] for site in sites},
             calibration(self.config),
             prior,
+            own_weights,
         )
 
 

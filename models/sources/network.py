@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -56,6 +56,15 @@ class NetworkSource:
                     "lower the learning rate"
                 )
         return cls(spec, arrays, steps, sensors)
+
+    @property
+    def networks(self) -> tuple[NetworkSource, ...]:
+        """This one; others hold several."""
+        return (self,)
+
+    def copy(self) -> NetworkSource:
+        """The same with a model of its own."""
+        return replace(self)
 
     @property
     def context(self) -> int:

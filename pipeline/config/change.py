@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, refusals
 from pipeline.errors import ConfigError
 
 
@@ -33,7 +33,10 @@ def changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
             raise ConfigError(
                 "; ".join(_line(name, each) for each in error.errors(include_url=False))
             ) from None
-    return config.model_copy(update=sections)
+    found = config.model_copy(update=sections)
+    for reason in refusals(found.dataset, found.training, found.detector):
+        raise ConfigError(reason)
+    return found
 
 
 def _line(section: str, problem: Any) -> str:

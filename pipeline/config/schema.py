@@ -6,6 +6,7 @@ Durations are written with their unit (`'30s'`, `'6h'`) and are seconds here. Un
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -261,6 +262,20 @@ class MonitoringConfig(Section):
     )
 
 
+def refusals(dataset: DatasetConfig, training: TrainingConfig, detector: DetectorConfig) -> Iterator[str]:
+    """Why sections that are right by themselves cannot go together."""
+    if training.statistics_noise is not None and dataset.share_scale:
+        yield (
+            "training.statistics_noise with dataset.share_scale: the sums of scales are shared without noise, so the budget would be "
+            "untrue; set dataset.share_scale = false"
+        )
+    if training.statistics_noise is not None and not {"ridge", "stiff_ridge"} & set(detector.sources):
+        yield "training.statistics_noise without a ridge in detector.sources: no statistics are shared; leave it out"
+    if "network" not in detector.sources and (training.personalise != "none" or training.clusters > 1):
+        what = "personalise" if training.personalise != "none" else "clusters"
+        yield f"training.{what} without network in detector.sources: there is no network to make one's own; leave it out"
+
+
 class Config(Section):
     """The whole file."""
 
@@ -287,6 +302,12 @@ class Config(Section):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"two sites have the same {what} {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Config:
+        for reason in refusals(self.dataset, self.training, self.detector):
+            raise ValueError(reason)
         return self
 
     @model_validator(mode="after")

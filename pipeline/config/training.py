@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from pipeline.federation.settings import TrainingSettings
 
 
+_NOT_OF_ROUNDS = {
+    "compare",
+    "statistics_noise",
+    "statistics_unit",
+    "statistics_norm",
+    "personalise",
+    "personal_epochs",
+    "personal_strength",
+    "clusters",
+}
+
+
 class TrainingConfig(Section):
     """How the sites learn together. Combinations that make no sense are refused with the reason."""
 
@@ -96,6 +108,35 @@ class TrainingConfig(Section):
         0.003, ge=0, lt=1, description="Smallest relative improvement of the validation that counts."
     )
     seed: int = Field(1, ge=0, description="Seed of weights, shuffling and the choice of sites.")
+    statistics_noise: float | None = Field(
+        None,
+        gt=0,
+        description="Gaussian noise on the sum of statistics that linear sources share, in units of what one reading or site changes it; "
+        "default: the exact sum. The budget stands in the manifest.",
+    )
+    statistics_unit: Literal["row", "site"] = Field(
+        "row",
+        description="What that noise hides: one reading, or all of a site, which takes hundreds of sites.",
+    )
+    statistics_norm: float | None = Field(
+        None,
+        gt=0,
+        description="Longest row of statistics, in scales; longer ones are shortened. Default: 1.5 times that of a typical row.",
+    )
+    personalise: Literal["none", "fine_tune", "head", "ditto"] = Field(
+        "none",
+        description="After the last round a site goes on with the network by itself: with all weights, the last layer, or all held near "
+        "the common ones; kept where its validation is better. The detector serves each site with its own.",
+    )
+    personal_epochs: int = Field(
+        3, ge=1, le=1000, description="Passes over its frames that a site then makes."
+    )
+    personal_strength: float = Field(0.1, ge=0, description="How strongly `ditto` holds a site.")
+    clusters: int = Field(
+        1,
+        ge=1,
+        description="So many groups of sites, by the likeness of their updates, go on from the common network with one each.",
+    )
     compare: bool = Field(
         True, description="Also train local-only and centralised models, to show what federation buys."
     )
@@ -106,6 +147,16 @@ class TrainingConfig(Section):
             self.settings(frame_steps=2)
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        own = "personalise" if self.personalise != "none" else "clusters" if self.clusters > 1 else None
+        if own and self.privacy != "none":
+            raise ValueError(
+                f"{own} = {getattr(self, own)!r} with privacy = {self.privacy!r}: models of sites or groups go into the detector without "
+                "that noise, so the budget would be untrue; choose one"
+            )
+        if self.personalise != "none" and self.clusters > 1:
+            raise ValueError(
+                f"personalise = {self.personalise!r} with clusters = {self.clusters}: a site has its own model or its group's; choose one"
+            )
         return self
 
     def settings(self, frame_steps: int) -> TrainingSettings:
@@ -116,7 +167,7 @@ class TrainingConfig(Section):
         """
         from pipeline.federation.settings import TrainingSettings
 
-        values = self.model_dump(exclude={"compare"})
+        values = self.model_dump(exclude=_NOT_OF_ROUNDS)
         if values["stride"] == "auto":
             values["stride"] = max(1, frame_steps // 2)
         return TrainingSettings(**values)

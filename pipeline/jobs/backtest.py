@@ -77,7 +77,7 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
             from pipeline.report import write_report
 
             write_report(run, report, labels=labels)
-        return Backtest(evaluation, learned.curves, run_manifest(config, prepared.dataset))
+        return Backtest(evaluation, learned.curves, run_manifest(config, prepared.dataset, learned))
 
 
 @contextmanager

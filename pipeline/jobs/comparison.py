@@ -26,7 +26,7 @@ from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest
 from pipeline.jobs.settings import dataset_settings
-from pipeline.learning import learn
+from pipeline.learning import Learned, learn
 from pipeline.watch import Watch
 
 
@@ -116,7 +116,7 @@ def compare_recipes(
                         config, folder / "datasets", snapshot, exports.readings, watch
                     )
                 ready = prepared[snapshot.id]
-                evaluation = _judged(
+                evaluation, learned = _judged(
                     name, recipes[name].mode, config, ready, folder / "training", exports, watch
                 )
             except (TrainingFailed, NothingToDo, ModelError) as error:
@@ -124,7 +124,7 @@ def compare_recipes(
                 continue
             notes.update(dict.fromkeys(f"{site}: {why}" for site, why in ready.skipped.items()))
             notes.update(dict.fromkeys(evaluation.notes))
-            manifest = run_manifest(config, ready.dataset)
+            manifest = run_manifest(config, ready.dataset, learned)
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)
     if all(of.failed for of in found.values()):
@@ -134,7 +134,7 @@ def compare_recipes(
 
 def _judged(
     name: str, mode: str, config: Config, ready: Prepared, root: Path, exports: Exports, watch: Watch
-) -> Evaluation:
+) -> tuple[Evaluation, Learned]:
     dataset = ready.dataset
     # The network depends on neither the detector's settings nor the recipe's name.
     trained = {
@@ -146,9 +146,10 @@ def _judged(
     learned = learn(config, dataset, ready.training_rows(), (mode,), workdir=workdir, watch=watch)
     with watch.step("judging") as step:
         judged = held_out(ready, config.model.steps, exports.labels)
-        return judge(
+        evaluation = judge(
             {name: learned.scorers[mode]}, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step
         )
+    return evaluation, learned
 
 
 def _configured(config: Config, name: str, recipe: RecipeConfig) -> Config:

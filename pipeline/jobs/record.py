@@ -52,15 +52,16 @@ def write_run(
       ArtefactError: the folder cannot be written.
     """
     save_detectors(folder / "detectors", learned.scorers)
-    write_json(folder / "manifest.json", run_manifest(config, dataset))
+    write_json(folder / "manifest.json", run_manifest(config, dataset, learned))
     write_json(folder / "curves.json", learned.curves)
     write_json(folder / "evaluation.json", evaluation)
     write_json(folder / "summary.json", summary)
 
 
-def run_manifest(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Everything that is needed to make the result again."""
-    return manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
+def run_manifest(config: Config, dataset: Dataset, learned: Learned) -> dict[str, Any]:
+    """Everything that is needed to make the result again, what its noise promises, and which sites have weights of their own."""
+    made = manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
+    return {**made, "privacy": dict(learned.privacy), "own_models": dict(learned.personal)}
 
 
 def save_detectors(folder: Path, scorers: Mapping[str, Mapping[str, Scorer]]) -> None:

@@ -156,3 +156,35 @@ def test_a_recipe_is_checked_when_the_file_is_read(tmp_path, recipe, line):
     path.write_text('[[sites]]\nname = "a"\n' + recipe)
     with pytest.raises(ConfigError, match=re.escape(line)):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[training]\nstatistics_noise = 1.0\n",
+            "dataset.share_scale: the sums of scales are shared without noise",
+        ),
+        (
+            '[dataset]\nshare_scale = false\n[training]\nstatistics_noise = 1.0\n[detector]\nsources = ["pca"]\n',
+            "without a ridge in detector.sources: no statistics are shared",
+        ),
+        (
+            '[training]\npersonalise = "head"\n[detector]\nsources = ["pca"]\n',
+            "there is no network to make one's own",
+        ),
+        ('[training]\nclusters = 2\n[detector]\nsources = ["pca"]\n', "training.clusters without network"),
+        ('[training]\npersonalise = "ditto"\nclusters = 2\n', "a site has its own model or its group's"),
+        (
+            '[training]\npersonalise = "head"\nprivacy = "gaussian"\nclip_updates = 1.0\n',
+            "so the budget would be untrue",
+        ),
+        (
+            '[training]\nclusters = 3\nprivacy = "gaussian"\nclip_updates = 1.0\n',
+            "so the budget would be untrue",
+        ),
+    ],
+)
+def test_what_cannot_go_together_is_refused_with_the_reason(tmp_path, text, line):
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        read(tmp_path, SITE + text)

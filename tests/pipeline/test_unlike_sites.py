@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from ingestion.sitefile import Layout
+from models.detector import Detector
+from models.export import export_detector
+from models.sources.grouped import GroupedNetwork
+from pipeline.config.change import changed
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError
 from pipeline.federation.clusters import train_clusters, update_clusters
 from pipeline.federation.personal import HEAD, Personal, personalise
+from pipeline.federation.privacy import gaussian_epsilon
 from pipeline.federation.settings import TrainingResult, TrainingSettings
 from pipeline.federation.training import train
+from pipeline.jobs.backtest import run_backtest
+from pipeline.jobs.exports import read_exports
+from pipeline.watch import SilentWatch
+from tests.pipeline.plants import SETTINGS as PLANT_SETTINGS
+from tests.pipeline.plants import plant, write_plants
 from tests.pipeline.test_training import SENSORS, SPEC, STEPS
 
 SETTINGS = TrainingSettings(rounds=6, client_learning_rate=1e-2, patience=6)
@@ -85,3 +100,78 @@ def test_a_site_keeps_its_own_model_only_where_it_is_better(
             assert all(same[:-HEAD]) and not any(same[-HEAD:])
         else:
             assert not any(same)
+
+
+WAYS = {
+    "fine_tune": 'personalise = "fine_tune"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
+    "head": 'personalise = "head"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
+    "clusters": "clusters = 2\nclient_learning_rate = 0.01",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_exported_detector_serves_each_site_with_its_own_network(way: str, tmp_path: Path) -> None:
+    config = tmp_path / "fedplant.toml"
+    sites = {name: plant(seed, 700, False) for seed, name in enumerate(("a", "b", "c"), 1)}
+    # Two that follow their load, one that runs against it.
+    sites["c"]["power"] = -sites["c"]["power"] + 20 * np.sin(np.arange(700) / 3)
+    text = "".join(f'[[sites]]\nname = "{name}"\n' for name in sites)
+    settings = PLANT_SETTINGS.replace("[training]", f"[training]\ncompare = false\n{WAYS[way]}")
+    config.write_text(text + settings + '[detector]\nsources = ["network"]\n')
+    exports = read_exports(
+        write_plants(tmp_path / "data", sites),
+        datetime(2026, 3, 1, 10, tzinfo=timezone.utc),
+        Layout(),
+        config,
+        ["federated"],
+        SilentWatch(),
+    )
+    found = run_backtest(exports, work_dir=tmp_path / "w", report=None, watch=SilentWatch())
+    own = found.manifest["own_models"]
+    assert own and set(own) <= set(sites)
+    run = next((tmp_path / "w" / "runs").iterdir())
+    assert json.loads((run / "manifest.json").read_text())["own_models"] == own
+    detector = Detector.load(run / "detectors" / "federated" / "all")
+    (network,) = detector.sources
+    assert isinstance(network, GroupedNetwork)
+    kinds = dict(zip(detector.sites, network.group.tolist(), strict=False))
+    assert network.group[-1] == 0 and {site for site, kind in kinds.items() if kind} <= set(own)
+    if way == "clusters":
+        assert set(own) == set(sites) and len(set(kinds.values())) == 2
+    if way == "head":
+        first, other = network.networks[0].weights, network.networks[1].weights
+        same = [np.array_equal(one, two) for one, two in zip(first, other, strict=True)]
+        assert all(same[:-HEAD]) and not any(same[-HEAD:])
+    values = sites["c"].drop(columns=["timestamp", "label"])[list(detector.sensors)].to_numpy()
+    model = tf.saved_model.load(str(export_detector(detector, tmp_path / "fleet")))
+    stream, start = (model.signatures[name] for name in ("stream", "start"))
+    for site in (*sites, "unheard"):
+        named = tf.constant([site])
+        served = stream(site=named, values=tf.constant(values[None], tf.float32), **start(site=named))
+        np.testing.assert_allclose(served["score"][0], detector.score(site, values).score, rtol=1e-4)
+
+
+def test_noise_on_statistics_is_configured_and_its_budget_lies_in_the_manifest(tmp_path: Path) -> None:
+    config = tmp_path / "fedplant.toml"
+    config.write_text(
+        '[[sites]]\nname = "a"\n'
+        + PLANT_SETTINGS.replace("[dataset]", "[dataset]\nshare_scale = false").replace(
+            "[training]", "[training]\nstatistics_noise = 2.0\nstatistics_norm = 6.0"
+        )
+        + '[detector]\nsources = ["ridge", "pca"]\n'
+    )
+    data = write_plants(
+        tmp_path / "data", {name: plant(seed) for seed, name in enumerate(("a", "b", "c"), 1)}
+    )
+    until = datetime(2026, 3, 1, 10, tzinfo=timezone.utc)
+    exports = read_exports(data, until, Layout(), config, ["federated"], SilentWatch())
+    found = run_backtest(exports, work_dir=tmp_path / "w", report=None, watch=SilentWatch())
+    budget = found.manifest["privacy"]["statistics"]
+    assert budget["unit"] == "row" and budget["noise_multiplier"] == 2.0
+    # 600 rows but for the validation's frames; four rows hold a reading, each of norm at most 6.
+    assert budget["sensitivity"] == pytest.approx(2 * 4 * 36 / 594, rel=0.02)
+    assert budget["epsilon"] == pytest.approx(gaussian_epsilon(2.0, 1e-5))
+    quiet = replace(exports, config=changed(exports.config, {"training": {"statistics_noise": None}}))
+    exact = run_backtest(quiet, work_dir=None, report=None, watch=SilentWatch())
+    assert exact.manifest["privacy"] == {}
+    assert exact.evaluation.mean["federated"].auc_pr != found.evaluation.mean["federated"].auc_pr
