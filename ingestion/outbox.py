@@ -25,6 +25,7 @@ from ingestion.watched import within
 
 T = TypeVar("T")
 _STEP_SECONDS = 2.0
+_COORDINATED = "__transaction_state"
 
 
 class NothingSent(Exception):
@@ -69,6 +70,8 @@ class Outbox:
     def _begin(self) -> Producer:
         producer = Producer(self._options, logger=LOG)
         try:
+            # Asked before any connection is up, librdkafka asks for the coordinator again only after half a second.
+            self._watched(lambda: producer.list_topics(_COORDINATED, timeout=self._timeout))
             self._watched(lambda: producer.init_transactions(self._timeout))
         except KafkaException as error:
             raise BrokerUnavailable(

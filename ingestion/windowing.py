@@ -140,14 +140,19 @@ class Windows:
         step.closed.sort(key=lambda closed: (closed.position_at_close, closed.start))
         return step
 
-    def close_early(self, reason: str, start: int | None = None) -> list[Closed]:
-        """Close one window, or all, at the current position: idle, limit or shutdown."""
-        starts = sorted(self.open) if start is None else [start]
-        return [self._close(s, self.position, self.watermark, reason) for s in starts]
+    def close_early(self, reason: str) -> list[Closed]:
+        """Close all windows at the current position: idle or shutdown."""
+        return [self._close(s, self.position, self.watermark, reason) for s in sorted(self.open)]
 
-    def largest(self) -> int | None:
-        """Start of the window that holds the most bytes."""
-        return max(self.open, key=lambda s: self.open[s].bytes) if self.open else None
+    def close_largest(self, size: int) -> list[Closed]:
+        """Close the windows that hold the most, as few as hold `size` bytes together, at the current position."""
+        closed: list[Closed] = []
+        for start in sorted(self.open, key=lambda s: self.open[s].bytes, reverse=True):
+            if size <= 0:
+                break
+            size -= self.open[start].bytes
+            closed.append(self._close(start, self.position, self.watermark, "limit"))
+        return closed
 
     def _judge(self, readings: pa.Table, step: Step) -> None:
         length, disorder = self.rules.length, self.rules.disorder

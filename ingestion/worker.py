@@ -20,6 +20,8 @@ from ingestion.resume import metadata
 from ingestion.settings import IngestSettings
 from ingestion.tasks import TaskThread
 
+_SPARE = 8
+
 Assure = Callable[[str, str, float], None]
 """`assure(topic, topic id, since)` returns once the topic was seen under this id later than `since` (monotonic s)."""
 
@@ -126,11 +128,10 @@ class Worker(TaskThread):
             lane.read_at = read_at
             self._count_messages(lane, batch)
             self._letter_bytes += sum(letter.size for letter in lane.take(batch, decoded))
-            while sum(other.windows.bytes for other in self.lanes.values()) > self._limit:
-                largest = lane.windows.largest()
-                if largest is None:
-                    break
-                lane.closing += lane.windows.close_early("limit", largest)
+            over = sum(other.windows.bytes for other in self.lanes.values()) - self._limit
+            if over > 0:
+                # Some more than that, so that many small windows are not sorted again for every batch.
+                lane.closing += lane.windows.close_largest(over + self._limit // _SPARE)
         self._publish(lane)
 
     def _count_messages(self, lane: Lane, batch: RecordBatch) -> None:

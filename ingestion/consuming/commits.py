@@ -44,7 +44,7 @@ class Commits:
         try:
             if fresh and not self._stop.is_set():
                 self._look(
-                    {topic: snapshot.topic_ids[topic, p] for topic, p in fresh}, bool(snapshot.letters)
+                    {(topic, snapshot.topic_ids[topic, p]) for topic, p in fresh}, bool(snapshot.letters)
                 )
             if snapshot.letters:
                 self._outbox.send(snapshot.letters, offsets, self._consumer.consumer_group_metadata())
@@ -63,7 +63,7 @@ class Commits:
         self._patience.mended()
         return True
 
-    def _look(self, known: dict[str, str], letters: bool) -> None:
+    def _look(self, known: set[tuple[str, str]], letters: bool) -> None:
         """Letters carry the topic's id and are for good. An offset alone says under which id it was read, and `resume` holds
         that against the topic; looking now and then only tells the operator sooner."""
         now = time.monotonic()

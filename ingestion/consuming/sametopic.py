@@ -7,7 +7,7 @@ before such a look.
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from confluent_kafka import KafkaException
 
@@ -39,18 +39,17 @@ class SameTopic:
         self.ids = self._topics.ids(self._names, timeout)
         return set(self._names) - self.ids.keys()
 
-    def check(self, known: Mapping[str, str], since: float) -> None:
-        """Look at these topics unless that was done after `since` (monotonic s), and hold them against the ids `known`.
+    def check(self, known: Collection[tuple[str, str]], since: float) -> None:
+        """Look at these topics, given with their known ids, unless that was done after `since` (monotonic s), and compare.
 
         A topic that is gone is no other topic. Raises ContinuityError naming one with another id, KafkaException.
         """
         with self._one:
-            stale = [topic for topic in known if self._looked.get(topic, -1.0) <= since]
+            stale = {topic for topic, _ in known if self._looked.get(topic, -1.0) <= since}
             if stale:
                 self._look(stale)
-            found = {topic: self._seen.get(topic) for topic in known}
-        for topic, expected in known.items():
-            current = found[topic]
+            found = [(topic, expected, self._seen.get(topic)) for topic, expected in known]
+        for topic, expected, current in found:
             if current is not None and current != expected:
                 raise ContinuityError(
                     f"topic {topic} was created again while it was read (id {expected} before, {current} now): "
@@ -64,7 +63,7 @@ class SameTopic:
             if self._stop.is_set():
                 raise Ending
             try:
-                return self.check({topic: topic_id}, since)
+                return self.check([(topic, topic_id)], since)
             except KafkaException as error:
                 if error.args[0].code() in REFUSED or time.monotonic() > end:
                     raise BrokerUnavailable(

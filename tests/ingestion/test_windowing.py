@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pyarrow as pa
 from hypothesis import given, settings
@@ -148,3 +149,27 @@ def test_windows_closed_early_still_lose_and_double_nothing(messages, sizes, dat
         assert [c.position_at_close for c in chain] == sorted(c.position_at_close for c in chain)
         # Each file of a window stands for offsets of its own.
         assert all(a.position_at_close <= b.first_offset for a, b in itertools.pairwise(chain))
+
+
+@settings(max_examples=50, deadline=None)
+@given(streams, batching, st.integers(1, 5000))
+def test_a_full_buffer_closes_the_largest_windows_and_no_more_than_it_has_to(messages, sizes, size):
+    windows = Windows(RULES, 0)
+    run(windows, messages, sizes)
+    before = {start: gathering.bytes for start, gathering in windows.open.items()}
+    closed = [c.start for c in windows.close_largest(size)]
+    freed = [before[start] for start in closed]
+    assert sum(freed) >= min(size, sum(before.values())) and sum(freed[:-1]) < size
+    left = [gathering.bytes for gathering in windows.open.values()]
+    assert not left or not freed or max(left) <= min(freed)
+    assert windows.open.keys() == before.keys() - set(closed)
+
+
+def test_fifty_thousand_open_windows_are_closed_in_time_that_grows_with_them():
+    windows = Windows(Rules(S, 0, 10**6 * S), 0)
+    windows.push(readings([(0, 60_000), *((1 + i, i) for i in range(50_000))]), 50_001)
+    assert len(windows.open) == 50_001
+    began = time.process_time()
+    while windows.open:
+        assert windows.close_largest(windows.bytes // 8 + 1)
+    assert time.process_time() - began < 5
