@@ -21,6 +21,8 @@ _FAR = 1e6
 """A reading this many times the width of a sensor's middle 99 % away from it says nothing about a machine: a broken conversion,
 the largest float as a sentinel. Bursts of real machines reach some thousand widths, so nearer sentinels (-9999) are left to the
 configured valid range."""
+_HUGE = 1e9
+"""Only values beyond this can be implausible: a rare event of a sensor that else gives rounding noise is many widths away, and real."""
 
 _CONSTANT = 1e-5
 """A standard deviation at most this share of the largest absolute value is a constant sensor's rounding noise."""
@@ -141,6 +143,7 @@ def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
         if width == 0:
             sizes = np.abs(known[known != 0])
             width = np.median(sizes) if len(sizes) else 0.0
-        if width > 0 and max(known[-1] - high, low - known[0]) > _FAR * width:
-            odd[:, sensor] = np.isfinite(column) & (np.maximum(column - high, low - column) > _FAR * width)
+        if width > 0 and max(known[-1], -known[0]) > _HUGE:
+            far = np.maximum(column - high, low - column) > _FAR * width
+            odd[:, sensor] = np.isfinite(column) & far & (np.abs(column) > _HUGE)
     return odd

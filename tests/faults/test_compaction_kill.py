@@ -105,7 +105,8 @@ def test_ingestion_goes_on_over_compacted_windows_late_addenda_and_replays_inclu
     held = read_by_hand(tmp_path)
     report = compact(tmp_path, [site], **PERIOD)
     assert report.to_dict()["periods"] >= 6 and report.to_dict()["rows"] > 400
-    late = [(0, reading(2101, "late", seq=2)), (0, reading(2100, "m0", seq=2100))]
+    again_sent = reading(2100, "m0", seq=2100, values={"t": 210.0, "rare": 1.0})
+    late = [(0, reading(2101, "late", seq=2)), (0, again_sent)]
     produce(broker, name, [*late, (0, reading(3100, seq=9001)), (1, reading(3100, seq=9002))])
     counts = ingest(settings, until="end").sites[site]
     assert counts.balanced and (counts.late, counts.duplicate) == (1, 1)

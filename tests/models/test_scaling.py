@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models.scaling import implausible, moments
 
 
-@pytest.mark.parametrize("absurd", [1e26, -3.4e38, 1.7e308, np.finfo(np.float64).max])
+@pytest.mark.parametrize("absurd", [1e26, -3.4e38, 2.0**31 - 1, 1.7e308, np.finfo(np.float64).max])
 @pytest.mark.parametrize("rows", [10, 100, 5_000])
 def test_one_absurd_value_does_not_hide_a_sensor_for_good(absurd, rows):
     values = np.random.default_rng(1).normal(20, 2, (rows, 2))
@@ -33,7 +33,9 @@ def test_rare_events_and_bursts_of_real_machines_are_kept():
     burst = np.random.default_rng(2).uniform(0, 1e-4, (10_000, 1))
     burst[7_000:7_010] = 1.0
     sentinel = np.r_[np.random.default_rng(3).normal(20, 2, (1_000, 1)), [[-9999.0]]]
-    for values in (event, burst, sentinel):
+    noise = np.random.default_rng(4).normal(0, 1e-12, (1_000, 1))
+    noise[500] = 1.0
+    for values in (event, burst, sentinel, noise):
         assert not implausible(values).any()
 
 
@@ -43,8 +45,4 @@ def test_rare_events_and_bursts_of_real_machines_are_kept():
 )
 def test_ordinary_values_are_never_implausible_by_their_place_and_absence_is_not_judged(column, shift):
     values = np.array(column, np.float64)[:, None]
-    moved = implausible(values + shift)
-    assert not moved[~np.isfinite(values)].any()
-    known = np.sort(values[np.isfinite(values)])
-    if len(known) and np.ptp(known) > 0 and np.ptp(known[1:-1] if len(known) > 4 else known) > 1e-2:
-        assert not moved.any()
+    assert not implausible(values + shift).any()
