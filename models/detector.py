@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import Judge, calibrate, steady_sensors, typical_calibration
+from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
 from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
+from models.sensors import MEMORY, SensorHistory
 from models.sources.base import Source, SourceFit
 from models.sources.folds import FOLDS, fit_rows, fold_rows
 from models.sources.gram import GramStatistics
@@ -60,7 +61,8 @@ class Scores:
 class Detector:
     """Arrays are stacked over R rows: one per site of `sites`, the fleet-wide one last.
 
-    `mean`, `scale` float64[R, F] bring raw values to one scale; `calibration`, float32, makes a score of residuals.
+    `mean`, `scale` float64[R, F] bring raw values to one scale; `calibration`, float32, makes a score of residuals; `history` says what
+    the sensors were in training.
     """
 
     sensors: tuple[str, ...]
@@ -71,6 +73,7 @@ class Detector:
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     calibration: Calibration
+    history: SensorHistory
     options: DetectorOptions = field(default_factory=DetectorOptions)
 
     @property
@@ -128,6 +131,11 @@ class Detector:
         import tensorflow as tf
 
         return {name: tf.constant(value) for name, value in self.table_arrays().items()}
+
+    def suspects(self, site: str, state: State) -> dict[str, str]:
+        """Sensors that cannot be relied on after the steps that led to `state`, and why: stuck, saturated or dead."""
+        memory = {name: state[name][0] for name in MEMORY}
+        return self.history.row(self.row(site)).suspects(self.sensors, memory)
 
     def save(self, path: Path) -> None:
         """Write this detector to one file, at once, for `load`."""
@@ -251,6 +259,12 @@ def fit_sources(
         mean=np.stack([s.mean for s in scalings]),
         scale=np.stack([s.scale for s in scalings]),
         calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
+        history=SensorHistory.stacked(
+            [
+                SensorHistory.of(runs, wander(np.concatenate(of_row).astype(np.float64)))
+                for runs, of_row in zip([*(named[site] for site in sites), pooled], scaled, strict=True)
+            ]
+        ),
         options=options,
     )
 

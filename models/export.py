@@ -63,7 +63,8 @@ def export_detector(
 
 
 def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None = None) -> dict[str, Any]:
-    """What `detector.json` holds: names, sensors in order, frame length, step, sites with thresholds, versions."""
+    """What `detector.json` holds: names, sensors in order and what they were in training, frame length, step, sites with thresholds,
+    versions. `sensor_history` has one entry a site, in their order, and the fleet's."""
     import tensorflow as tf
 
     return {
@@ -81,6 +82,14 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
         "context": detector.context,
         "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
         "slow_state": list(SLOW),
+        "sensor_history": [
+            {name: value.tolist() for name, value in detector.history.row(row).arrays().items()}
+            for row in range(len(detector.sites) + 1)
+        ],
+        "not_ordinary_in_training": {
+            site: detector.history.row(row).in_training(detector.sensors)
+            for row, site in enumerate(detector.sites)
+        },
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
     }

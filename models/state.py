@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from models.sensors import MEMORY
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STATE = ("recent", "seen", "baseline", "level", "margin", "average")
-SLOW = ("baseline", "level", "margin")
+STATE = ("recent", "seen", "baseline", "level", "margin", "average", *MEMORY)
+SLOW = ("baseline", "level", "margin", *MEMORY)
 """Parts of the state that a gap in the data does not end."""
+
+_COUNTS = ("seen", "held", "absent")
 
 
 @dataclass(frozen=True)
 class StateShape:
     """Sizes of a state of B stretches: `recent` float32[B, C, F], `seen` int32[B], `baseline` and `level` float32[B, S, F],
-    `margin` float32[B], `average` float32[B, A, F]."""
+    `margin` float32[B], `average` float32[B, A, F], `last_value` float32[B, F], `held` and `absent` int32[B, F]."""
 
     context: int
     sensors: int
@@ -33,6 +37,7 @@ class StateShape:
             "level": (self.sources, self.sensors),
             "margin": (),
             "average": (self.averages, self.sensors),
+            **dict.fromkeys(MEMORY, (self.sensors,)),
         }[name]
 
     def specs(self, batch: int | None = None) -> Mapping[str, tf.TensorSpec]:
@@ -40,6 +45,6 @@ class StateShape:
         import tensorflow as tf
 
         return {
-            name: tf.TensorSpec((batch, *self.of(name)), tf.int32 if name == "seen" else tf.float32, name)
+            name: tf.TensorSpec((batch, *self.of(name)), tf.int32 if name in _COUNTS else tf.float32, name)
             for name in STATE
         }

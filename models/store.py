@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.architectures.spec import from_dict
 from models.errors import DetectorUnreadable, ModelError
 from models.options import DetectorOptions
+from models.sensors import SensorHistory
 from models.sources.base import Source
 from models.sources.grouped import GroupedNetwork
 from models.sources.network import NetworkSource
@@ -43,6 +44,7 @@ def save_detector(detector: Detector, path: Path) -> None:
         "sources": [_describe(source) for source in detector.sources],
     }
     arrays = {"mean": detector.mean, "scale": detector.scale, **detector.calibration.arrays()}
+    arrays.update({f"history.{name}": value for name, value in detector.history.arrays().items()})
     for index, source in enumerate(detector.sources):
         arrays.update({f"{index}.source.{name}": value for name, value in source.arrays().items()})
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -138,7 +140,9 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         for index, described in enumerate(header["sources"])
     )
     calibration = Calibration.shapes(rows, len(sources), len(sensors))
-    expected = {"mean": (rows, len(sensors)), "scale": (rows, len(sensors)), **calibration}
+    history = [f"history.{each.name}" for each in dataclasses.fields(SensorHistory)]
+    by_sensor = dict.fromkeys(["mean", "scale", *history], (rows, len(sensors)))
+    expected: dict[str, tuple[int, ...]] = {**by_sensor, **calibration}
     for index, source in enumerate(sources):
         if isinstance(source, GroupedNetwork):
             expected[f"{index}.source.group"] = (rows,)
@@ -161,6 +165,7 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         mean=arrays["mean"],
         scale=arrays["scale"],
         calibration=Calibration(**{name: arrays[name] for name in calibration}),
+        history=SensorHistory(**_below(arrays, "history.")),
         options=DetectorOptions(**options),
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from models.scaling import CLIP
+from models.sensors import no_memory, trailing
 from models.state import STATE
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict
         "level": tf.gather(table["last_level"], rows),
         "margin": tf.gather(table["margin"], rows),
         "average": tf.repeat(rest[:, None], shape.averages, axis=1),
+        **{
+            name: tf.tile(tf.constant(value)[None], (batch, 1))
+            for name, value in no_memory(shape.sensors).items()
+        },
     }
 
 
@@ -142,6 +147,7 @@ def advance(
         "baseline": tf.stack(baselines, axis=1),
         "level": tf.stack(levels, axis=1),
         "margin": margin,
+        **trailing(state, raw),
         "average": tf.stack(
             [_last(average, state["average"][:, i]) for i, average in enumerate(averages)], axis=1
         ),

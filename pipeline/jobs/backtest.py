@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.artefacts import Curves, Evaluation
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.scorefile import write_scores
+from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest, summarise, write_run
@@ -67,7 +68,8 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
             evaluation = judge(learned.scorers, judged, seconds, hold_off, step)
         summary = summarise(run, config, prepared, learned, evaluation)
         skipped = (f"{site}: {why}" for site, why in prepared.skipped.items())
-        evaluation = replace(evaluation, notes=(*skipped, *summary.warnings, *evaluation.notes))
+        sensors = () if learned.detector is None else sensor_notes(learned.detector, judged)
+        evaluation = replace(evaluation, notes=(*skipped, *summary.warnings, *evaluation.notes, *sensors))
         if work_dir is not None or report is not None:
             if learned.detector is not None:
                 for site, parts in judged.items():

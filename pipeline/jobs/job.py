@@ -22,6 +22,7 @@ from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import Readings, WindowReadings
 from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
+from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of
 from pipeline.jobs.tidying import drop_old_work
@@ -105,8 +106,10 @@ def _train_and_export(
         chosen = {FEDERATED: learned.scorers[FEDERATED]}
         unseen = held_out(prepared, config.model.steps, or_validation=True)
         evaluation = judge(chosen, unseen, dataset.step_ns / 1e9, config.scoring.hold_off, step)
-    clock.lap("evaluate")
     assert learned.detector is not None
+    sensors = sensor_notes(learned.detector, unseen)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors))
+    clock.lap("evaluate")
     with watch.step("exporting"):
         model = export_detector(learned.detector, detector_root(config), max_gap_ns=dataset.max_gap_ns)
     clock.lap("export")

@@ -42,6 +42,7 @@ class AlertEvent:
         steps: steps above the threshold.
         sensors: largest contributions at `peak_ns`, largest first.
         threshold: what `first_score` was above.
+        suspects: sensors that could not be relied on at `peak_ns`, and why.
         raised_by: detector and version that opened it, if that was not the one that goes on.
     """
 
@@ -54,6 +55,7 @@ class AlertEvent:
     steps: int
     sensors: tuple[Contribution, ...] = ()
     threshold: float = float("nan")
+    suspects: tuple[tuple[str, str], ...] = ()
     raised_by: tuple[str, int] | None = None
 
 
@@ -82,7 +84,8 @@ def flagged_runs(
 class AlertTracker:
     """The alert state of one asset. Feeding steps one by one or in any batches gives the same changes.
 
-    `describe(i)` gives the contributions at step `i` of the batch; it is called only where an alert opens or peaks.
+    `describe(i)` gives the contributions at step `i` of the batch and `suspects(i)` the sensors not to rely on; they are called only
+    where an alert opens or peaks.
     """
 
     def __init__(self, hold_off_ns: int, current: AlertEvent | None = None) -> None:
@@ -96,6 +99,7 @@ class AlertTracker:
         score: NDArray[np.float64],
         threshold: NDArray[np.float64],
         describe: Callable[[int], Sequence[Contribution]],
+        suspects: Callable[[int], Sequence[tuple[str, str]]] = lambda _: (),
     ) -> list[Change]:
         """Changes caused by the next steps (arrays of one length N, times increasing), in order of time; a NaN score never alarms."""
         changes: list[Change] = []
@@ -112,10 +116,19 @@ class AlertTracker:
                 first = int(run[0])
                 at, value = int(time_ns[first]), float(score[first])
                 current = AlertEvent(
-                    at, at, at, value, value, value, 0, tuple(describe(first)), float(threshold[first])
+                    at,
+                    at,
+                    at,
+                    value,
+                    value,
+                    value,
+                    0,
+                    tuple(describe(first)),
+                    float(threshold[first]),
+                    tuple(suspects(first)),
                 )
                 changes.append(Change(OPEN, replace(current, steps=1)))
-            self.current = _extended(current, time_ns, score, run, describe)
+            self.current = _extended(current, time_ns, score, run, describe, suspects)
         current = self.current
         if current is not None and int(time_ns[-1]) - current.last_ns > self.hold_off_ns:
             changes.append(Change(CLOSED, current))
@@ -129,6 +142,7 @@ def _extended(
     score: NDArray[np.float64],
     run: NDArray[np.int64],
     describe: Callable[[int], Sequence[Contribution]],
+    suspects: Callable[[int], Sequence[tuple[str, str]]],
 ) -> AlertEvent:
     top, last = int(run[np.argmax(score[run])]), int(run[-1])
     event = replace(
@@ -140,6 +154,7 @@ def _extended(
             peak_ns=int(time_ns[top]),
             peak_score=float(score[top]),
             sensors=tuple(describe(top)),
+            suspects=tuple(suspects(top)),
         )
     return event
 
@@ -209,6 +224,7 @@ def message(change: Change, source: AlertSource) -> bytes:
             "top_sensors": [
                 {"sensor": c.sensor, "contribution": c.contribution, "value": c.value} for c in event.sensors
             ],
+            "sensors_suspect": [{"sensor": sensor, "state": state} for sensor, state in event.suspects],
             "started": iso_utc(event.start_ns),
             "ended": iso_utc(event.last_ns) if closed else None,
             "duration_s": (event.last_ns - event.start_ns) / 1e9 if closed else None,
@@ -245,6 +261,7 @@ def event_of_message(value: bytes) -> tuple[str, str, AlertEvent]:
             int(raw["steps_above"]),
             sensors,
             threshold=float(raw["threshold"]),
+            suspects=tuple((str(s["sensor"]), str(s["state"])) for s in raw.get("sensors_suspect", ())),
             raised_by=(str(raw["detector"]), int(raw["model_version"])),
         )
         return str(raw["asset"]), str(raw["state"]), event

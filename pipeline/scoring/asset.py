@@ -140,5 +140,6 @@ class AssetState:
             peak_score=peak.peak_score,
             sensors=peak.sensors,
             threshold=sent.threshold,
+            suspects=peak.suspects,
             raised_by=sent.raised_by,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.sensors import SensorHistory, follow, no_memory
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.memory import ModelState
 from pipeline.scoring.settings import ScoringFailed
@@ -35,7 +36,8 @@ class ServingModel:
     """A loaded version folder.
 
     `steps` is the frame length T, `sites` those it was calibrated for; others get the fleet-wide calibration. `state_shapes`
-    are the dimensions of what it remembers, by name, the batch first; `slow_state` names what a gap does not end.
+    are the dimensions of what it remembers, by name, the batch first; `slow_state` names what a gap does not end; `history` says by
+    site what sensors were in training.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ServingModel:
     max_gap_ns: int | None
     state_shapes: Mapping[str, tuple[int | None, ...]]
     slow_state: frozenset[str]
+    history: Mapping[str, SensorHistory]
     begin: Callable[..., Mapping[str, Any]]
     stream: Callable[..., Mapping[str, Any]]
 
@@ -75,6 +78,7 @@ class ServingModel:
                 max_gap_ns=None if gap is None else int(gap),
                 state_shapes={name: tuple(shape) for name, shape in described["state"].items()},
                 slow_state=frozenset(described["slow_state"]),
+                history=_history(described),
                 begin=_bound(signatures["start"], loaded),
                 stream=_bound(signatures["stream"], loaded),
             )
@@ -83,6 +87,16 @@ class ServingModel:
                 f"{folder}: not an exported detector ({type(error).__name__}: {error}); name a version folder that"
                 " `fedplant run` wrote"
             ) from error
+
+    def suspects(
+        self, site: str, before: ModelState | None, rows: NDArray[np.floating]
+    ) -> tuple[tuple[str, str], ...]:
+        """Sensors that cannot be relied on at the last of raw `rows` float[N, F] behind the state `before`, and why."""
+        history = self.history.get(site)
+        if history is None:
+            return ()
+        memory = no_memory(len(self.sensors)) if before is None else before
+        return tuple(history.suspects(self.sensors, follow(memory, rows)).items())
 
     def score(self, jobs: Sequence[Job]) -> list[JobScores]:
         """Score all jobs, those of one machine in their order; machines with as many new steps share a call."""
@@ -135,6 +149,15 @@ class ServingModel:
             name: np.stack([state[name] for state in known if state is not None])
             for name in self.state_shapes
         }
+
+
+def _history(described: Mapping[str, Any]) -> dict[str, SensorHistory]:
+    """What is known of sensors, by site; a site that nothing was learned from has none."""
+    rows = described["sensor_history"]
+    return {
+        str(site): SensorHistory(**{name: np.asarray(value, np.float32) for name, value in row.items()})
+        for site, row in zip(described.get("sites") or (), rows, strict=False)
+    }
 
 
 def _waves(jobs: Sequence[Job]) -> Iterator[list[int]]:

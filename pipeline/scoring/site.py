@@ -22,7 +22,7 @@ from pipeline.scoring.alerts import (
 )
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.buffer import GridRules
-from pipeline.scoring.memory import Memory
+from pipeline.scoring.memory import Memory, ModelState
 from pipeline.scoring.model import JobScores, ServingModel
 from pipeline.scoring.settings import ScoreSettings, SiteScore
 from pipeline.scoring.topics import Position
@@ -158,9 +158,15 @@ class SiteScorer:
                     found.contribution[i], job.rows[i], self._model.sensors, self._settings.top_sensors
                 )
 
-            asset = job.asset
+            asset, before = job.asset, job.asset.model_state
+
+            def suspects(
+                i: int, job: Job = job, before: ModelState | None = before
+            ) -> Sequence[tuple[str, str]]:
+                return self._model.suspects(job.site, before, job.rows[: i + 1])
+
             asset.remember(int(job.time_ns[-1]), found.state, self._apart_ns, self._horizon_ns)
-            changes = asset.tracker.advance(job.time_ns, found.score, found.threshold, describe)
+            changes = asset.tracker.advance(job.time_ns, found.score, found.threshold, describe, suspects)
             if not job.live:
                 continue
             self.counts.steps += len(job.time_ns)

@@ -94,6 +94,7 @@ def detector(tmp_path_factory):
         "max_gap_ns": 300 * 10**9,
         "state": {name: [None, *shape] for name, shape in shapes.items()},
         "slow_state": ["baseline", "level"],
+        "sensor_history": [],
     }
     (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / "detector.json").write_text(json.dumps(described))

@@ -100,6 +100,21 @@ def test_a_message_holds_the_documented_keys_and_reads_back():
     assert (asset, state, event.start_ns, event.peak_score) == ("pump<3>", OPEN, 0, 2.0)
 
 
+def test_an_alert_says_which_sensors_not_to_rely_on_and_that_reads_back():
+    tracker = AlertTracker(HOLD)
+    changes = tracker.advance(
+        np.arange(2) * 60 * S,
+        np.array([2.0, 3.0]),
+        np.ones(2),
+        lambda i: (),
+        lambda i: (("heat", "stuck"), ("flow", "dead"))[: i + 1],
+    )
+    text = message(changes[0], SOURCE)
+    assert json.loads(text)["sensors_suspect"] == [{"sensor": "heat", "state": "stuck"}]
+    assert event_of_message(text)[2].suspects == (("heat", "stuck"),)
+    assert tracker.current.suspects == (("heat", "stuck"), ("flow", "dead"))
+
+
 @pytest.mark.parametrize("value", [b"", b"[]", b"{}", b'{"schema":"other"}'])
 def test_a_foreign_message_in_the_alert_topic_is_told_apart(value):
     with pytest.raises(ValueError, match=r"schema|not an alert"):
