@@ -97,6 +97,7 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
 def _note(text: str | None) -> dict[str, Any] | None:
     try:
         note = json.loads(text or "")
-        return note if {"t", "e", "s"} <= note.keys() else None
-    except (ValueError, AttributeError):
+        ours = type(note["t"]) is str and type(note["s"]) is int and type(note["e"]) in (int, type(None))
+        return note if ours else None
+    except (ValueError, TypeError, KeyError):
         return None
