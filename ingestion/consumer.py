@@ -100,6 +100,9 @@ class _Loop:
         limits = settings.limits
         self._settings, self._topics, self._counts = settings, topics, counts
         self._progress, self._stop = progress, stop
+        self._patience = Patience(limits.broker_timeout)
+        # The outbox after what may fail by configuration alone: it holds a lock until it is closed.
+        self._consumer = Consumer(_options(settings, self._patience), logger=LOG)
         self._outbox = Outbox(
             settings.bootstrap,
             settings.client,
@@ -108,9 +111,7 @@ class _Loop:
             limits.broker_timeout,
             stop,
         )
-        self._patience = Patience(limits.broker_timeout)
         self._worker = Worker(settings, same.assure)
-        self._consumer = Consumer(_options(settings, self._patience), logger=LOG)
         self._assignment = Assignment(
             settings, self._consumer, self._worker, same, self._patience, self._counts
         )

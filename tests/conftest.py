@@ -50,7 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
     """A real Apache Kafka shared by all tests: use unique topics and groups, never stop or kill it."""
-    with EmbeddedBroker.start(tmp_path_factory.mktemp("broker")) as running:
+    with EmbeddedBroker.start(
+        tmp_path_factory.mktemp("broker"), extra_properties={"log.cleaner.backoff.ms": "500"}
+    ) as running:
         yield running
 
 

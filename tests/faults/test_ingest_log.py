@@ -168,10 +168,12 @@ def test_compaction_leaves_gaps_that_are_no_loss(broker, make_topic, topic, tmp_
             break
     else:
         raise AssertionError("the broker did not compact")
-    left = log_of(broker, name)
+    before = log_of(broker, name)
     counts = ingest(settings, until="end").sites[site]
     assert counts.balanced
-    assert set(on_disk(tmp_path)) == {(0, o) for o in {*range(50), *(o for o in left if o >= 50)}}
+    # The broker goes on compacting meanwhile: what is still there after the run was there for it.
+    found, first = {offset for _, offset in on_disk(tmp_path)}, {*range(50)}
+    assert first | set(log_of(broker, name)) <= found <= first | set(before)
     report = audit(settings)
     assert report.clean and report.partitions[0].waiting == 0
 
