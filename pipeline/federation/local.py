@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipeline.datasets.frames import cut_frames, frame_order, memory_files, open_shard
 from pipeline.federation.algorithms import Algorithm
 from pipeline.federation.algorithms.base import Site, Tensors, Worked
-from pipeline.federation.optimizers import InPlace, Optimizer
+from pipeline.federation.optimizers import InPlace, Optimizer, Step
 
 Predict = Callable[[Tensors, Any], Any]
 Loss = Callable[[Any, Any], Any]
@@ -158,10 +158,12 @@ class LocalTraining:
             self.optimizer.step(
                 weights,
                 moments,
-                [values[place] for place in moving],
-                [gradients[place] for place in moving],
-                learning_rate,
-                tf.cast(done + 1, tf.float32),
+                Step(
+                    [values[place] for place in moving],
+                    [gradients[place] for place in moving],
+                    learning_rate,
+                    tf.cast(done + 1, tf.float32),
+                ),
             )
             count = tf.shape(batch, tf.int64)[0]
             loss_sum += tf.cast(loss, tf.float64) * tf.cast(count, tf.float64)

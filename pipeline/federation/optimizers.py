@@ -37,6 +37,16 @@ class InPlace:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What a step is made of: the weights as they are (`values`), their gradients, the rate, and its number, float32 from 1."""
+
+    values: Sequence[Any]
+    gradients: Sequence[Any]
+    learning_rate: Any
+    number: Any
+
+
+@dataclass(frozen=True)
 class Optimizer(ABC):
     """Frozen parameters; `moments` tensors a weight are kept between the steps of one round."""
 
@@ -47,35 +57,19 @@ class Optimizer(ABC):
         return [InPlace([tf.zeros_like(weight) for weight in weights]) for _ in range(self.moments)]
 
     @abstractmethod
-    def step(
-        self,
-        weights: InPlace,
-        moments: list[InPlace],
-        values: Sequence[Any],
-        gradients: Sequence[Any],
-        learning_rate: Any,
-        number: Any,
-    ) -> None:
-        """Take step `number`, float32 from 1; `values` are the weights now."""
+    def step(self, weights: InPlace, moments: list[InPlace], step: Step) -> None:
+        """Change weights and moments."""
 
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
     """Gradient descent."""
 
-    def step(
-        self,
-        weights: InPlace,
-        moments: list[InPlace],
-        values: Sequence[Any],
-        gradients: Sequence[Any],
-        learning_rate: Any,
-        number: Any,
-    ) -> None:
+    def step(self, weights: InPlace, moments: list[InPlace], step: Step) -> None:
         """See `Optimizer`."""
-        for handle, gradient in zip(weights.handles, gradients, strict=True):
+        for handle, gradient in zip(weights.handles, step.gradients, strict=True):
             # Not ResourceApplyGradientDescent: TFF's worker rounds it differently.
-            tf.raw_ops.AssignSubVariableOp(resource=handle, value=learning_rate * gradient)
+            tf.raw_ops.AssignSubVariableOp(resource=handle, value=step.learning_rate * gradient)
 
 
 @dataclass(frozen=True)
@@ -92,23 +86,15 @@ class Adam(Optimizer):
     epsilon: float = 1e-7
     weight_decay: float = 0.0
 
-    def step(
-        self,
-        weights: InPlace,
-        moments: list[InPlace],
-        values: Sequence[Any],
-        gradients: Sequence[Any],
-        learning_rate: Any,
-        number: Any,
-    ) -> None:
+    def step(self, weights: InPlace, moments: list[InPlace], step: Step) -> None:
         """See `Optimizer`."""
-        powers = tf.pow(self.beta_1, number), tf.pow(self.beta_2, number)
+        powers = tf.pow(self.beta_1, step.number), tf.pow(self.beta_2, step.number)
         first, second = moments
         for handle, m, v, value, gradient in zip(
-            weights.handles, first.handles, second.handles, values, gradients, strict=True
+            weights.handles, first.handles, second.handles, step.values, step.gradients, strict=True
         ):
             if self.weight_decay:
-                shrink = value * (learning_rate * self.weight_decay)
+                shrink = value * (step.learning_rate * self.weight_decay)
                 tf.raw_ops.AssignSubVariableOp(resource=handle, value=shrink)
             tf.raw_ops.ResourceApplyAdam(
                 var=handle,
@@ -116,7 +102,7 @@ class Adam(Optimizer):
                 v=v,
                 beta1_power=powers[0],
                 beta2_power=powers[1],
-                lr=learning_rate,
+                lr=step.learning_rate,
                 beta1=self.beta_1,
                 beta2=self.beta_2,
                 epsilon=self.epsilon,

@@ -109,15 +109,3 @@ def halves(state: Tensors) -> tuple[Tensors, Tensors]:
     """Split a state that holds two tensors for each weight, the first ones of all weights in front."""
     middle = len(state) // 2
     return state[:middle], state[middle:]
-
-
-def adaptive_step(
-    weights: Tensors, first: Tensors, second: Tensors, learning_rate: float, adaptivity: float
-) -> Tensors:
-    """Give `w + learning_rate * m / (sqrt(v) + adaptivity)`: line 12 of algorithm 2 of Reddi et al. (2021)."""
-    import tensorflow as tf
-
-    return [
-        w + learning_rate * m / (tf.sqrt(v) + adaptivity)
-        for w, m, v in zip(weights, first, second, strict=True)
-    ]

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from pipeline.federation.algorithms.base import Algorithm, Tensors, adaptive_step, halves, zeros_like
+from pipeline.federation.algorithms.adaptive import AdaptiveServer
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedAdagrad(Algorithm):
-    """Reddi et al. (2021), "Adaptive Federated Optimization", algorithm 2.
-
-    m = beta_1 m + (1 - beta_1) u for the mean update u; v = v + u^2;
-    w = w + server_learning_rate m / (sqrt(v) + adaptivity). As in the paper v starts at adaptivity^2 and neither is corrected for
-    its start.
-    """
+class FedAdagrad(AdaptiveServer):
+    """v = v + u^2, without momentum."""
 
     name: ClassVar[str] = "fedadagrad"
 
-    server_learning_rate: float = 0.01
     beta_1: float = 0.0
-    adaptivity: float = 1e-3
 
-    def initial(self, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """No momentum, and the least second moment."""
-        return zeros_like(weights) + [z + np.float32(self.adaptivity**2) for z in zeros_like(weights)]
-
-    def step(
-        self, state: Tensors, weights: Tensors, update: Tensors, contribution: Tensors, share: Any
-    ) -> tuple[Tensors, Tensors]:
+    def second(self, moment: Any, square: Any) -> Any:
         """See the class."""
-        first, second = halves(state)
-        first = [self.beta_1 * m + (1 - self.beta_1) * u for m, u in zip(first, update, strict=True)]
-        second = [v + u * u for v, u in zip(second, update, strict=True)]
-        return first + second, adaptive_step(
-            weights, first, second, self.server_learning_rate, self.adaptivity
-        )
+        return moment + square
