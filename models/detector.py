@@ -15,7 +15,7 @@ from models.architectures.spec import ArchitectureSpec
 from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
 from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.options import DetectorOptions
-from models.scaling import SensorScaling, moments
+from models.scaling import SensorScaling, as_float32, moments
 from models.sensors import MEMORY, SensorHistory
 from models.sources.base import Source, SourceFit
 from models.sources.folds import FOLDS, fit_rows, fold_rows
@@ -104,7 +104,7 @@ class Detector:
         Raises:
           InvalidInput: `values` is not [N, F] with this detector's F.
         """
-        raw = np.asarray(values, np.float32)
+        raw = as_float32(values)
         if raw.ndim != 2 or raw.shape[1] != len(self.sensors):
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, {len(self.sensors)}]")
         row = self.row(site)
@@ -190,7 +190,7 @@ def fit_sources(
       NotEnoughData: no site has a run of `steps` steps.
     """
     usable = {
-        site: [np.asarray(run, np.float32) for run in runs if len(run) >= steps]
+        site: [as_float32(run) for run in runs if len(run) >= steps]
         for site, runs in sorted(training_runs.items())
     }
     share = max(steps, _FLEET_ROWS // max(1, sum(len(runs) for runs in usable.values())))

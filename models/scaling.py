@@ -16,6 +16,9 @@ from models.errors import InvalidInput
 CLIP = 10.0
 """Scaled values beyond this many scales are clipped: one absurd value must not drown all other sensors."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""Values beyond are infinite to a detector, whose inputs are float32, and so unknown."""
+
 _TAIL = 0.005
 _FAR = 1e6
 """A reading this many times the width of a sensor's middle 99 % away from it says nothing about a machine: a broken conversion,
@@ -45,7 +48,7 @@ class SensorMoments:
 
     @classmethod
     def of(cls, values: NDArray[np.floating]) -> SensorMoments:
-        """Moments of raw values float[N, F]; NaN and infinities are not counted. N may be 0.
+        """Moments of raw values float[N, F]; NaN and what float32 cannot hold are not counted. N may be 0.
 
         Raises:
           InvalidInput: `values` is not two-dimensional.
@@ -53,7 +56,7 @@ class SensorMoments:
         raw = np.asarray(values, np.float64)
         if raw.ndim != 2:
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, sensors]")
-        known = np.isfinite(raw)
+        known = np.abs(raw) <= LARGEST
         count = known.sum(axis=0).astype(np.float64)
         filled = np.where(known, raw, 0.0)
         mean = filled.sum(axis=0) / np.maximum(count, 1.0)
@@ -114,6 +117,12 @@ class SensorScaling:
         return cls(np.asarray(value["mean"], np.float64), np.asarray(value["scale"], np.float64))
 
 
+def as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The same in float32; what does not fit is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
+
+
 def moments(runs: Iterable[NDArray[np.floating]], sensors: int) -> SensorMoments:
     """Moments of all runs float[N_i, sensors] together, without `implausible` values: one of 1e26 would hide its sensor for good."""
     whole = [np.asarray(run, np.float64) for run in runs]
@@ -133,7 +142,7 @@ def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     raw = np.asarray(values, np.float64)
     odd = np.zeros(raw.shape, np.bool_)
     for sensor, column in enumerate(raw.T):
-        known = np.sort(column[np.isfinite(column)])
+        known = np.sort(column[np.abs(column) <= LARGEST])
         if len(known) < 3:
             continue
         # Rounded inwards, so that the one extreme of a short series is not its own measure.

@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingestion.errors import InputDataError
 from ingestion.sitefile import Layout, SiteFile, read_site_dir
 from pipeline.artefacts import MODES
 from pipeline.config import Config, SiteConfig, load_config
+from pipeline.config.schema import NAME, NAME_RULE
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo
@@ -99,6 +101,9 @@ def _checked(modes: Sequence[str] | None) -> tuple[str, ...]:
 
 def _configuration(base: Config | None, sites: list[str], train_until: datetime) -> Config:
     """The file's settings, or the defaults, for these sites and this instant."""
+    for site in sites:
+        if not NAME.match(site):
+            raise InputDataError(f"site {site!r} cannot be used: expected {NAME_RULE}; rename its file")
     named = [SiteConfig(name=site) for site in sites]
     base = base or Config(sites=named)
     dataset = base.dataset.model_copy(update={"train_until": train_until})

@@ -70,7 +70,7 @@ def test_one_other_site_silent_sensors_and_a_site_taken_out_of_the_sum():
     assert fleet_sums([]) is None
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e12, 1e100])
+@pytest.mark.parametrize("size", [1e-30, 1e12, 1e30])
 def test_one_site_that_invents_its_readings_blinds_nobody(size):
     honest = [moments([site(seed)], 3) for seed in range(1, 9)]
     absurd = moments([np.random.default_rng(1).normal(0.0, size, (1000, 3))], 3)

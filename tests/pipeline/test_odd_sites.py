@@ -1,0 +1,117 @@
+"""Sites that are nothing like the others: each ends in figures or in one clear line, and does not spoil the others'."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.cli.main import run
+from tests.pipeline.plants import SETTINGS, START, plant, write_plants
+
+UNTIL = "2026-03-01T10:00:00Z"
+SENSORS = ["load", "power", "flow"]
+
+
+def every(frame: pd.DataFrame, step: str) -> pd.DataFrame:
+    return frame.assign(timestamp=START + pd.to_timedelta(np.arange(len(frame)) * pd.Timedelta(step)))
+
+
+def with_values(frame: pd.DataFrame, value: float) -> pd.DataFrame:
+    return frame.assign(**dict.fromkeys(SENSORS, value))
+
+
+def large() -> pd.DataFrame:
+    """Forty days more than the others have."""
+    frame = plant(5, 60_000, False)
+    return frame.assign(timestamp=START + pd.to_timedelta(np.arange(60_000) - 59_100, "min"))
+
+
+ODD = {
+    "one row": lambda: plant(2).head(1),
+    "one row a day": lambda: every(plant(2).head(40), "1d"),
+    "constant": lambda: with_values(plant(2), 4.0),
+    "zero": lambda: with_values(plant(2), 0.0),
+    "nothing but gaps": lambda: with_values(plant(2), np.nan),
+    "other sensors": lambda: plant(2).rename(columns={"load": "a", "power": "b", "flow": "c"}),
+    "every four seconds": lambda: every(plant(2, 9000), "4s"),
+    "every ten minutes": lambda: every(plant(2), "10min"),
+    "much more data": large,
+    "huge scale": lambda: plant(2).assign(load=plant(2)["load"] * 1e30),
+    "huge values": lambda: plant(2).assign(power=np.where(np.arange(900) % 50 == 7, 1e30, plant(2)["power"])),
+    "no float32": lambda: plant(2).assign(load=np.where(np.arange(900) % 3 == 0, 1.7e308, -1.7e308)),
+    "tiny scale": lambda: plant(2).assign(load=plant(2)["load"] * 1e-300),
+}
+TAKES_NO_PART = {
+    "one row": "too short",
+    "one row a day": "too short",
+    "nothing but gaps": "too short",
+    "every ten minutes": "too short",
+}
+
+
+def judged(data, config, capsys, *more: str) -> dict:
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, "--json", *more]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        code = run(arguments)
+    out = capsys.readouterr()
+    assert code == 0, out.err
+    return json.loads(out.out)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "fedplant.toml"
+    linear = '[detector]\nsources = ["ridge", "pca", "excursion"]\n'
+    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
+    return str(path)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_site_has_a_clear_outcome_and_spoils_nobody(odd, tmp_path, config, capsys):
+    good = {"east": plant(1), "north": plant(3), "south": plant(4)}
+    data = write_plants(tmp_path / "data", {**good, "odd": ODD[odd]()})
+    found = judged(data, config, capsys, "--mode", "federated", "--mode", "local")
+    for site in good:
+        assert found["sites"][site]["federated"]["auc_pr"] > 0.9
+        assert found["sites"][site]["federated"]["auc_pr"] > found["sites"][site]["local"]["auc_pr"] - 0.03
+    if odd in TAKES_NO_PART:
+        assert "odd" not in found["sites"]
+        assert any(note.startswith(f"odd: {TAKES_NO_PART[odd]}") for note in found["notes"])
+    else:
+        figures = found["sites"]["odd"]["federated"]
+        assert np.isfinite(figures["threshold"]) and figures["rows"] > 0
+
+
+def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
+    path = tmp_path / "fedplant.toml"
+    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS)
+    names = ("constant", "nothing but gaps", "other sensors", "no float32", "huge values")
+    odd = {name.replace(" ", "-"): ODD[name]() for name in names}
+    data = write_plants(tmp_path / "data", {"east": plant(1), "north": plant(3), **odd})
+    found = judged(data, str(path), capsys, "--recipe", "network,default")["recipes"]
+    assert found["network"]["failed"] is None
+    assert {"east", "north", "constant", "other-sensors", "no-float32"} <= set(found["network"]["sites"])
+    for site in ("east", "north"):
+        assert found["network"]["sites"][site]["auc_pr"] > 0.5
+        assert found["default"]["sites"][site]["auc_pr"] > 0.9
+
+
+@pytest.mark.parametrize("name", ["a b", "Werk-Süd", "-rf", "_", "a;b", "x" * 130, "con*"])
+def test_a_name_that_cannot_be_is_one_line_with_the_rule(name, tmp_path, config, capsys):
+    data = write_plants(tmp_path / "data", {name: plant(1), "west": plant(2)})
+    code = run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fedplant:")]
+    assert code == 5 and len(lines) == 1
+    assert "cannot be used: expected" in lines[0] and "rename" in lines[0]
+
+
+def test_odd_but_allowed_names_are_sites_like_others(tmp_path, config, capsys):
+    names = ["1", "A.b_c-d", "all", "x" * 100]
+    data = write_plants(tmp_path / "data", {name: plant(seed) for seed, name in enumerate(names, 1)})
+    found = judged(
+        data, config, capsys, "--mode", "federated", "--mode", "local", "--work-dir", str(tmp_path / "w")
+    )
+    assert set(found["sites"]) == set(names)
