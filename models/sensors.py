@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.scaling import as_float32
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -46,7 +48,7 @@ class SensorHistory:
     @classmethod
     def of(cls, runs: Sequence[NDArray[np.floating]], wander: NDArray[np.floating]) -> SensorHistory:
         """History of raw runs float[N, F], at least one; `wander` float[F]."""
-        rows = [np.asarray(run, np.float32) for run in runs]
+        rows = [as_float32(run) for run in runs]
         every = np.concatenate(rows)
         known = np.isfinite(every)
         found = [np.array([_longest(column) for column in run.T]).reshape(-1, 2) for run in rows]
@@ -116,7 +118,7 @@ def no_memory(sensors: int) -> dict[str, NDArray[Any]]:
 
 def follow(memory: Mapping[str, NDArray[Any]], rows: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
     """Memory after raw rows float[N, F]: the last value, the readings in a row that showed it, the steps since a reading."""
-    values = np.asarray(rows, np.float32)
+    values = as_float32(rows)
     known = np.isfinite(values)
     at = np.arange(1, len(values) + 1)[:, None]
     last = np.max(at * known, axis=0, initial=0)
