@@ -5,8 +5,8 @@
 `--data` is the folder with the raw public sets. Fit and threshold come from training rows only; the promised share of false alarms
 is 1 %; it is held against steps that nothing abnormal precedes (`normal_flagged_share`), the same recording without its injected
 faults where they were injected, and against every step without a label (`false_alarm_rate`). All sites of SMD learn together (federated prior); every file of the other sets is a machine by itself. `turbine`, `steel`
-and `pjm` get synthetic faults (`benchmarks/faults.py`), each seed other ones. The federated network takes part in
-`benchmarks/backtest_smd.py`. `--quick` takes fewer machines, files and seeds.
+and `pjm` get synthetic faults (`benchmarks/faults.py`), each seed other ones. `durations` averages over 3, 10 and 30
+minutes instead of steps; `default_network` is the product's default, `network` its network alone. `--quick` takes fewer machines, files and seeds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks import prepare_data
-from pipeline.evaluation.injection import KINDS, inject
+from benchmarks.detection_sets import SETS, Machine
+from pipeline.evaluation.injection import KINDS
 
 PROMISED = 0.01
 _LEAD = 64
@@ -37,87 +37,9 @@ _SETTLED = 120
 """Steps behind an incident that belong to it: four of the longest averages."""
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Training rows float64[T, F], test rows float64[N, F] and their truth bool[N]; `normal`, the test rows without the faults that
-    were injected, None where faults are real."""
-
-    name: str
-    train: np.ndarray
-    test: np.ndarray
-    truth: np.ndarray
-    step_seconds: float
-    normal: np.ndarray | None = None
-
-
-def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
-    """A set with labels of its own."""
-
-    def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
-        every = prepare_data.SETS[name](data)
-        for i, series in enumerate(every):
-            if name == "tep" and series.site == "fault-00":
-                continue
-            if quick and i % {"smd": 4, "skab": 4, "tep": 2}.get(name, 1):
-                continue
-            assert series.labels is not None
-            rows = series.train_rows
-            yield Machine(
-                series.site,
-                series.values[:rows].astype(float),
-                series.values[rows:].astype(float),
-                series.labels[rows:] == 1,
-                series.step.total_seconds(),
-            )
-
-    return machines
-
-
-def injected(name: str, faults: int) -> Callable[[Path, int, bool], Iterator[Machine]]:
-    """A set without labels, with synthetic faults in its test rows."""
-
-    def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
-        if name == "pjm":
-            series = _pjm_grid(data)
-        else:
-            series = next(iter(prepare_data.SETS[name](data)))
-        rows = series.train_rows
-        train = series.values[:rows].astype(float)
-        for kind in ("mixed", *KINDS) if seed == 0 and not quick else ("mixed",):
-            kinds = KINDS if kind == "mixed" else (kind,)
-            test, truth, _ = inject(
-                series.values[rows:].astype(float), train.std(axis=0), faults, seed, kinds
-            )
-            normal = series.values[rows:].astype(float) if kind == "mixed" else None
-            yield Machine(kind, train, test, truth, series.step.total_seconds(), normal)
-
-    return machines
-
-
-def _pjm_grid(data: Path) -> prepare_data.Series:
-    """The zones that are alive together, as sensors of one machine."""
-    import pandas as pd
-
-    frame = pd.read_csv(data / "pjm_zones" / "est_hourly.csv.gz", index_col=0, parse_dates=True)
-    frame = frame[~frame.index.duplicated()].sort_index().asfreq("1h").loc["2013-06-02":"2018-08-02"]
-    frame = frame.loc[:, frame.notna().mean() > 0.99].ffill().bfill()
-    rows = int(len(frame) * 0.6)
-    return prepare_data.Series(
-        "grid", frame.index[0], pd.Timedelta("1h"), list(frame.columns), frame.to_numpy(), rows, None
-    )
-
-
-SETS: dict[str, Callable[[Path, int, bool], Iterator[Machine]]] = {
-    "smd": recorded("smd"),
-    "tep": recorded("tep"),
-    "skab": recorded("skab"),
-    "batadal": recorded("batadal"),
-    "turbine": injected("gas_turbine", 60),
-    "steel": injected("steel", 60),
-    "pjm": injected("pjm", 60),
-}
 SEEDED = ("turbine", "steel", "pjm")
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
+NETWORK = ("network", "default_network")
 RECIPES = (
     "default",
     "ridge",
@@ -125,6 +47,9 @@ RECIPES = (
     "pca",
     "excursion",
     "default_local",
+    "durations",
+    "default_network",
+    "network",
     "zscore",
     "pca_50",
     "forest",
@@ -148,9 +73,33 @@ def detector_for(recipe: str, machines: list[Machine]) -> Any:
         return fit_baseline(recipe.split("_")[0], names, step, _LEAD, scaling, runs, options)
     if recipe == "default_local":
         options = dataclasses.replace(options, prior_rows=0.0)
+    elif recipe in NETWORK:
+        own = ("network",) if recipe == "network" else (*LINEAR, "network")
+        options = dataclasses.replace(options, sources=own)
+    elif recipe == "durations":
+        options = dataclasses.replace(options, average_seconds=(180.0, 600.0, 1800.0))
     elif recipe != "default":
         options = dataclasses.replace(options, sources=(recipe,))
-    return fit_detector(TcnSpec(), None, names, step, _LEAD, scaling, runs, options)
+    weights = _trained(machines) if recipe in NETWORK else None
+    return fit_detector(TcnSpec(), weights, names, step, _LEAD, scaling, runs, options)
+
+
+def _trained(machines: list[Machine]) -> Any:
+    """Weights of the default forecaster after a default training of machines that learn together."""
+    from benchmarks import fleet
+    from models.architectures import TcnSpec
+    from pipeline.federation.settings import TrainingSettings
+    from pipeline.federation.training import train
+
+    members = {m.name: fleet.Machine(m.train, m.test, m.truth, m.step_seconds) for m in machines}
+    with tempfile.TemporaryDirectory() as folder:
+        shards = fleet.write_fleet(Path(folder), members, _LEAD)
+        count = machines[0].train.shape[1]
+        settings = TrainingSettings(stride=_LEAD // 2)
+        found = train(
+            shards, TcnSpec(), settings, steps=_LEAD, sensors=count, workdir=Path(folder) / "training"
+        )
+        return found.weights
 
 
 Judge = Callable[[str, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -333,7 +282,13 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=list(SETS))
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument(
+        "--recipes",
+        nargs="+",
+        choices=RECIPES,
+        default=[r for r in RECIPES if r not in NETWORK],
+        help="default: all but those with a network, which take minutes a set",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="fewer machines, files, kinds and seeds")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -43,4 +43,4 @@ def fit_baseline(
 
 def plain_options(options: DetectorOptions) -> DetectorOptions:
     """The same thresholds and averages, without the memory for slow changes and the weights of sensors."""
-    return dataclasses.replace(options, follow_from=_NEVER, weigh_sensors=False)
+    return dataclasses.replace(options, follow_from=_NEVER, follow_from_seconds=None, weigh_sensors=False)

@@ -189,6 +189,7 @@ def fit_sources(
     Raises:
       NotEnoughData: no site has a run of `steps` steps.
     """
+    options = options.resolved(step_seconds)
     usable = {
         site: [as_float32(run) for run in runs if len(run) >= steps]
         for site, runs in sorted(training_runs.items())

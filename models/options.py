@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from models.errors import InvalidModel
@@ -27,11 +27,13 @@ class DetectorOptions:
       alarms_per_week: alarms that the third rule allows in a normal week.
       ridge, stiff_ridge: ridge strengths, shares of the number of rows. `pca`: share of variance the components explain.
       cap: largest squared normalised residual of a sensor.
-      spans: steps of the exponential averages of the score.
+      spans: steps of the exponential averages of the score. `average_seconds`: the same as durations, which `resolved` turns into steps
+        of the sampling period; None keeps the steps.
       min_steps: scored training steps a site needs for a calibration of its own.
       prior_rows: rows of an average site that the linear sources are fitted with beside a site's own.
       follow: the memory for slow changes as a share of the training's length. `follow_from`: rows of training from which
         slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
+        `follow_from_seconds`: the same as a duration.
     """
 
     sources: tuple[str, ...] = tuple(SOURCES)
@@ -47,8 +49,23 @@ class DetectorOptions:
     prior_rows: float = 2000.0
     follow: float = 0.5
     follow_from: int = 4000
+    average_seconds: tuple[float, ...] | None = None
+    follow_from_seconds: float | None = None
     weigh_sensors: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
+
+    def resolved(self, step_seconds: float) -> DetectorOptions:
+        """These options with durations in steps of `step_seconds`: the nearest whole number, at least one."""
+
+        def steps(seconds: float) -> int:
+            return max(1, round(seconds / step_seconds))
+
+        found = self
+        if self.average_seconds is not None:
+            found = replace(found, spans=tuple(steps(each) for each in self.average_seconds))
+        if self.follow_from_seconds is not None:
+            found = replace(found, follow_from=steps(self.follow_from_seconds))
+        return found
 
     def __post_init__(self) -> None:
         """Refuse what no detector can be built from.
@@ -73,3 +90,8 @@ class DetectorOptions:
             raise InvalidModel(f"alarms_per_week is {self.alarms_per_week}; expected between 0 and 10,000")
         if not self.spans or min(self.spans) < 1:
             raise InvalidModel(f"spans are {self.spans}; expected numbers of steps from 1 on")
+        durations = (*(self.average_seconds or (1.0,)), self.follow_from_seconds or 1.0)
+        if self.average_seconds == () or min(durations) <= 0:
+            raise InvalidModel(
+                f"average_seconds {self.average_seconds} and follow_from_seconds {self.follow_from_seconds}: expected more than 0"
+            )

@@ -154,6 +154,8 @@ def calibration(config: Config) -> DetectorOptions:
         rule=asked.threshold,
         false_alarm_rate=asked.false_alarm_rate,
         alarms_per_week=asked.alarms_per_week,
+        average_seconds=None if asked.averages is None else tuple(asked.averages),
+        follow_from_seconds=asked.follow_from,
     )
 
 

@@ -229,9 +229,24 @@ class DetectorConfig(Section):
         lt=10_000,
         description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`.",
     )
+    averages: list[Seconds] | None = Field(
+        None,
+        min_length=1,
+        max_length=8,
+        description="Durations over which the score is averaged, each more than 0, in steps of the sampling period (the nearest, at "
+        "least one); default: 3, 10 and 30 steps, whatever the period.",
+    )
+    follow_from: Seconds | None = Field(
+        None,
+        gt=0,
+        description="Length of training from which slow changes are followed, and least memory of the threshold; default: 4,000 "
+        "steps.",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> DetectorConfig:
+        if self.averages is not None and min(self.averages) <= 0:
+            raise ValueError("averages hold 0; give durations such as '10min'")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError("sources name one twice")
         return self

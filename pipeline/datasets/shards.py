@@ -83,7 +83,8 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     try:
         parts = {site: site_part(site, snapshot, read_site, grid) for site in snapshot.sources}
         known = {
-            site: moments([run.values for run in part.training], len(grid.sensors))
+            # Also of what validation sees: it holds a network back from its own rows, not a site from its latest mean.
+            site: moments([run.values for run in (*part.training, *part.validation)], len(grid.sensors))
             for site, part in parts.items()
             if part.outcome.excluded is None
         }

@@ -201,3 +201,21 @@ def test_blocks_are_contiguous_and_cover_every_step_once():
     assert (np.diff(np.concatenate(rows)) >= 0).all()
     assert sorted({row for part in rows for *_, row in segments(part)}) == [0, 1, 2, 3, 4]
     assert sum(stop - start for part in rows for start, stop, _ in segments(part)) == 50
+
+
+def test_durations_become_steps_of_the_sampling_period_and_at_one_minute_the_default():
+    asked = DetectorOptions(average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=240_000.0)
+    assert asked.resolved(60.0).spans == DetectorOptions().spans
+    assert asked.resolved(60.0).follow_from == DetectorOptions().follow_from
+    assert asked.resolved(1.0).spans == (180, 600, 1800)
+    assert asked.resolved(3600.0).spans == (1, 1, 1)
+    assert DetectorOptions().resolved(3600.0) == DetectorOptions()
+    runs = {"north": [plant(500, 1)]}
+    durations = fitted(runs, average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=240_000.0)
+    values = plant(200, 6)
+    np.testing.assert_array_equal(
+        durations.score("north", values).score, fitted(runs).score("north", values).score
+    )
+    for wrong in ({"average_seconds": ()}, {"average_seconds": (0.0,)}, {"follow_from_seconds": -1.0}):
+        with pytest.raises(InvalidModel, match="more than 0"):
+            DetectorOptions(**wrong)

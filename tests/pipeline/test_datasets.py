@@ -140,6 +140,13 @@ def test_a_complete_snapshot_is_reused_and_a_damaged_one_is_written_again(tmp_pa
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_site_is_scaled_by_all_that_was_learned_from_its_latest_rows_too(tmp_path: Path) -> None:
+    values = [float(i) for i in range(100)]
+    dataset = make(tmp_path, {"a": table(list(range(100)), x=values)}, validation=0.2)
+    assert dataset.outcomes["a"].validation_rows == 20
+    assert dataset.own_scaling["a"]["mean"][0] == pytest.approx(49.5)
+
+
 def test_no_reading_at_all_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo, match="no site has readings"):
         make(tmp_path, {"a": table([])})
