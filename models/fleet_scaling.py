@@ -17,7 +17,7 @@ from models.scaling import SensorMoments, SensorScaling
 _LOOK = 100.0
 """Rows that tell as much of a mean or a variance as one independent look: readings that follow each other are alike."""
 _FADES = 50.0
-"""After so many looks of its own a site takes half of what others tell it, later less and less."""
+"""After so many looks of its own a site takes a quarter of what others tell it, later less and less."""
 _MOST_LOOKS = 10.0
 """Looks that the other sites are worth at most, however alike they are."""
 _FEWEST_SITES = 2
@@ -74,7 +74,7 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     With s^2 the site's variance over T rows, m and t^2 mean and variance of the other sites' log variances: the variance becomes
     (T s^2 + n e^m) / (T + n), where n = L min(2 / t^2, 10) rows, since the log variance of k looks of L rows varies by 2 / k. The mean goes to
     that of the other sites in the same way, with n = L min(e^m / d^2, 10) for a variance d^2 of the sites' means. Both n fade as
-    1 / (1 + T / (50 L)). A sensor that never moved here is scaled as where it does, but by no more than its own size,
+    1 / (1 + T / (50 L))^2. A sensor that never moved here is scaled as where it does, but by no more than its own size,
     and only where the others are alike. A
     sensor that moves at fewer than two other sites keeps the site's own scale.
     """
@@ -86,7 +86,7 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     spread = np.maximum(others.log_variance_squared - count * typical**2, 0.0)
     between = (spread + 1.0) / count
     rows = np.maximum(own.count, 1.0)
-    fade = _LOOK / (1.0 + rows / (_FADES * _LOOK))
+    fade = _LOOK / (1.0 + rows / (_FADES * _LOOK)) ** 2
     moves = own.moves
     reach = np.minimum(_FAR * np.sqrt(between + 2.0 * _LOOK / rows), _FARTHEST)
     log_own = np.log(np.where(moves, own.variance, 1.0))
