@@ -13,6 +13,17 @@ _TAIL = 32_768
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Whose readings a folder holds."""
+
+    site: str
+    cluster_id: str
+    topic: str
+    topic_id: str
+    partition: int
+
+
+@dataclass(frozen=True)
 class Footer:
     """JSON under the key `fedplant` of the Parquet key-value metadata; times in ns since 1970 UTC.
 

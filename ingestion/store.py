@@ -7,27 +7,19 @@ fails if somebody else was first. Its footer is the durable record of the decisi
 import contextlib
 import os
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ingestion.compacted import Compact, Reader, is_compacted, look, mark_of, window_of
+from ingestion.compacted import Compact, is_compacted, look, mark_of, window_of
+from ingestion.drafts import Draft, Drafts, stamp
 from ingestion.errors import StorageError
 from ingestion.eventtime import NS
 from ingestion.faultpoint import reached
-from ingestion.footer import Footer, fingerprint, read_footer
-from ingestion.records import readings_schema
-from ingestion.smallfile import MAX_ROWS, Forms, encode, files_of
+from ingestion.footer import Footer, Identity, read_footer
 from ingestion.syncing import sync_folder, synced
-from ingestion.tidy import tidy, tidy_many
 from ingestion.windowfiles import footers, read_site
-from ingestion.windowing import Closed, unite
+from ingestion.windowing import Closed
 
 __all__ = ["Identity", "PartitionStore", "Published", "TakenOver", "footers", "read_site", "stamp"]
 
@@ -35,19 +27,6 @@ TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
 GROUP = 512
 _GROUP_BYTES = 8 << 20
-_KNOWN_BYTES = 24 << 20
-_MAX_CHUNKS = 64
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Whose readings a folder holds."""
-
-    site: str
-    cluster_id: str
-    topic: str
-    topic_id: str
-    partition: int
 
 
 @dataclass(frozen=True)
@@ -62,24 +41,8 @@ class Published:
     adopted: bool
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A file before it has a name."""
-
-    content: bytes
-    path: Path
-    footer: Footer
-
-
 class TakenOver(Exception):
     """Another process closed this window at another position: drop what is in memory and continue from disk."""
-
-
-def stamp(ns: int) -> str:
-    """UTC `YYYYMMDDTHHMMSSZ`; a fraction of a second, if any, follows the seconds as `.nnnnnnnnn`."""
-    seconds, rest = divmod(ns, NS)
-    text = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y%m%dT%H%M%S")
-    return f"{text}.{rest:09d}Z" if rest else f"{text}Z"
 
 
 class PartitionStore:
@@ -96,11 +59,7 @@ class PartitionStore:
         self._mark = b""
         self._compacts: tuple[Compact, ...] = ()
         self._chain: dict[int, list[Path]] = {}
-        self._known: OrderedDict[int, pa.Table] = OrderedDict()
-        self._known_bytes = 0
-        self._identity = asdict(identity)
-        self._fingerprints: dict[tuple[str, ...], str] = {}
-        self._forms = Forms()
+        self._drafts = Drafts(identity, length)
         self._token, self._serial = f"{os.getpid()}-{uuid.uuid4().hex[:12]}", 0
 
     @property
@@ -189,7 +148,7 @@ class PartitionStore:
         """Publish different windows with one sync: all temporary files, then all names."""
         if not group:
             return []
-        drafts = self._drafts(group)
+        drafts = self._drafts.of(group, self.folder, self._chain, self._compacts)
         temporaries: list[str] = []
         try:
             with synced(self.folder, len(drafts)) as sync:
@@ -216,116 +175,14 @@ class PartitionStore:
         if mark_of(self.folder) != self._mark:
             raise TakenOver(f"{self.folder} was compacted")
 
-    def _drafts(self, group: list[Closed]) -> list["_Draft"]:
-        """The files to be, in the order of `group`."""
-        found: list[_Draft | None] = [None] * len(group)
-        fresh = []
-        for i, window in enumerate(group):
-            if self._chain.get(window.start):
-                found[i] = self._addendum(window)
-            else:
-                fresh.append(i)
-        if fresh:
-            for i, draft in zip(fresh, self._bases([group[i] for i in fresh]), strict=True):
-                found[i] = draft
-        return [draft for draft in found if draft is not None]
-
-    def _bases(self, windows: list[Closed]) -> list["_Draft"]:
-        counts = np.array([window.row_count for window in windows], dtype=np.int64)
-        rows = unite(piece for window in windows for piece in window.pieces)
-        ends = rows.column("offset").to_numpy()[np.cumsum(counts) - 1].tolist()
-        tidied = tidy_many(rows, counts)
-        footers = []
-        for i, window in enumerate(windows):
-            size = tidied.bounds[i + 1] - tidied.bounds[i]
-            names = tuple(tidied.schema_names(i))
-            dropped = (tidied.duplicate_rows[i], tidied.duplicate_ranges[i])
-            footers.append(self._footer(window, ends[i], size, names, "base", dropped))
-        contents = files_of(tidied, [footer.to_json() for footer in footers], self._forms)
-        return [
-            _Draft(content, self._path(window), footer)
-            for content, window, footer in zip(contents, windows, footers, strict=True)
-        ]
-
-    def _addendum(self, window: Closed) -> "_Draft":
-        rows, earlier = window.rows, self._earlier(window)
-        tidied = tidy(rows, earlier)
-        self._remember(window.start, earlier, tidied.rows)
-        last = int(rows.column("offset")[-1].as_py())
-        names, size = tuple(tidied.rows.column_names), tidied.rows.num_rows
-        dropped = (tidied.duplicate_rows, tidied.duplicate_ranges)
-        footer = self._footer(window, last, size, names, "addendum", dropped)
-        content = encode(tidied.rows, footer.to_json(), small=size <= MAX_ROWS)
-        return _Draft(content, self._path(window, window.first_offset), footer)
-
-    def _path(self, window: Closed, addendum: int | None = None) -> Path:
-        ending = ".parquet" if addendum is None else f".add-{addendum}.parquet"
-        return self.folder / f"{stamp(window.start)}_{stamp(window.start + self.length)}{ending}"
-
-    def _footer(
-        self,
-        window: Closed,
-        last_offset: int,
-        size: int,
-        names: tuple[str, ...],
-        kind: str,
-        dropped: tuple[int, list[list[int]]],
-    ) -> Footer:
-        if names not in self._fingerprints:
-            self._fingerprints[names] = fingerprint(readings_schema(names))
-        return Footer(
-            **self._identity,
-            window_start_ns=window.start,
-            window_end_ns=window.start + self.length,
-            first_offset=window.first_offset,
-            last_offset=last_offset,
-            row_count=size,
-            position_at_close=window.position_at_close,
-            watermark_ns=window.watermark,
-            schema_fingerprint=self._fingerprints[names],
-            reason=window.reason,
-            kind=kind,
-            duplicate_count=dropped[0],
-            duplicate_offsets=dropped[1],
-        )
-
-    def _earlier(self, window: Closed) -> pa.Table:
-        """All rows of the window that are on disk; read once, then remembered while there is room."""
-        known = self._forget(window.start)
-        if known is None:
-            by_path = {compact.path: compact for compact in self._compacts}
-            before = [
-                Reader().window(by_path[path], window.start)
-                if path in by_path
-                else pq.ParquetFile(path).read().replace_schema_metadata()
-                for path in self._chain[window.start]
-            ]
-            known = pa.concat_tables(before, promote_options="default")
-        return known
-
-    def _remember(self, start: int, earlier: pa.Table, added: pa.Table) -> None:
-        rows = pa.concat_tables([earlier, added], promote_options="default")
-        if rows.column(0).num_chunks > _MAX_CHUNKS:
-            rows = rows.combine_chunks()
-        self._known[start] = rows
-        self._known_bytes += rows.nbytes
-        while self._known_bytes > _KNOWN_BYTES:
-            self._forget(next(iter(self._known)))
-
-    def _forget(self, start: int) -> pa.Table | None:
-        rows = self._known.pop(start, None)
-        if rows is not None:
-            self._known_bytes -= rows.nbytes
-        return rows
-
-    def _link(self, temporary: str, draft: "_Draft") -> Published:
+    def _link(self, temporary: str, draft: Draft) -> Published:
         footer, adopted = draft.footer, False
         try:
             os.link(temporary, draft.path)
         except FileExistsError:
             theirs = read_footer(draft.path)
             if theirs is None or theirs.position_at_close != footer.position_at_close:
-                self._forget(footer.window_start_ns)
+                self._drafts.forget(footer.window_start_ns)
                 raise TakenOver(str(draft.path)) from None
             adopted = True
         reached("linked")
