@@ -36,6 +36,7 @@ _PREFETCH_KB = 8 << 10
 _MANY_LETTERS = 8 << 20
 _DRAIN_SECONDS = 600.0
 _CLOSE_SECONDS = 5.0
+_SPARE_SECONDS = 2.0
 _HEARTBEAT_MS = 500
 
 
@@ -65,24 +66,38 @@ def ingest(
     """
     began = time.monotonic()
     stop = stop or threading.Event()
+    report = IngestReport({site.name: SiteCounts() for site in settings.sites})
     try:
-        topics = Topics(settings.bootstrap, settings.client, settings.limits.broker_timeout)
-        same = SameTopic(settings, topics, stop)
-        missing = same.learn()
-        names = [s.topic for s in settings.sites if s.topic not in missing or until is None]
-        counts = {site.name: SiteCounts() for site in settings.sites}
-        report = IngestReport(counts, sorted(missing))
-        if names:
-            letters = {name for s in settings.sites for name in (s.dead_letter_topic, s.late_topic)}
-            topics.create(letters, {"max.message.bytes": str(LETTER_BYTES)})
-            with contextlib.closing(_Loop(settings, names, same, counts, progress, stop)) as loop:
-                loop.run(until == "end")
-    except KafkaException as error:
-        raise BrokerUnavailable(
-            f"{settings.bootstrap}: {said(error)}; check broker and permissions"
-        ) from error
+        _ingest(settings, until == "end", report, progress, stop)
+    except (KafkaException, BrokerUnavailable) as error:
+        # Asked to end, a broker that does not answer is no failure: what is durable stays so.
+        if not stop.is_set():
+            if isinstance(error, BrokerUnavailable):
+                raise
+            raise BrokerUnavailable(
+                f"{settings.bootstrap}: {said(error)}; check broker and permissions"
+            ) from error
     report.seconds = time.monotonic() - began
     return report
+
+
+def _ingest(
+    settings: IngestSettings, to_end: bool, report: IngestReport, progress: Tell | None, stop: threading.Event
+) -> None:
+    """Fill the report. Every question at the start ends soon after `stop` is set."""
+    timeout = settings.limits.broker_timeout
+    topics = Topics(settings.bootstrap, settings.client, timeout)
+    same = within(timeout + _SPARE_SECONDS, lambda: SameTopic(settings, topics, stop), stop)
+    missing = within(timeout + _SPARE_SECONDS, same.learn, stop)
+    report.missing_topics = sorted(missing)
+    names = [s.topic for s in settings.sites if s.topic not in missing or not to_end]
+    if not names:
+        return
+    letters = {name for s in settings.sites for name in (s.dead_letter_topic, s.late_topic)}
+    config = {"max.message.bytes": str(LETTER_BYTES)}
+    within(3 * timeout + _SPARE_SECONDS, lambda: topics.create(letters, config), stop)
+    with contextlib.closing(_Loop(settings, names, same, report.sites, progress, stop)) as loop:
+        loop.run(to_end)
 
 
 class _Loop:
@@ -125,7 +140,8 @@ class _Loop:
         """Read until the end, or until asked to stop."""
         goal = None
         if to_end:
-            known = ends(self._consumer, self._topics, self._settings.limits.broker_timeout)
+            timeout = self._settings.limits.broker_timeout
+            known = within(_DRAIN_SECONDS, lambda: ends(self._consumer, self._topics, timeout), self._stop)
             goal = Goal(self._settings, known, self._assignment)
         self._assignment.subscribe(self._topics)
         interval = self._settings.limits.commit_interval

@@ -1,9 +1,13 @@
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ingestion.audit import audit
@@ -11,7 +15,16 @@ from ingestion.consumer import ingest
 from ingestion.errors import BrokerUnavailable
 from ingestion.settings import Limits
 from tests.conftest import create_topic
-from tests.ingestion.harness import letters, on_disk, origin, produce, reading, settings_for
+from tests.faults.test_ingest_kill import wait_for
+from tests.ingestion.harness import (
+    letters,
+    on_disk,
+    origin,
+    produce,
+    reading,
+    settings_for,
+    start_process,
+)
 
 POISON_EVERY = 100
 LIMITS = Limits(session_timeout=1.5, commit_interval=0.1, broker_timeout=90.0)
@@ -60,3 +73,40 @@ def test_a_broker_that_refuses_commits_is_named_and_nothing_is_lost(fresh_broker
     assert ingest(settings, until="end").sites["s"].balanced
     assert on_disk(tmp_path / "data") == {(0, offset): 1 for offset in range(300)}
     assert audit(settings).clean
+
+
+def test_a_broker_that_hangs_does_not_hold_up_the_end_of_a_process(fresh_broker, tmp_path: Path):
+    broker = fresh_broker()
+    site = "hung"
+    create_topic(broker.bootstrap, f"iiot.{site}.telemetry.v1", partitions=2)
+    sent = [(s % 2, b"poison" if s % 20 == 9 else reading(s, seq=s)) for s in range(10_000)]
+    produce(broker, f"iiot.{site}.telemetry.v1", sent)
+    port = int(broker.bootstrap.rpartition(":")[2])
+    for reads in (True, False):
+        if not reads:
+            os.kill(broker.pid, signal.SIGSTOP)
+        process = start_process(broker, site, tmp_path, close=False, follow=True)
+        try:
+            if reads:
+                wait_for(lambda: any(tmp_path.glob("windows/*/*/*/*.parquet")))
+                os.kill(broker.pid, signal.SIGSTOP)
+            else:
+                wait_for(partial(connected, psutil.Process(process.pid), port))
+            began = time.monotonic()
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+            assert time.monotonic() - began < 10 and process.returncode == 0, said
+        finally:
+            process.kill()
+            os.kill(broker.pid, signal.SIGCONT)
+    # A broker that hung has to find its controller again, which may take longer than a start.
+    broker.kill()
+    broker.restart()
+    assert not list(tmp_path.glob("windows/*/*/*/.tmp-*"))
+    assert ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site].balanced
+    assert audit(settings_for(broker, site, tmp_path)).clean
+    assert sum(on_disk(tmp_path).values()) == 9_500
+
+
+def connected(process: psutil.Process, port: int) -> bool:
+    return any(c.raddr and c.raddr.port == port for c in process.net_connections())
