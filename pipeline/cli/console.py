@@ -49,8 +49,22 @@ def failed(message: str, code: int) -> None:
 
         jsonlog.LOG.error(message, extra={"event": "failed", "exit_code": code})
         return
-    for line in message.splitlines() or [""]:
+    for line in printable(message).splitlines() or [""]:
         print(f"fedplant: {line}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text in which nothing moves the cursor or recolours the screen: names come from topics, and anybody may have written them.
+
+    >>> printable("pump\\x1b[2J\\u202e")
+    'pump\\\\x1b[2J\\\\u202e'
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or letter in "\n\t"
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def say(text: str) -> None:
@@ -60,12 +74,18 @@ def say(text: str) -> None:
 
         jsonlog.LOG.info(text)
         return
-    console(stderr=True).print(text, markup=False)
+    console(stderr=True).print(printable(text), markup=False)
 
 
 def show(result: Any) -> None:
-    """The result for a person: text or anything rich can draw; text is never read as markup."""
-    console(stderr=False).print(result, markup=False)
+    """The result for a person: text or anything rich can draw; text is never read as markup or as control characters."""
+    from rich.console import Group
+
+    for part in result.renderables if isinstance(result, Group) else [result]:
+        if isinstance(part, Group):
+            show(part)
+        else:
+            console(stderr=False).print(printable(part) if isinstance(part, str) else part, markup=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

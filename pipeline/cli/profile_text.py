@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingestion.profile import Profile, SensorProfile
+from pipeline.cli.console import printable
 from pipeline.cli.tables import plain_table
 
 _SHOWN = 40
@@ -29,7 +30,7 @@ def profile_text(found: Profile) -> Any:
     columns = ("values", "assets", "per second", "lowest", "highest", "missing")
     table = plain_table("sensor", columns, remark="texts")
     for sensor in found.sensors[:_SHOWN]:
-        table.add_row(sensor.name[:60], *_cells(sensor))
+        table.add_row(*(printable(cell) for cell in (sensor.name[:60], *_cells(sensor))))
     more = len(found.sensors) - _SHOWN
     return Group(*lines, "", table, *([f"and {more:,} more sensors (--json lists all)"] if more > 0 else []))
 
