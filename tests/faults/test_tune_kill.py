@@ -51,7 +51,8 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_undisturbed_on
     data = write_plants(tmp_path / "data", {"east": plant(1, 1500, False), "west": plant(2, 1500, False)})
     killed = tmp_path / "killed"
     kept: dict[str, int] = {}
-    for more in (2, 2):
+    when: list[int] = []
+    for more in (1, 2):
         process = start(killed, data)
         until = time.monotonic() + 300
         # Killed as soon as further trials are on disk and the next one has begun.
@@ -66,6 +67,7 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_undisturbed_on
         now = finished(killed)
         assert kept.items() <= now.items()
         kept = now
+        when.append(len(kept))
     ended = result(start(killed, data))
     assert kept.items() <= finished(killed).items()
     whole = result(start(tmp_path / "whole", data))
@@ -73,5 +75,6 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_undisturbed_on
     def measured(found: dict) -> list:
         return [(t["changes"], t["validation"], t["injected"], t["rounds"]) for t in found["trials"]]
 
-    assert ended["finished"] and len(ended["trials"]) > len(kept)
+    # The last trials train nothing and may all be there before the second kill comes.
+    assert ended["finished"] and len(ended["trials"]) > when[0]
     assert measured(ended) == measured(whole) and ended["best"]["changes"] == whole["best"]["changes"]
