@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.artefacts import read_summary
+from pipeline.artefacts import ArtefactError, RunSummary, read_summary
 from pipeline.config.schema import Config
 
 
@@ -18,11 +19,20 @@ def run_folder(config: Config, run_id: str) -> Path:
     return config.project.data_dir / "runs" / run_id
 
 
-def newest_run(config: Config) -> str | None:
-    """The run that finished last, or None."""
-    finished = []
-    for folder in (config.project.data_dir / "runs").glob("*"):
-        summary = read_summary(folder)
+def finished_runs(data_dir: Path, *, skip_damaged: bool = False) -> Iterator[tuple[str, RunSummary]]:
+    """Id and summary of every run that has finished, in no order. Raises ArtefactError for a damaged one unless those are skipped."""
+    for folder in (data_dir / "runs").glob("*"):
+        try:
+            summary = read_summary(folder)
+        except ArtefactError:
+            if skip_damaged:
+                continue
+            raise
         if summary is not None and summary.finished is not None:
-            finished.append((summary.finished, folder.name))
-    return max(finished)[1] if finished else None
+            yield folder.name, summary
+
+
+def newest_run(config: Config) -> str | None:
+    """The run that finished last, or None. Raises ArtefactError for a damaged one."""
+    ended = [(summary.finished or "", run) for run, summary in finished_runs(config.project.data_dir)]
+    return max(ended)[1] if ended else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,20 +53,6 @@ class SiteRuns:
     sensors: tuple[str, ...]
     runs: tuple[Run, ...]
     readings: int
-
-    def with_sensors(self, sensors: Sequence[str]) -> SiteRuns:
-        """The same runs on `sensors` in that order: missing ones are NaN, others are dropped."""
-        if tuple(sensors) == self.sensors:
-            return self
-        known = {name: index for index, name in enumerate(self.sensors)}
-        runs = []
-        for run in self.runs:
-            values = np.full((len(run.values), len(sensors)), np.nan)
-            for index, name in enumerate(sensors):
-                if name in known:
-                    values[:, index] = run.values[:, known[name]]
-            runs.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
-        return SiteRuns(self.site, tuple(sensors), tuple(runs), self.readings)
 
 
 def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:

@@ -28,11 +28,6 @@ class GuardedContext:
         self._workers: list[subprocess.Popen[bytes]] = []
         self._guardians: list[subprocess.Popen[bytes]] = []
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the workers that were started."""
-        return [worker.pid for worker in self._workers]
-
     def _start(self, args: list[str], **_: Any) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
             args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.artefacts import ArtefactError, RunSummary, read_summary
+from pipeline.artefacts import RunSummary
+from pipeline.runs import finished_runs
 
 
 def drop_old_work(data_dir: Path, keep: int) -> list[Path]:
@@ -15,7 +17,7 @@ def drop_old_work(data_dir: Path, keep: int) -> list[Path]:
     Windows, run folders and detectors stay, so an older run can be read, served and, with the same settings, made again. Files of a
     run that has not finished stay while they are younger than the oldest run kept; nothing is removed before `keep` runs finished.
     """
-    runs = _finished(data_dir / "runs")
+    runs = _newest_first(data_dir)
     if len(runs) < keep:
         return []
     newest = runs[:keep]
@@ -31,15 +33,11 @@ def drop_old_work(data_dir: Path, keep: int) -> list[Path]:
     return removed
 
 
-def _finished(runs: Path) -> list[tuple[datetime, RunSummary]]:
-    """Finished runs with their end, newest first; a damaged run is passed over."""
+def _newest_first(data_dir: Path) -> list[tuple[datetime, RunSummary]]:
+    """Finished runs with their end; a damaged run is passed over."""
     found = []
-    for folder in runs.glob("*"):
-        try:
-            summary = read_summary(folder)
-            if summary is not None and summary.finished is not None:
-                ended = datetime.fromisoformat(summary.finished.replace("Z", "+00:00"))
-                found.append((ended, summary))
-        except (ArtefactError, ValueError):
-            continue
+    for _, summary in finished_runs(data_dir, skip_damaged=True):
+        with suppress(ValueError):
+            ended = datetime.fromisoformat((summary.finished or "").replace("Z", "+00:00"))
+            found.append((ended, summary))
     return sorted(found, key=lambda run: run[0], reverse=True)

@@ -19,11 +19,6 @@ class Envelope:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
-    @property
-    def span_ns(self) -> float:
-        """Length of one span in ns (at least 1)."""
-        return max(1.0, (self.end_ns - self.start_ns) / max(1, len(self.low) - 1))
-
 
 def envelope(time_ns: NDArray[np.int64], value: NDArray[Any], most: int) -> Envelope:
     """The extremes of `value` float[N] over at most `most` spans; `time_ns` int64[N] increasing, N >= 1.

@@ -130,9 +130,19 @@ def _successor(config: Config, version: int, stop: threading.Event, say: Say) ->
 
     turn = _Turn()
     refused: set[str] = set()
+    looked_at = 0
 
     def look() -> None:
+        nonlocal looked_at
+        written = (
+            path.stat().st_mtime_ns for path in (config.project.data_dir / "runs").glob("*/summary.json")
+        )
+        latest = max(written, default=0)
+        # Years of runs are read again only when one was written.
+        if latest == looked_at:
+            return
         run = newest_run(config)
+        looked_at = latest
         if run is None or run in refused:
             return
         summary = read_summary(run_folder(config, run))
