@@ -5,6 +5,7 @@ Column `timestamp`, optional `asset`, optional `label` (0/1, empty where unknown
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from ingestion.settings import check_name
 _SUFFIXES = (".parquet", ".csv")
 _MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
 _SPECIAL = ("timestamp", "asset", "label")
+_NO_UTF8 = "cp1252"
+_TORN = 0.01
+"""A larger share of rows without the header's number of cells is another kind of file, not an export that was cut off."""
 _EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
 
 
@@ -99,7 +103,8 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     """
     path = Path(path)
     site = check_name("site", path.stem)
-    table = _with_usual_names(path, _read(path, layout), layout)
+    notes: list[str] = []
+    table = _with_usual_names(path, _read(path, layout, notes), layout)
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -114,7 +119,6 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
         raise InputDataError(f"{path}: the column name {taken[0]!r} is reserved; rename that sensor")
     if table.num_rows == 0:
         return _without_rows(site)
-    notes: list[str] = []
     frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], layout, notes)})
     frame["asset"] = _assets(table, site)
     sensors = {
@@ -180,24 +184,26 @@ def _with_usual_names(path: Path, table: pa.Table, layout: Layout) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _read(path: Path, layout: Layout) -> pa.Table:
+def _read(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
     try:
         if path.stat().st_size == 0:
             raise InputDataError(f"{path}: the file is empty; expected a header and at least one row")
         if path.suffix.lower() == ".parquet":
             return pq.ParquetFile(path).read()
         if path.suffix.lower() == ".csv":
-            return _read_csv(path, layout)
+            return _read_csv(path, layout, notes)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:200]
         raise InputDataError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from error
     raise InputDataError(f"{path}: expected a .parquet or .csv file")
 
 
-def _read_csv(path: Path, layout: Layout) -> pa.Table:
-    with path.open("rb") as handle:
-        header = handle.readline().decode("utf-8-sig", errors="replace").strip()
-        sample = handle.readline().decode(errors="replace").strip()
+def _read_csv(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
+    encoding = _encoding(path)
+    if encoding == _NO_UTF8:
+        notes.append("not UTF-8; read as Windows-1252")
+    with path.open(encoding=encoding, errors="replace") as handle:
+        header, sample = handle.readline().strip(), handle.readline().strip()
     delimiter = max(";,\t", key=header.count)
     decimal = (
         "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
@@ -209,10 +215,44 @@ def _read_csv(path: Path, layout: Layout) -> pa.Table:
         decimal_point=decimal,
         auto_dict_encode=False,
     )
+    torn: list[pacsv.InvalidRow] = []
+
+    def leave_out(row: pacsv.InvalidRow) -> str:
+        torn.append(row)
+        return "skip"
+
     table = pacsv.read_csv(
-        path, parse_options=pacsv.ParseOptions(delimiter=delimiter), convert_options=options
+        path,
+        read_options=pacsv.ReadOptions(encoding=encoding),
+        parse_options=pacsv.ParseOptions(delimiter=delimiter, invalid_row_handler=leave_out),
+        convert_options=options,
     )
+    # More cells than names are a value that holds the delimiter, which shifts what follows it; fewer, a line that was cut off.
+    row = next((row for row in torn if row.actual_columns > row.expected_columns), None)
+    if torn and (row or table.num_rows == 0 or len(torn) > max(1, _TORN * table.num_rows)):
+        row = row or torn[0]
+        raise InputDataError(
+            f"{path}: {len(torn)} of {len(torn) + table.num_rows} rows have not the header's {row.expected_columns} cells, the first "
+            f"{row.actual_columns}: {row.text[:80]!r}; quote cells that hold {delimiter!r}, or export again"
+        )
+    if torn:
+        notes.append(f"{len(torn)} rows have fewer cells than the header; they were left out")
     return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as handle:
+        start = handle.read(2)
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        handle.seek(0)
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        try:
+            while chunk := handle.read(1 << 20):
+                decoder.decode(chunk)
+        except UnicodeDecodeError:
+            return _NO_UTF8
+    return "utf-8"
 
 
 def _after_first(line: str, delimiter: str) -> str:

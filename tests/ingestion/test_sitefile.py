@@ -80,6 +80,29 @@ def test_semicolons_decimal_commas_and_a_byte_order_mark_read_as_numbers(tmp_pat
     assert file.frame[["temp", "flow"]].to_numpy().tolist() == [[71.25, -0.5]]
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_file_that_is_not_utf8_is_read_as_windows_writes_it(tmp_path, encoding):
+    file = read(tmp_path, "timestamp;Wärme [°C]\n2026-03-01T10:00:00Z;71,25\n", encoding=encoding)
+    assert file.sensors == ("Wärme [°C]",) and file.frame["Wärme [°C]"].tolist() == [71.25]
+    assert ("not UTF-8; read as Windows-1252" in file.notes) == (encoding == "cp1252")
+
+
+def test_a_row_that_was_cut_off_is_left_out_and_counted_and_many_such_are_another_kind_of_file(tmp_path):
+    rows = [f"2026-03-01T10:00:{second:02d}Z,{second},0.5" for second in range(40)]
+    text = "timestamp,temp,flow\n" + "\n".join(rows)
+    file = read(tmp_path, text[:-4])
+    assert len(file.frame) == 39
+    assert "1 rows have fewer cells than the header; they were left out" in file.notes
+    with pytest.raises(InputDataError, match="2 of 42 rows have not the header's 3 cells, the first 1: '1'"):
+        read(tmp_path, text + "\n1\n1,2\n")
+    with pytest.raises(
+        InputDataError, match="1 of 41 rows have not the header's 3 cells, the first 4: '1,2,3,4'"
+    ):
+        read(tmp_path, text + "\n1,2,3,4\n")
+    with pytest.raises(InputDataError, match="1 of 1 rows have not the header's 3 cells"):
+        read(tmp_path, "timestamp,temp,flow\n2026-03-01T10:00:00Z,1\n")
+
+
 def test_rows_are_sorted_and_repeated_times_of_an_asset_kept_once_with_a_note(tmp_path):
     text = (
         "timestamp,asset,t\n"
@@ -153,7 +176,7 @@ def test_a_header_without_rows_is_a_site_that_takes_no_part_and_a_folder_of_them
         ("timestamp,t\nyesterday,1\n", "'yesterday' is neither ISO 8601"),
         ("timestamp,t\n31/12/2026 10:00,1\n", "describe it (--time-format"),
         ("timestamp,t,label\n2026-03-01,1,7\n", "expected 0, 1 or empty"),
-        ("timestamp,t\n2026-03-01,1\n2026-03-02,1,5\n", "cannot be read as csv"),
+        ("timestamp,t\n2026-03-01,1\n2026-03-02,1,5\n", "quote cells that hold ','"),
     ],
 )
 def test_an_unusable_file_is_refused_in_one_line_that_names_it(tmp_path, text, message):
