@@ -100,7 +100,8 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     scale = np.where(shared, np.where(moves, blended, still), alone.scale)
     centre = others.mean / count
     apart = np.maximum(others.mean_squared - count * centre**2, 0.0) / np.maximum(count - 1.0, 1.0)
-    looks = np.minimum(variance / np.maximum(apart, 1e-300), _MOST_LOOKS)
+    # As variance / apart, at most `_MOST_LOOKS`: sites may have the very same mean.
+    looks = variance / np.maximum(apart, np.maximum(variance / _MOST_LOOKS, 1e-300))
     pull = np.where(shared & moves, fade * looks, 0.0)
     mean = (rows * own.mean + pull * centre) / (rows + pull)
     return SensorScaling(mean, np.where(scale > 0, scale, 1.0))

@@ -78,3 +78,14 @@ def test_one_site_that_invents_its_readings_blinds_nobody(size):
     found = scaling_beside(young, fleet_sums([*honest, absurd]))
     # No better than alone, and hardly worse.
     assert (np.abs(np.log(found.scale / young.scaling().scale)) < np.log(4.0)).all()
+
+
+def test_sites_with_the_very_same_mean_are_no_overflow():
+    """As copies of one machine, or counters of a fixed cycle, have."""
+    same = [moments([np.tile([[1e5, -1.0], [3e5, 1.0]], (500, 1))], 2) for _ in range(4)]
+    own = moments([np.tile([[2e5, 0.0], [4e5, 2.0]], (50, 1))], 2)
+    with np.errstate(all="raise"):
+        found = scaling_beside(own, fleet_sums(same))
+    # Ten looks of the others beside one of its own, which fade by (1 + 1 / 50)^2.
+    weight = 1000.0 / (1 + 100 / 5000) ** 2
+    np.testing.assert_allclose(found.mean[1], 100 / (100 + weight), rtol=1e-9)
