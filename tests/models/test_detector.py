@@ -1,7 +1,5 @@
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from models.errors import DetectorExists, InvalidModel, NotEnoughData
 from models.export import export_detector
 from models.options import SOURCES, DetectorOptions
 from models.scaling import SensorMoments, moments
+from tests.models.stranger import run_as_a_stranger
 
 SENSORS = ["flow", "pressure", "speed", "heat", "still"]
 STEPS = 48
@@ -50,12 +49,6 @@ def test_saved_model_alone_gives_the_detectors_scores(spec, tmp_path):
     np.save(tmp_path / "windows.npy", windows)
     np.save(tmp_path / "values.npy", values.astype(np.float32))
     code = f"""
-import sys, numpy as np, tensorflow as tf
-try:
-    import models
-    sys.exit("the project is on the path")
-except ImportError:
-    pass
 loaded = tf.saved_model.load({str(folder)!r})
 serve, stream, start = (loaded.signatures[name] for name in ("serving_default", "stream", "start"))
 values = tf.constant(np.load({str(tmp_path / "values.npy")!r}))
@@ -83,13 +76,7 @@ except tf.errors.InvalidArgumentError as error:
 else:
     sys.exit("a short window was accepted")
 """
-    # Site packages are on the path without the editable project: its finder is not installed under -S.
-    packages = next(p for p in sys.path if p.endswith("site-packages"))
-    prefix = f"import sys; sys.path.append({packages!r})\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", prefix + code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_as_a_stranger(code, tmp_path)
     for site, known in (("north", True), ("nobody", False)):
         ours, streamed = detector.score(site, values), np.load(tmp_path / f"{site}-stream.npz")
         np.testing.assert_allclose(streamed["score"], ours.score, rtol=1e-5)

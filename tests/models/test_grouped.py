@@ -1,8 +1,5 @@
 """One detector in which sites have weights of their own: each scores as a detector of its weights alone would."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -11,6 +8,7 @@ from models.detector import Detector, fit_detector
 from models.export import export_detector
 from models.options import DetectorOptions
 from models.scaling import moments
+from tests.models.stranger import run_as_a_stranger
 from tests.models.test_detector import SENSORS, STEPS, hard_values, plant
 
 SITES = {
@@ -62,12 +60,6 @@ def test_one_saved_model_serves_each_site_with_its_weights_by_tensorflow_alone(t
     sites = ["north", "unheard", "south", "east", "north"]
     np.save(tmp_path / "values.npy", values.astype(np.float32))
     code = f"""
-import sys, numpy as np, tensorflow as tf
-try:
-    import models
-    sys.exit("the project is on the path")
-except ImportError:
-    pass
 loaded = tf.saved_model.load({str(folder)!r})
 serve, stream, start = (loaded.signatures[name] for name in ("serving_default", "stream", "start"))
 values = np.load("values.npy")
@@ -78,13 +70,7 @@ answer = stream(site=site, values=every, **state)
 np.save("stream.npy", answer["score"].numpy())
 np.save("serve.npy", serve(site=site, window=every[:, -{STEPS}:])["score"].numpy())
 """
-    # Site packages without the editable project, as a stranger has them.
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
-    prefix = f"import sys; sys.path.append({packages!r})\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", prefix + code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_as_a_stranger(code, tmp_path)
     expected = np.stack([detector.score(site, values).score for site in sites])
     np.testing.assert_allclose(np.load(tmp_path / "stream.npy"), expected, rtol=1e-4)
     windows = np.stack([detector.score(site, values[-STEPS:]).score[-1] for site in sites])

@@ -10,6 +10,7 @@ from models.architectures import TcnSpec, build
 from models.detector import Detector, fit_detector
 from models.export import export_detector
 from models.scaling import moments
+from tests.models.stranger import run_as_a_stranger
 
 MACHINES = Path(__file__).parents[2] / "examples" / "machines"
 STEPS = 64
@@ -26,15 +27,11 @@ def test_real_machines_score_the_same_here_stored_and_in_tensorflow_alone_withou
     weights = build(spec, STEPS, len(sensors), seed=3).get_weights()
     detector = fit_detector(spec, weights, sensors, 60.0, STEPS, scaling, runs)
     detector.save(tmp_path / "kept")
-    code = f"""
-import sys
-sys.path.append({next(p for p in sys.path if p.endswith("site-packages"))!r})
-import numpy as np, tensorflow as tf
-assert "models" not in sys.modules
+    code = """
 loaded = tf.saved_model.load(sys.argv[1]).signatures
 site = tf.constant([sys.argv[2]])
 out = loaded["stream"](site=site, values=tf.constant(np.load(sys.argv[3])[None]), **loaded["start"](site=site))
-np.savez(sys.argv[4], **{{k: v.numpy() for k, v in out.items()}})
+np.savez(sys.argv[4], **{k: v.numpy() for k, v in out.items()})
 """
     folder = export_detector(detector, tmp_path / "fleet", max_gap_ns=5)
     assert json.loads((folder / "assets.extra" / "detector.json").read_text())["max_gap_ns"] == 5
@@ -42,10 +39,7 @@ np.savez(sys.argv[4], **{{k: v.numpy() for k, v in out.items()}})
     values = runs[site][0][-300:].astype(np.float32)
     np.save(tmp_path / "values.npy", values)
     told = [str(folder), site, str(tmp_path / "values.npy"), str(tmp_path / "out.npz")]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, *told], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_as_a_stranger(code, tmp_path, *told)
     served, ours = np.load(tmp_path / "out.npz"), detector.score(site, values)
     stored = Detector.load(tmp_path / "kept").score(site, values)
     np.testing.assert_array_equal(stored.score, ours.score)
