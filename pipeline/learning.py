@@ -46,6 +46,7 @@ class Learned:
       curves: learning curves of the trained modes; for `local` the mean over sites.
       privacy: what noise promises, by what was shared: `rounds`, `statistics`; empty without noise.
       personal: by site with weights of its own, or its group's, whose they are.
+      left_out: site and remark of those that took no part in what the federated detector is made from.
     """
 
     scorers: Mapping[str, Mapping[str, Scorer]]
@@ -53,6 +54,7 @@ class Learned:
     curves: Curves
     privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     personal: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def architecture(config: Config) -> ArchitectureSpec:
@@ -88,6 +90,7 @@ def learn(
     detector = None
     privacy: dict[str, Mapping[str, Any]] = {}
     personal: dict[str, str] = {}
+    left_out: list[tuple[str, str]] = []
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
             statistics = training.fleet_statistics(sites)
@@ -96,6 +99,9 @@ def learn(
             prior = None if statistics is None else statistics.prior
             detector = training.detector(result, sites, prior, own_weights=own.weights)
         personal.update(own.whose)
+        for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
+            if of is not None:
+                left_out += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
         for shared, budget in (
             ("rounds", result and result.privacy),
             ("statistics", statistics and statistics.budget),
@@ -122,7 +128,7 @@ def learn(
     if names:
         with watch.step("baselines") as step:
             scorers.update(fit_baselines(config, dataset, rows, names, step))
-    return Learned(scorers, detector, Curves(curves), privacy, personal)
+    return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(left_out))
 
 
 def fit_baselines(

@@ -222,6 +222,8 @@ def preview_table(found: Preview) -> Any:
         remarks += [f"{site}: {of.assets} machines"] if of.assets > 1 else []
         remarks += [f"{site}: never changes while learning: {', '.join(of.constant)}"] if of.constant else []
         remarks += [f"{site}: does not have {', '.join(of.silent)}"] if of.silent else []
+        still = ", ".join(of.faint)
+        remarks += [f"{site}: moves too little beside its size, counts as constant: {still}"] if still else []
         odd = ", ".join(of.implausible)
         remarks += [f"{site}: values out of all proportion, left out of the scale: {odd}"] if odd else []
     able = sum(of.excluded is None for of in found.sites.values())

@@ -64,6 +64,7 @@ class FileReadings:
         found = {}
         for site, file in self._files.items():
             digest = hashlib.sha256(repr(file.sensors).encode())
+            digest.update("\0".join(file.frame["asset"]).encode())
             digest.update(file.frame["timestamp"].to_numpy(dtype="datetime64[ns]").tobytes())
             digest.update(file.frame[list(file.sensors)].to_numpy("float64").tobytes())
             found[site] = [Source(digest.hexdigest(), len(file.frame))]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
 import pyarrow as pa
 
-from models.scaling import implausible
+from models.scaling import SensorMoments, implausible
+from pipeline.config.durations import format_duration
 from pipeline.datasets.resample import infer_step_ns, resample_site, sensor_names
 from pipeline.datasets.run import Run, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
@@ -30,6 +31,7 @@ class Grid:
 @dataclass(frozen=True)
 class SiteOutcome:
     """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
+    `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
     `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
     """
@@ -42,6 +44,7 @@ class SiteOutcome:
     excluded: str | None = None
     constant: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    faint: tuple[str, ...] = ()
     implausible: tuple[str, ...] = ()
     end_ns: int = 0
 
@@ -107,6 +110,12 @@ def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) ->
     )
     before, after = split_runs(found.runs, settings.validation, settings.steps)
     outcome = _outcome(site, found.runs, found.readings, before, after, grid.sensors, settings)
+    if outcome.excluded is not None and found.readings:
+        spacing = infer_step_ns(read_site(site))
+        if spacing is not None and spacing > grid.max_gap_ns:
+            apart, held = (format_duration(each / 1e9) for each in (spacing, grid.max_gap_ns))
+            advice = f"its readings are {apart} apart and a value is held for {held}: set dataset.max_gap to more, or dataset.step"
+            outcome = replace(outcome, excluded=f"{outcome.excluded}; {advice}")
     return SitePart(outcome, tuple(before), tuple(after))
 
 
@@ -155,6 +164,7 @@ def _outcome(
         )
     constant: list[str] = []
     silent: list[str] = []
+    faint: list[str] = []
     odd: list[str] = []
     if reason is None:
         training = np.concatenate([run.values for run in before])
@@ -162,10 +172,12 @@ def _outcome(
         top = np.where(known, training, -np.inf).max(axis=0)
         bottom = np.where(known, training, np.inf).min(axis=0)
         silent = [name for name, heard in zip(sensors, known.any(axis=0), strict=True) if not heard]
-        constant = [name for name, same in zip(sensors, top == bottom, strict=True) if same]
-        odd = [
-            name for name, any_odd in zip(sensors, implausible(training).any(axis=0), strict=True) if any_odd
-        ]
+        absurd = implausible(training)
+        rests = ~SensorMoments.of(np.where(absurd, np.nan, training)).moves
+        constant, faint, odd = (
+            [name for name, chosen in zip(sensors, which, strict=True) if chosen]
+            for which in (top == bottom, rests & (top > bottom), absurd.any(axis=0))
+        )
     return SiteOutcome(
         site,
         readings,
@@ -175,6 +187,7 @@ def _outcome(
         reason,
         constant=tuple(constant),
         silent=tuple(silent),
+        faint=tuple(faint),
         implausible=tuple(odd),
         end_ns=max((run.end_ns for run in runs), default=0),
     )

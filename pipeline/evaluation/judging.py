@@ -14,6 +14,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.evaluation.metrics import Metrics, evaluate
 from pipeline.learning import Scorer
+from pipeline.remarks import together
 from pipeline.watch import Step
 
 UNKNOWN = -1
@@ -115,7 +116,7 @@ def judge(
             done += 1
             if step is not None:
                 step.update(done, total, f"{mode} {site}")
-    return Evaluation.of_sites(dict(sorted(sites.items())), tuple(_notes(sites, runs)))
+    return Evaluation.of_sites(dict(sorted(sites.items())), tuple(together(_notes(sites, runs))))
 
 
 def _metrics(
@@ -138,10 +139,15 @@ def _metrics(
     return evaluate(score, label == 1 if known.any() else None, threshold, step_seconds, hold_off=hold_off)
 
 
-def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[str]:
+def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[tuple[str, str]]:
     for site in sorted(set(runs) | set(sites)):
         judged = runs.get(site, ())
         if not judged:
-            yield f"{site}: no readings after training, so it was not judged"
+            yield site, "no readings after training, so it was not judged"
         elif not any((part.label[part.lead :] == 1).any() for part in judged):
-            yield f"{site}: no incident is labelled after training, so only alarms could be counted"
+            yield site, "no incident is labelled after training, so only alarms could be counted"
+        elif not any((part.label[part.lead :] == 0).any() for part in judged):
+            yield (
+                site,
+                "every labelled step after training is of an incident, so no figure can tell good from bad",
+            )

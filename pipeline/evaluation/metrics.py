@@ -141,10 +141,11 @@ def _against(
     normal = rows - positives
     false = sum(not truth[a:b].any() for a, b in called)
     per_day = _ratio(false, normal * step_seconds / _DAY)
+    # Where every step is of an incident any score is perfect, and would raise a fleet's mean.
     return {
-        "auc_pr": average_precision(values[scored], truth[scored]),
+        "auc_pr": average_precision(values[scored], truth[scored]) if normal else None,
         "auc_roc": roc_area(values[scored], truth[scored]),
-        "vus_pr": vus_pr(values, truth),
+        "vus_pr": vus_pr(values, truth) if normal else None,
         "precision": _ratio(hits, taken),
         "recall": _ratio(hits, positives),
         "f1": 2 * hits / (taken + positives) if positives else None,

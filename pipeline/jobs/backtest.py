@@ -21,6 +21,7 @@ from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest, summarise, write_run
 from pipeline.learning import learn
 from pipeline.manifest import run_id
+from pipeline.remarks import together
 from pipeline.watch import Watch
 
 
@@ -67,8 +68,8 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
             seconds, hold_off = prepared.dataset.step_ns / 1e9, config.scoring.hold_off
             evaluation = judge(learned.scorers, judged, seconds, hold_off, step)
         summary = summarise(run, config, prepared, learned, evaluation)
-        skipped = (f"{site}: {why}" for site, why in prepared.skipped.items())
-        sensors = () if learned.detector is None else sensor_notes(learned.detector, judged)
+        skipped = together(prepared.skipped)
+        sensors = () if learned.detector is None else together(sensor_notes(learned.detector, judged))
         evaluation = replace(evaluation, notes=(*skipped, *summary.warnings, *evaluation.notes, *sensors))
         if work_dir is not None or report is not None:
             if learned.detector is not None:

@@ -27,6 +27,7 @@ from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest
 from pipeline.jobs.settings import dataset_settings
 from pipeline.learning import Learned, learn
+from pipeline.remarks import together
 from pipeline.watch import Watch
 
 
@@ -122,8 +123,8 @@ def compare_recipes(
             except (TrainingFailed, NothingToDo, ModelError) as error:
                 found[name] = Compared(recipes[name].mode, Evaluation(), 0.0, {}, str(error))
                 continue
-            notes.update(dict.fromkeys(f"{site}: {why}" for site, why in ready.skipped.items()))
-            notes.update(dict.fromkeys(evaluation.notes))
+            notes.update(dict.fromkeys(together(ready.skipped)))
+            notes.update(dict.fromkeys((*together(learned.left_out), *evaluation.notes)))
             manifest = run_manifest(config, ready.dataset, learned)
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)

@@ -17,6 +17,7 @@ from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo
 from pipeline.jobs.settings import dataset_settings
+from pipeline.remarks import together
 from pipeline.watch import Watch
 
 if TYPE_CHECKING:
@@ -65,9 +66,8 @@ def read_exports(
     base = load_config(config_path) if config_path is not None else None
     with watch.step("reading files"):
         files = read_site_dir(data, layout)
-    for file in files.values():
-        for note in file.notes:
-            watch.say(f"{file.site}: {note}")
+    for line in together((file.site, note) for file in files.values() for note in file.notes):
+        watch.say(line)
     _within(files, train_until)
     return Exports(files, _configuration(base, list(files), train_until), wanted)
 

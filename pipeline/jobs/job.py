@@ -28,6 +28,7 @@ from pipeline.jobs.settings import dataset_settings, modes_of
 from pipeline.jobs.tidying import drop_old_work
 from pipeline.learning import learn
 from pipeline.manifest import run_id
+from pipeline.remarks import together
 from pipeline.runs import detector_root, run_folder
 from pipeline.streams.cluster import Cluster
 from pipeline.streams.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites
@@ -78,14 +79,18 @@ def prepare_training(
         prepared = prepare(root, snapshot, readings)
         for site in prepared.dataset.shards:
             prepared.runs(site)
-    for site, why in prepared.skipped.items():
-        watch.say(f"{site} takes no part: {why}")
     if not prepared.dataset.shards:
-        until = config.dataset.train_until
-        when = "" if until is None else f" on readings before {until:%Y-%m-%d %H:%M} UTC"
-        reasons = "; ".join(f"{site}: {why}" for site, why in prepared.skipped.items())
-        raise NothingToDo(f"no site can train{when}: {reasons}")
+        raise NothingToDo(none_can_train(config, prepared.skipped))
+    for line in together((site, f"takes no part: {why}") for site, why in prepared.skipped.items()):
+        watch.say(line)
     return prepared
+
+
+def none_can_train(config: Config, reasons: Mapping[str, str]) -> str:
+    """What to say when every site was left out; `reasons` by site."""
+    until = config.dataset.train_until
+    when = "" if until is None else f" on readings before {until:%Y-%m-%d %H:%M} UTC"
+    return f"no site can train{when}: {'; '.join(together(reasons))}"
 
 
 def _train_and_export(
@@ -107,7 +112,7 @@ def _train_and_export(
         unseen = held_out(prepared, config.model.steps, or_validation=True)
         evaluation = judge(chosen, unseen, dataset.step_ns / 1e9, config.scoring.hold_off, step)
     assert learned.detector is not None
-    sensors = sensor_notes(learned.detector, unseen)
+    sensors = together(sensor_notes(learned.detector, unseen))
     evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors))
     clock.lap("evaluate")
     with watch.step("exporting"):

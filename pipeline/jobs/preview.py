@@ -13,6 +13,7 @@ from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
 from pipeline.evaluation.alarms import stretches
 from pipeline.jobs.exports import Exports
+from pipeline.jobs.job import none_can_train
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class SitePreview:
       excluded: why the site could not train, else None.
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
+      faint: sensors that move too little beside their size to be seen.
       implausible: sensors with values out of all proportion to the others while learning.
     """
 
@@ -45,6 +47,7 @@ class SitePreview:
     excluded: str | None
     constant: tuple[str, ...]
     silent: tuple[str, ...]
+    faint: tuple[str, ...]
     implausible: tuple[str, ...]
 
 
@@ -79,9 +82,9 @@ def preview(exports: Exports) -> Preview:
         site: _site(file, until, site_part(site, snapshot, readings.tables, grid).outcome)
         for site, file in exports.files.items()
     }
-    if all(found.excluded is not None for found in sites.values()):
-        reasons = "; ".join(f"{site}: {found.excluded}" for site, found in sites.items())
-        raise NothingToDo(f"no site can train on readings before {until:%Y-%m-%d %H:%M} UTC: {reasons}")
+    excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
+    if len(excluded) == len(sites):
+        raise NothingToDo(none_can_train(exports.config, excluded))
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,
@@ -114,6 +117,7 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
         outcome.excluded,
         outcome.constant,
         outcome.silent,
+        outcome.faint,
         outcome.implausible,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
+from pipeline.remarks import listed, together
 
 _OF_EACH_SITE = (LOCAL, *BASELINES)
 
@@ -33,7 +34,7 @@ def summarise(
         frames={site: shard.train_frames for site, shard in dataset.shards.items()},
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
-        warnings=tuple(_warnings(dataset)),
+        warnings=tuple(together([*_warnings(dataset), *learned.left_out])),
         **known,
     )
 
@@ -101,16 +102,19 @@ def detector_path(folder: Path, mode: str, site: str) -> Path:
     return folder / mode / (site if mode in _OF_EACH_SITE else "all")
 
 
-def _warnings(dataset: Dataset) -> list[str]:
-    found = []
+def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Site and remark."""
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
-            found.append(f"{site}: too short to hold rows back, so it is not validated")
+            yield site, "too short to hold rows back, so it is not validated"
         if outcome.silent:
-            found.append(f"{site}: never sent {', '.join(outcome.silent)}")
-        if outcome.implausible:
-            names = ", ".join(outcome.implausible)
-            found.append(
-                f"{site}: values out of all proportion, left out of the scale: {names} (set a valid range)"
+            yield site, f"never sent {listed(outcome.silent)}"
+        if outcome.faint:
+            names = listed(outcome.faint)
+            yield (
+                site,
+                f"moves by less than a hundred-thousandth of its size, so it counts as constant: {names} (subtract an offset)",
             )
-    return found
+        if outcome.implausible:
+            names = listed(outcome.implausible)
+            yield site, f"values out of all proportion, left out of the scale: {names} (set a valid range)"

@@ -6,12 +6,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ingestion.sitefile import read_site_dir
 from pipeline.datasets.frames import frames, shard_spec
 from pipeline.datasets.resample import infer_step_ns, resample_site, tables_from_frame
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import Dataset, alone_shards, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
+from pipeline.datasets.sources import FileReadings
 from pipeline.errors import NothingToDo
+from tests.pipeline.plants import plant, write_plants
 
 S = 1_000_000_000
 
@@ -174,3 +177,12 @@ def test_a_young_site_is_scaled_beside_the_others_and_can_be_told_what_it_would_
         alone_shards(alone, "young", tmp_path / "none") == alone.shards["young"]
         and not (tmp_path / "none").exists()
     )
+
+
+def test_files_that_differ_by_machine_alone_are_other_sources(tmp_path):
+    one, two = (tmp_path / name for name in ("one", "two"))
+    frame = plant(1, 40).drop(columns="label")
+    write_plants(one, {"east": frame.assign(asset="press")})
+    write_plants(two, {"east": frame.assign(asset=["press", "saw"] * 20)})
+    first, second, again = (FileReadings(read_site_dir(each)).sources() for each in (one, two, one))
+    assert first == again and first != second

@@ -14,10 +14,11 @@ from pipeline.evaluation.metrics import evaluate
 def test_areas_equal_scikit_learn_with_ties(points):
     score, label = np.array([p[0] for p in points], float), np.array([p[1] for p in points], int)
     found = evaluate(score, label, 2.5, 60.0)
-    if label.any():
+    if label.any() and not label.all():
         assert found.auc_pr == pytest.approx(average_precision_score(label, score))
-        if not label.all():
-            assert found.auc_roc == pytest.approx(roc_auc_score(label, score))
+        assert found.auc_roc == pytest.approx(roc_auc_score(label, score))
+    else:
+        assert found.auc_pr is None and found.auc_roc is None
     json.dumps(Evaluation({"s": {"m": found}}).to_json(), allow_nan=False)
 
 
@@ -35,7 +36,8 @@ def test_hand_computed_run():
 def test_one_class_no_labels_and_nothing_scored_have_no_figure_instead_of_a_wrong_one():
     assert evaluate([1.0, 2.0], [0, 0], 1.5, 60.0).auc_pr is None
     everything = evaluate([1.0, 2.0], [1, 1], 1.5, 60.0)
-    assert (everything.auc_pr, everything.auc_roc, everything.false_alarms_per_day) == (1.0, None, None)
+    assert (everything.auc_pr, everything.auc_roc, everything.vus_pr) == (None, None, None)
+    assert everything.recall == 0.5 and everything.false_alarms_per_day is None
     unlabelled = evaluate([1.0, 2.0], None, 1.5, 43200.0)
     assert (unlabelled.f1, unlabelled.flagged_share, unlabelled.alarms_per_day) == (None, 0.5, 1.0)
     assert evaluate([np.nan, np.nan], [0, 1], 1.0, 60.0).rows == 0

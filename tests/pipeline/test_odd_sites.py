@@ -42,12 +42,20 @@ ODD = {
     "huge values": lambda: plant(2).assign(power=np.where(np.arange(900) % 50 == 7, 1e30, plant(2)["power"])),
     "no float32": lambda: plant(2).assign(load=np.where(np.arange(900) % 3 == 0, 1.7e308, -1.7e308)),
     "tiny scale": lambda: plant(2).assign(load=plant(2)["load"] * 1e-300),
+    "huge offset": lambda: plant(2).assign(load=plant(2)["load"] + 1e9),
 }
 TAKES_NO_PART = {
     "one row": "too short",
     "one row a day": "too short",
     "nothing but gaps": "too short",
     "every ten minutes": "too short",
+}
+TOLD = {
+    "every ten minutes": (
+        "too short",
+        "readings are 10min apart and a value is held for 5min: set dataset.max_gap",
+    ),
+    "huge offset": ("moves by less than", "counts as constant: load (subtract an offset)"),
 }
 
 
@@ -83,6 +91,10 @@ def test_an_odd_site_has_a_clear_outcome_and_spoils_nobody(odd, tmp_path, config
     else:
         figures = found["sites"]["odd"]["federated"]
         assert np.isfinite(figures["threshold"]) and figures["rows"] > 0
+    if odd in TOLD:
+        assert any(
+            note.startswith(f"odd: {TOLD[odd][0]}") and TOLD[odd][1] in note for note in found["notes"]
+        )
 
 
 def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
@@ -115,3 +127,28 @@ def test_odd_but_allowed_names_are_sites_like_others(tmp_path, config, capsys):
         data, config, capsys, "--mode", "federated", "--mode", "local", "--work-dir", str(tmp_path / "w")
     )
     assert set(found["sites"]) == set(names)
+
+
+def test_the_same_remark_on_many_sites_is_one_line(tmp_path, config, capsys):
+    sites = {f"p{number}": plant(number, faulty=False).assign(text="on") for number in range(7)}
+    data = write_plants(tmp_path / "data", {**sites, "late": plant(9).tail(200), "later": plant(9).tail(100)})
+    code = run(
+        ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, "--mode", "zscore"]
+    )
+    told = capsys.readouterr()
+    assert code == 0
+    assert "p0, p1, p2, p3, p4 and 2 more: column 'text' is not numeric" in told.err
+    assert "late, later: takes no part: no data before" in told.err
+    assert "note: p0, p1, p2, p3, p4 and 2 more: no incident is labelled" in told.out
+
+
+def test_nothing_but_incidents_is_no_perfect_score(tmp_path, config, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1).assign(label=1), "west": plant(2)})
+    found = judged(data, config, capsys, "--mode", "pca")
+    figures = found["sites"]["east"]["pca"]
+    assert figures["auc_pr"] is None and figures["auc_roc"] is None and figures["vus_pr"] is None
+    assert found["mean"]["pca"]["auc_pr"] == found["sites"]["west"]["pca"]["auc_pr"]
+    assert any(
+        note.startswith("east: every labelled step after training is of an incident")
+        for note in found["notes"]
+    )

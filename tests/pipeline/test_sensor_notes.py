@@ -5,6 +5,7 @@ from models.scaling import moments
 from pipeline.datasets.run import Run
 from pipeline.evaluation.judging import Judged
 from pipeline.evaluation.sensors import sensor_notes
+from pipeline.remarks import together
 
 
 def test_an_evaluation_says_which_sensors_it_could_not_rely_on():
@@ -18,7 +19,7 @@ def test_an_evaluation_says_which_sensors_it_could_not_rely_on():
     later = train[:100].copy()
     later[50:, 0], later[40:, 1] = 0.5, np.nan
     run = Run("north", "pump", 0, 60 * 10**9, later)
-    notes = list(sensor_notes(detector, {"north": [Judged(run, np.zeros(100, np.int8))]}))
+    notes = together(sensor_notes(detector, {"north": [Judged(run, np.zeros(100, np.int8))]}))
     assert notes == [
         "north: in training constant: a, b, c, d, e and 1 more",
         "north: where the readings of pump end, dead: heat; stuck: flow",
