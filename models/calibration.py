@@ -50,8 +50,11 @@ def follow_rate(rows: int, options: DetectorOptions) -> float:
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:
-    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `follow_from` steps."""
-    return 2.0 / (max(rows, options.follow_from) + 1.0)
+    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `follow_from` steps.
+
+    0 if it shall stay where the training put it.
+    """
+    return 2.0 / (max(rows, options.follow_from) + 1.0) if options.threshold_follows else 0.0
 
 
 def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:

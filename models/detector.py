@@ -86,6 +86,10 @@ class Detector:
         """Sizes of what is remembered between two steps."""
         return StateShape(self.context, len(self.sensors), len(self.sources), len(self.options.spans))
 
+    def training_threshold(self, site: str) -> float:
+        """What the site's training scores set, where the threshold begins and below which it never falls."""
+        return float(self.calibration.threshold[self.row(site)])
+
     def row(self, site: str) -> int:
         """Row of a site, the fleet's for one that has no calibration of its own."""
         return self.sites.index(site) if site in self.sites else len(self.sites)

@@ -116,8 +116,8 @@ def _module(detector: Detector) -> Any:
     state_specs = list(detector.state_shape.specs().values())
     site_spec = tf.TensorSpec((None,), tf.string, "site")
 
-    def answer(rows: tf.Tensor, found: Scored, steps: Any) -> dict[str, tf.Tensor]:
-        score, threshold = found.score[:, steps], found.threshold[:, steps]
+    def answer(rows: tf.Tensor, found: Scored, threshold: tf.Tensor, steps: Any) -> dict[str, tf.Tensor]:
+        score = found.score[:, steps]
         return {
             "score": score,
             "threshold": threshold,
@@ -143,14 +143,15 @@ def _module(detector: Detector) -> Any:
 
         @tf.function(input_signature=[site_spec, tf.TensorSpec((None, None, sensors), tf.float32, "window")])
         def serve(self, site: tf.Tensor, window: tf.Tensor) -> dict[str, tf.Tensor]:
-            """Score the last row of each window, with the slow memory of the training's end."""
+            """Score the last row of each window, with the slow memory and the threshold of the training's end."""
             enough = tf.debugging.assert_greater(
                 tf.shape(window)[1], detector.context, f"window needs at least {detector.context + 1} steps"
             )
             with tf.control_dependencies([enough]):
                 rows = self.sites.lookup(site)
             table = tables(detector)
-            return answer(rows, advance(detector, table, rows, window, start(detector, table, rows)), -1)
+            found = advance(detector, table, rows, window, start(detector, table, rows))
+            return answer(rows, found, tf.gather(table["threshold"], rows), -1)
 
         @tf.function(
             input_signature=[
@@ -164,7 +165,7 @@ def _module(detector: Detector) -> Any:
             rows = self.sites.lookup(site)
             held = dict(zip(STATE, state, strict=True))
             found = series(detector, tables(detector), rows, values, held)
-            return {**answer(rows, found, slice(None)), **found.state}
+            return {**answer(rows, found, found.threshold, slice(None)), **found.state}
 
         @tf.function(input_signature=[site_spec])
         def start(self, site: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -25,6 +25,7 @@ class DetectorOptions:
       rule: `quantile`, `tail` (peaks over threshold) or `alarms_per_week`.
       false_alarm_rate: share of normal steps that may score above the threshold, for the first two rules.
       alarms_per_week: alarms that the third rule allows in a normal week.
+      threshold_follows: whether the threshold rises, while scoring, with what the score usually is.
       ridge, stiff_ridge: ridge strengths, shares of the number of rows. `pca`: share of variance the components explain.
       cap: largest squared normalised residual of a sensor.
       spans: steps of the exponential averages of the score. `average_seconds`: the same as durations, which `resolved` turns into steps
@@ -38,8 +39,9 @@ class DetectorOptions:
 
     sources: tuple[str, ...] = tuple(SOURCES)
     rule: str = "quantile"
-    false_alarm_rate: float = 0.001
+    false_alarm_rate: float = 0.005
     alarms_per_week: float = 1.0
+    threshold_follows: bool = True
     ridge: float = 0.1
     stiff_ridge: float = 1.0
     pca: float = 0.9

@@ -1,20 +1,16 @@
 """From training scores to a threshold: a quantile, a fitted tail, or wanted alarms per week. Pure numpy.
 
-What a threshold promises it must keep on steps nobody has seen. Two things stand against that, and each has its own rule: few
-independent scores (the tail is the predictive one), and a machine that changes from one stretch to the next (what was learned from
-four fifths of the training must hold on the fifth).
+What a threshold promises it must keep on steps nobody has seen, so few independent scores ask for more: the tail is the predictive
+one. A machine that changes after its training is met while scoring (`models.stream`), not by more caution here.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.options import DetectorOptions
 
-BLOCKS = 5
 _RESOLVED = 60
 """Steps above a quantile for it to be known: neighbouring scores share most of their longest average."""
 _INDEPENDENT = 3
@@ -28,30 +24,8 @@ def threshold(score: NDArray[np.float64], options: DetectorOptions, step_seconds
     """Threshold by the rule of `options`, from finite training scores float64[N] in time order, N at least 1."""
     if options.rule == "alarms_per_week":
         return alarm_threshold(score, options.alarms_per_week, step_seconds)
-    one = tail_quantile if options.rule == "tail" else predictive_quantile
-    apart = _INDEPENDENT * max(options.spans)
-
-    def quantile(of: NDArray[np.float64]) -> float:
-        return one(of, options.false_alarm_rate, apart)
-
-    return quantile(score) * unseen_block_factor(score, options.false_alarm_rate, quantile)
-
-
-def unseen_block_factor(
-    score: NDArray[np.float64], rate: float, quantile: Callable[[NDArray[np.float64]], float]
-) -> float:
-    """By how much a threshold must be raised, at least 1, so that it keeps its promise on a part of the training it was not set on.
-
-    Each of five contiguous blocks is held against `quantile` of the other four, as in cross-conformal prediction (Vovk, Annals of
-    Mathematics and Artificial Intelligence 2015): over all blocks together, the share `rate` may lie above.
-    """
-    blocks = [part for part in np.array_split(score, BLOCKS) if len(part)]
-    if len(blocks) < BLOCKS:
-        return 1.0
-    others = [np.concatenate([*blocks[:i], *blocks[i + 1 :]]) for i in range(len(blocks))]
-    level = [max(quantile(part), 1e-9) for part in others]
-    ratio = np.concatenate([block / limit for block, limit in zip(blocks, level, strict=True)])
-    return max(1.0, float(np.quantile(ratio, 1.0 - rate)))
+    rule = tail_quantile if options.rule == "tail" else predictive_quantile
+    return rule(score, options.false_alarm_rate, _INDEPENDENT * max(options.spans))
 
 
 def independent_visits(above: NDArray[np.bool_], apart: int) -> int:

@@ -35,6 +35,9 @@ class Scorer(Protocol):
     def score(self, site: str, values: NDArray[np.float64]) -> Scores:
         """Scores of `values`, `float64[N, F]` in sensor units."""
 
+    def training_threshold(self, site: str) -> float:
+        """The threshold that training set."""
+
 
 @dataclass(frozen=True)
 class Learned:
@@ -160,6 +163,7 @@ def calibration(config: Config) -> DetectorOptions:
         rule=asked.threshold,
         false_alarm_rate=asked.false_alarm_rate,
         alarms_per_week=asked.alarms_per_week,
+        threshold_follows=asked.threshold_follows,
         average_seconds=None if asked.averages is None else tuple(asked.averages),
         follow_from_seconds=asked.follow_from,
     )

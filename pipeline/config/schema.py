@@ -221,13 +221,18 @@ class DetectorConfig(Section):
         description="`quantile` of the training scores, `tail`: peaks over threshold, or wanted `alarms_per_week`.",
     )
     false_alarm_rate: float = Field(
-        0.001, gt=0, lt=0.5, description="Share of normal steps that may score above the threshold."
+        0.005, gt=0, lt=0.5, description="Share of normal steps that may score above the threshold."
     )
     alarms_per_week: float = Field(
         1.0,
         gt=0,
         lt=10_000,
         description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`.",
+    )
+    threshold_follows: bool = Field(
+        True,
+        description="While scoring, the threshold rises with what the score usually is, at most threefold and never below what "
+        "training set: fewer false alarms on a machine that changes, some faults of many days noticed later. `false`: it stays.",
     )
     averages: list[Seconds] | None = Field(
         None,

@@ -136,7 +136,14 @@ def _metrics(
     known = label != UNKNOWN
     if known.any():
         score = np.where(known, score, np.nan)
-    return evaluate(score, label == 1 if known.any() else None, threshold, step_seconds, hold_off=hold_off)
+    return evaluate(
+        score,
+        label == 1 if known.any() else None,
+        threshold,
+        step_seconds,
+        training_threshold=scorer.training_threshold(site),
+        hold_off=hold_off,
+    )
 
 
 def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[tuple[str, str]]:

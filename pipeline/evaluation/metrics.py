@@ -25,13 +25,15 @@ class Metrics:
 
     An incident is an unbroken stretch of labelled steps. An alarm is what an operator is called for: flagged steps of which
     each is at most the hold-off from the next (`pipeline.evaluation.alarms`). A false alarm overlaps no incident.
+    Precision, recall and F1 count points at the threshold that training set; alarms, and what is said of incidents, are those of
+    live scoring, whose threshold may have risen.
 
     Attributes:
         auc_pr: area under precision-recall, point-wise (average precision); chance is `anomaly_share`.
         auc_roc: area under the ROC curve, point-wise; chance is 0.5.
         vus_pr: volume under the precision-recall surface (`pipeline.evaluation.volume`).
-        precision: share of flagged steps that were truly anomalous, at the training threshold.
-        recall: share of anomalous steps that were flagged, at the training threshold.
+        precision: share of the steps above the training threshold that were truly anomalous.
+        recall: share of anomalous steps above the training threshold.
         f1: harmonic mean of precision and recall, at the training threshold; never point-adjusted.
         event_recall: share of incidents with at least one flagged step.
         detection_delay: for each incident, seconds from its start to its first flagged step; None if it was missed.
@@ -45,7 +47,8 @@ class Metrics:
         anomaly_share: share of steps labelled anomalous.
         events: incidents of which a step was scored.
         rows: scored steps.
-        threshold: score above which a step is flagged, from training data and earlier scores only; the median over steps.
+        threshold: the threshold that training set.
+        threshold_rise: by what factor it stood higher at most while scoring, 1 if it never rose.
         score_quantiles: quantiles of the scores, by share.
     """
 
@@ -68,6 +71,7 @@ class Metrics:
     events: int | None = None
     rows: int | None = None
     threshold: float | None = None
+    threshold_rise: float | None = None
     score_quantiles: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -86,6 +90,7 @@ def evaluate(
     threshold: ArrayLike,
     step_seconds: float,
     *,
+    training_threshold: float | None = None,
     hold_off: float = HOLD_OFF,
 ) -> Metrics:
     """Metrics of scores against labels, steps evenly spaced.
@@ -93,7 +98,8 @@ def evaluate(
     Args:
       score: float[N]; NaN was not scored and is left out of every figure.
       label: 0/1[N], or None if nothing is known. An incident none of whose steps was scored is not counted.
-      threshold: a step is flagged when its score is above it; a number, or float[N].
+      threshold: a step is flagged when its score is above it; a number, or float[N] where it rises while scoring.
+      training_threshold: what it rose from; None: its lowest.
       step_seconds: time from one step to the next.
       hold_off: seconds of silence that end an alarm.
 
@@ -103,6 +109,9 @@ def evaluate(
     values = np.asarray(score, np.float64)
     scored = ~np.isnan(values)
     limit = np.broadcast_to(np.asarray(threshold, np.float64), values.shape)
+    first = training_threshold
+    if first is None:
+        first = float(limit.min()) if limit.size else float("nan")
     flagged = scored & (values > limit)
     called = alarms(flagged, scored, hold_off / step_seconds)
     rows = int(scored.sum())
@@ -112,7 +121,8 @@ def evaluate(
         "alarms": len(called),
         "events": 0,
         "rows": rows,
-        "threshold": float(np.median(limit)) if limit.size else float("nan"),
+        "threshold": first,
+        "threshold_rise": float(limit[scored].max()) / first if rows and first > 0 else 1.0,
         "score_quantiles": _quantiles(values[scored]),
     }
     if label is None:
@@ -120,7 +130,21 @@ def evaluate(
     truth = np.asarray(label).astype(bool)
     if truth.shape != values.shape:
         raise ValueError(f"{values.shape} scores but {truth.shape} labels; they must be of equal length")
-    return Metrics(**known | _against(values, scored, flagged, truth, called, step_seconds))
+    above = scored & (values > first)
+    return Metrics(
+        **known
+        | _at_one_threshold(above, scored & truth)
+        | _against(values, scored, flagged, truth, called, step_seconds)
+    )
+
+
+def _at_one_threshold(above: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, Any]:
+    hits, taken, positives = int((above & truth).sum()), int(above.sum()), int(truth.sum())
+    return {
+        "precision": _ratio(hits, taken),
+        "recall": _ratio(hits, positives),
+        "f1": 2 * hits / (taken + positives) if positives else None,
+    }
 
 
 def _against(
@@ -131,12 +155,11 @@ def _against(
     called: list[Stretch],
     step_seconds: float,
 ) -> dict[str, Any]:
-    """The figures that need labels."""
+    """The ranking figures, and those of live scoring's alarms, that need labels."""
     incidents = [(a, b) for a, b in stretches(truth) if scored[a:b].any()]
     delays = tuple(
         float(np.argmax(flagged[a:b]) * step_seconds) if flagged[a:b].any() else None for a, b in incidents
     )
-    hits, taken = int((flagged & truth).sum()), int(flagged.sum())
     rows, positives = int(scored.sum()), int((scored & truth).sum())
     normal = rows - positives
     false = sum(not truth[a:b].any() for a, b in called)
@@ -146,15 +169,12 @@ def _against(
         "auc_pr": average_precision(values[scored], truth[scored]) if normal else None,
         "auc_roc": roc_area(values[scored], truth[scored]),
         "vus_pr": vus_pr(values, truth) if normal else None,
-        "precision": _ratio(hits, taken),
-        "recall": _ratio(hits, positives),
-        "f1": 2 * hits / (taken + positives) if positives else None,
         "event_recall": _ratio(sum(delay is not None for delay in delays), len(delays)),
         "detection_delay": delays,
         "false_alarms_per_day": per_day,
         "false_alarms_per_week": None if per_day is None else 7 * per_day,
         "false_alarms": false,
-        "false_flagged_share": _ratio(taken - hits, normal),
+        "false_flagged_share": _ratio(int((flagged & ~truth).sum()), normal),
         "anomaly_share": _ratio(positives, rows),
         "events": len(incidents),
     }

@@ -39,8 +39,8 @@ def comparison(evaluation: Evaluation | None) -> str:
         cells = "".join(_cell(evaluation.mean, modes, mode, name) for name, _, _ in shown)
         rows.append(f'<tr><td class="wide">{escape(MODE_NAMES.get(mode, mode))}</td>{cells}</tr>')
     body = (
-        "<p>Mean over all sites. The best figure of each column is bold. Every threshold comes from training data only;"
-        " labels were used for nothing but this table.</p>"
+        "<p>Mean over all sites. The best figure of each column is bold. Every threshold comes from training data"
+        " and, where it follows the machine, from earlier scores; labels were used for nothing but this table.</p>"
         f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
     body += _per_site(evaluation, modes)

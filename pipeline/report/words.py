@@ -50,24 +50,24 @@ METRIC_WORDS: Sequence[tuple[str, str, str]] = (
     (
         "precision",
         "Precision",
-        "Of the points above the threshold, the share that was truly anomalous.",
+        "Of the points above the threshold that training set, the share that was truly anomalous.",
     ),
-    ("recall", "Recall", "Of the truly anomalous points, the share above the threshold."),
+    ("recall", "Recall", "Of the truly anomalous points, the share above that threshold."),
     (
         "f1",
         "F1",
-        "One figure for precision and recall at the threshold that was set from training data, counted point by point.",
+        "One figure for precision and recall at the threshold that training set, counted point by point.",
     ),
     (
         "event_recall",
         "Incidents noticed",
-        "Share of incidents during which the score was above the threshold at least once.",
+        "Share of incidents during which the score was above the alert line at least once.",
     ),
     ("false_alarms_per_day", "False alarms a day", "Alerts that touch no known incident, per day and site."),
     (
         "detection_delay",
         "Delay",
-        "Time from the beginning of a noticed incident to the first point above the threshold (median).",
+        "Time from the beginning of a noticed incident to the first point above the alert line (median).",
     ),
 )
 

@@ -16,7 +16,6 @@ from models.threshold import (
     predictive_quantile,
     tail_quantile,
     threshold,
-    unseen_block_factor,
 )
 from tests.models.test_detector import SENSORS, STEPS, plant
 
@@ -132,21 +131,6 @@ def test_a_threshold_is_near_the_quantile_of_steady_scores():
             found = threshold(steady, DetectorOptions(rule=rule, false_alarm_rate=rate), 60.0)
             assert (random.exponential(size=200_000) > found).mean() == pytest.approx(rate, rel=0.25)
     assert np.isfinite(threshold(np.ones(1), DetectorOptions(), 60.0))
-
-
-def test_a_machine_that_changes_between_blocks_gets_a_threshold_that_holds_on_a_block_it_was_not_set_on():
-    random = np.random.default_rng(2)
-
-    def unseen(scale):
-        score = random.exponential(size=5 * 4000) * np.repeat(scale, 4000)
-        return score, unseen_block_factor(score, 0.01, lambda s: float(np.quantile(s, 0.99)))
-
-    assert unseen([1, 1, 1, 1, 1])[1] == pytest.approx(1, abs=0.1)
-    score, factor = unseen([1, 1, 1, 1, 2])
-    found = factor * np.quantile(score[:16_000], 0.99)
-    # One per cent of all held-out scores, so a twentieth of the block that differs.
-    assert (score[16_000:] > found).mean() == pytest.approx(0.05, abs=0.01)
-    assert unseen_block_factor(np.ones(4), 0.01, np.mean) == 1
 
 
 def test_short_trainings_keep_their_promise_on_average():

@@ -87,6 +87,8 @@ else:
         served = np.load(tmp_path / f"{site}.npz")
         alone = np.array([detector.score(site, window).score[-1] for window in windows])
         np.testing.assert_allclose(served["score"], alone, rtol=1e-5)
+        np.testing.assert_allclose(served["threshold"], detector.training_threshold(site), rtol=1e-6)
+        assert served["is_anomaly"].tolist() == (served["score"] > served["threshold"]).tolist()
         assert served["known_site"].tolist() == [known] * len(windows)
         assert ours.known_site == known
     described = json.loads((folder / "assets.extra" / "detector.json").read_text())
@@ -181,10 +183,17 @@ def test_a_threshold_follows_what_is_usual_for_good_and_no_incident_lifts_it_awa
     assert during.is_anomaly[205:500].all()
     assert during.threshold.max() < 1.5 * first
     assert during.threshold.min() >= first * 0.9999
+    still = fitted(
+        TcnSpec(), {"north": [plant(500, 1)]}, dataclasses.replace(options, threshold_follows=False)
+    )
+    kept = still.score("north", noisier)
+    np.testing.assert_array_equal(kept.score, found.score)
+    assert (kept.threshold == np.float32(first)).all() and first == still.training_threshold("north")
 
 
 def test_a_score_falls_as_soon_as_the_machine_has_recovered():
-    detector = fitted(TcnSpec(), {"north": [plant(500, 1)]}, DetectorOptions(sources=("ridge",)))
+    options = DetectorOptions(sources=("ridge",), false_alarm_rate=0.001)
+    detector = fitted(TcnSpec(), {"north": [plant(500, 1)]}, options)
     values = plant(300, 6)
     values[200:230, 2] += 30
     found = detector.score("north", values)

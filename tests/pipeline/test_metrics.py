@@ -33,6 +33,18 @@ def test_hand_computed_run():
     assert (found.rows, found.events) == (9, 2)
 
 
+def test_points_are_counted_at_the_training_threshold_and_alarms_at_the_risen_one():
+    score = np.array([2, 0, 0, 3, 3, 0, 0, 2, 0, 0], float)
+    label = np.array([0, 0, 0, 1, 1, 0, 0, 0, 0, 0])
+    risen = np.array([1, 1, 1, 1, 1, 2, 2, 2.5, 2.5, 2.5])
+    found = evaluate(score, label, risen, 8640.0, training_threshold=1.0)
+    assert (found.precision, found.recall) == (2 / 4, 1.0)
+    assert (found.alarms, found.false_alarms, found.false_flagged_share) == (2, 1, 1 / 8)
+    assert (found.threshold, found.threshold_rise) == (1.0, 2.5)
+    kept = evaluate(score, label, 1.0, 8640.0)
+    assert (kept.false_alarms, kept.f1, kept.threshold_rise) == (2, found.f1, 1.0)
+
+
 def test_one_class_no_labels_and_nothing_scored_have_no_figure_instead_of_a_wrong_one():
     assert evaluate([1.0, 2.0], [0, 0], 1.5, 60.0).auc_pr is None
     everything = evaluate([1.0, 2.0], [1, 1], 1.5, 60.0)
