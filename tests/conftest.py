@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ingestion.broker import EmbeddedBroker
 from ingestion.broker.secured import secure
@@ -16,6 +17,10 @@ from tests.securing import SECRET, SecuredBroker
 
 # Before anything imports TensorFlow, whose remarks would hide the reason of a failure.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The first example pays for imports, and a busy machine for its neighbours: time decides nothing in a property.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _counter = itertools.count(1)
 
