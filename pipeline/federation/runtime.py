@@ -97,7 +97,7 @@ class InProcess:
         failed.update(
             (client, "its update is not finite")
             for client, update in worked.items()
-            if not self._told(update, "sites")
+            if not self._told(update, "sites") or not _finite(update)
         )
         norms = {
             client: float(np.sqrt(self._told(update, "squared_norm")))
@@ -147,6 +147,11 @@ class InProcess:
         self._threads.shutdown()
         self._form.close()
         self._evaluate.close()
+
+
+def _finite(values: Sequence[Any]) -> bool:
+    """A site says so of its update itself; whether what arrived is, is looked at again."""
+    return all(np.isfinite(value).all() for value in values if np.asarray(value).dtype.kind == "f")
 
 
 class Native:

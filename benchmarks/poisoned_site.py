@@ -1,0 +1,118 @@
+"""One site of eight lies about its update: what becomes of a federated training under each aggregation.
+
+    python benchmarks/poisoned_site.py --data DIR [--rounds 6] [--json]
+
+`--data` is the folder with the raw sets (`smd19/*.npz`). Eight machines of SMD-19, the network (TCN) alone. For each aggregation and each lie:
+mean validation loss of the seven honest machines by the weights that the training gives, and whether the liar was found, with the reason.
+Beside them the same training with eight honest sites, and with the seven alone. Then the same question for the shared sum of statistics:
+what the check of sums says to a matrix that is a lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks.fleet import STEPS, smd, write_fleet
+
+STRIDE, SITES = 32, 8
+HONEST, WITHOUT = "no lie", "without the site"
+AGGREGATIONS: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "mean, adaptive clipping": {"clip_updates": "adaptive"},
+    "median": {"aggregation": "median"},
+    "trimmed mean": {"aggregation": "trimmed_mean"},
+    "Krum": {"aggregation": "krum"},
+}
+SUMS: dict[str, Any] = {
+    "scaled by a million": lambda gram: 1e6 * gram,
+    "turned round": lambda gram: -gram,
+    "NaN": lambda gram: np.nan * gram,
+    "zero": lambda gram: 0 * gram,
+    "a direction that no rows have": lambda gram: 2 * np.diag(np.diag(gram)) - gram,
+}
+
+
+def measure(data: Path, rounds: int) -> dict[str, Any]:
+    """Every aggregation with every lie."""
+    from benchmarks.liars import LIES, liar, lying
+    from models.architectures import TcnSpec
+    from pipeline.federation.settings import TrainingSettings
+    from pipeline.federation.statistics import Design, federated_statistics, impossible
+    from pipeline.federation.training import train
+    from pipeline.manifest import hardware, versions
+
+    fleet = dict(sorted(smd(data).items())[:SITES])
+    bad = sorted(fleet)[SITES // 2]
+    honest = [site for site in fleet if site != bad]
+    sensors = next(iter(fleet.values())).train.shape[1]
+    table: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = write_fleet(folder, fleet)
+
+        def trained(what: str, lie: str) -> dict[str, Any]:
+            mine = {site: shards[site] for site in (honest if lie == WITHOUT else fleet)}
+            if lie in LIES:
+                mine[bad] = liar(shards[bad], lie)
+            result = train(
+                mine,
+                TcnSpec(),
+                TrainingSettings(rounds=rounds, stride=STRIDE, patience=rounds, **AGGREGATIONS[what]),
+                steps=STEPS,
+                sensors=sensors,
+                workdir=folder / f"{what}-{lie}".replace(" ", "_"),
+            )
+            best = result.curve[result.best_round - 1].sites
+            found = {
+                "validation": round(float(np.mean([best[site] for site in honest])), 4),
+                "best_round": result.best_round,
+                "named": result.excluded.get(bad),
+            }
+            print(f"{what}, {lie}: {found}", file=sys.stderr, flush=True)
+            return found
+
+        with lying():
+            for what in AGGREGATIONS:
+                table[what] = {lie: trained(what, lie) for lie in (HONEST, WITHOUT, *LIES)}
+        design = Design(sensors)
+        gram = federated_statistics({bad: shards[bad]}, design).own[bad].gram
+    return {
+        "rounds": rounds,
+        "liar": bad,
+        "sites": list(fleet),
+        "training": table,
+        "sums": {lie: impossible(made(gram), design) for lie, made in SUMS.items()},
+        "versions": versions(),
+        "machine": hardware(),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    asked = parser.parse_args()
+    began = time.perf_counter()
+    found = measure(asked.data, asked.rounds)
+    found["seconds"] = round(time.perf_counter() - began, 1)
+    print(json.dumps(found, indent=None if asked.json else 2))
+
+
+if __name__ == "__main__":
+    main()
