@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.fleet import Machine, cmapss, judge, smd, write_fleet
 
-SOURCES, FALSE_ALARMS = ("ridge", "stiff_ridge", "pca", "excursion"), 0.001
+SOURCES = ("ridge", "stiff_ridge", "pca", "excursion")
 FRAME, FOLDS, FEW, MOST, CALIBRATING = 16, 4, 200, 6, 6000
 ALONE, FLEET, BOTH, POOLED = "local", "federated", "federated and local", "centralised"
 HISTORIES: dict[str, dict[str, int | None]] = {
@@ -111,7 +111,7 @@ def detect(
     from models.options import DetectorOptions
     from models.scaling import moments
 
-    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows, false_alarm_rate=FALSE_ALARMS)
+    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows)
     sensors = next(iter(judged.values())).train.shape[1]
 
     def detector(sites: Sequence[str], beside: Mapping[str, np.ndarray]) -> Any:

@@ -173,6 +173,7 @@ class IngestionCounts:
         dead_lettered: messages sent to the dead-letter topic.
         reasons: dead letters by reason.
         windows: window files published.
+        left_open: readings of windows that are not closed yet; the next run reads them again.
         sensors: values dropped by the sensor mapping, sensor -> reason -> number.
     """
 
@@ -183,6 +184,7 @@ class IngestionCounts:
     dead_lettered: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     windows: int = 0
+    left_open: int = 0
     sensors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 

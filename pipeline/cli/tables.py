@@ -45,12 +45,14 @@ def plain_table(first: str, columns: Iterable[str], title: str | None = None, re
 def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
     """Where every message of every site went, and which values the sensor mapping dropped."""
     table = plain_table(
-        "site", ("messages", "kept", "late", "duplicate", "dead letters", "windows"), remark="why dead"
+        "site",
+        ("messages", "kept", "still open", "late", "duplicate", "dead letters", "windows"),
+        remark="why dead",
     )
     for site, count in counts.items():
         why = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items())) or "-"
-        figures = (count.read, count.kept, count.late, count.duplicate, count.dead_lettered, count.windows)
-        table.add_row(site, *(f"{figure:,}" for figure in figures), why)
+        figures = (count.read, count.kept, count.left_open, count.late, count.duplicate, count.dead_lettered)
+        table.add_row(site, *(f"{figure:,}" for figure in (*figures, count.windows)), why)
     dropped = [
         f"{site}: {sensor}: {', '.join(f'{reason} {n:,}' for reason, n in sorted(why.items()))}"
         for site, count in counts.items()
@@ -262,7 +264,7 @@ def summary_text(summary: RunSummary) -> Any:
         rounds = ", ".join(f"{mode} {count}" for mode, count in summary.rounds.items())
         lines.append(f"  sites      {', '.join(summary.sites)}")
         lines += [f"  left out   {site}: {why}" for site, why in summary.skipped_sites.items()]
-        lines.append(f"  rounds     {rounds}")
+        lines.append(f"  rounds     {rounds or 'none: no network is trained'}")
     lines.append(f"  SavedModel {summary.model_path}")
     lines.append(f"  run folder {summary.run_path}")
     lines += [f"  note       {warning}" for warning in summary.warnings]

@@ -184,6 +184,7 @@ def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
             dead_lettered=found["dead_lettered"],
             reasons=found["dead_lettered_by_reason"],
             windows=found["windows"],
+            left_open=found["left_open"],
             sensors=found["sensors"],
         )
     return counts

@@ -42,13 +42,29 @@ def test_a_run_ends_with_what_became_of_every_sites_messages():
         run_id="r",
         status="trained",
         skipped_sites={"west": "no data"},
-        ingestion={"east": COUNTS, "west": IngestionCounts()},
+        ingestion={"east": COUNTS, "west": IngestionCounts(read=9, kept=4, left_open=5, windows=4)},
     )
     lines = drawn(summary_text(summary), 120).splitlines()
     assert any(
         line.split()
-        == ["east", "1,234,567", "1,234,000", "511", "34", "22", "8,760", "not_json", "20,", "too_deep", "2"]
+        == [
+            "east",
+            "1,234,567",
+            "1,234,000",
+            "0",
+            "511",
+            "34",
+            "22",
+            "8,760",
+            "not_json",
+            "20,",
+            "too_deep",
+            "2",
+        ]
         for line in lines
     )
-    assert any(line.split() == ["west", "0", "0", "0", "0", "0", "0", "-"] for line in lines)
+    assert any(line.split() == ["west", "9", "4", "5", "0", "0", "0", "4", "-"] for line in lines)
+    assert "  rounds     none: no network is trained" in [
+        line.rstrip() for line in lines
+    ]
     assert "  left out   west: no data" in [line.rstrip() for line in lines]
