@@ -64,7 +64,5 @@ def test_a_run_ends_with_what_became_of_every_sites_messages():
         for line in lines
     )
     assert any(line.split() == ["west", "9", "4", "5", "0", "0", "0", "4", "-"] for line in lines)
-    assert "  rounds     none: no network is trained" in [
-        line.rstrip() for line in lines
-    ]
+    assert "  rounds     none: no network is trained" in [line.rstrip() for line in lines]
     assert "  left out   west: no data" in [line.rstrip() for line in lines]
