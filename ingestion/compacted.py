@@ -124,12 +124,12 @@ def read_compact(path: Path) -> Compact | None:
     try:
         metadata = pq.ParquetFile(path).metadata
         content = orjson.loads(metadata.metadata[KEY.encode()])
-        members = {name: Footer(**footer) for name, footer in content["members"]}
+        members = {name: Footer.of(footer) for name, footer in content["members"]}
         spans = {int(start): Span(*rest) for start, *rest in content["windows"]}
         if content["format"] != FORMAT or sum(span.rows for span in spans.values()) != metadata.num_rows:
             return None
         return Compact(path, members, tuple(content["replaces"]), spans)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

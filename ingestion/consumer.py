@@ -135,6 +135,8 @@ class _Loop:
             self._consumer, self._worker, self._outbox, self._assignment, same, self._patience, stop
         )
         self._held = False
+        self._listened = 0.0
+        """When the last poll began, whose messages are known (monotonic s)."""
 
     def run(self, to_end: bool) -> None:
         """Read until the end, or until asked to stop."""
@@ -163,6 +165,7 @@ class _Loop:
 
     def _poll(self) -> None:
         """Serve the group, hand over what was read, take what was gained."""
+        self._listened = time.monotonic()
         messages = self._consumer.consume(self._handover.room, _POLL_SECONDS)
         self._worker.check()
         self._patience.check()
@@ -177,19 +180,20 @@ class _Loop:
         worker, limit = self._worker, self._settings.limits.max_queued_bytes
         if self._held and worker.queued_bytes <= limit // 2:
             self._consumer.resume(self._assignment.partitions)
+            self._assignment.hear_anew()
             self._held = False
         elif not self._held and worker.queued_bytes > limit and not worker.wait_below(limit, _HOLD_SECONDS):
             self._consumer.pause(self._assignment.partitions)
             self._held = True
 
     def _idle_partitions(self) -> None:
-        """Close the windows of partitions that are caught up and silent; back-pressure does not count as silence."""
+        """Close the windows of partitions that are caught up and silent: time in which we did not listen is no silence."""
         if self._held or not self._worker.idle:
             return
-        now, at = time.monotonic(), self._assignment
+        at = self._assignment
         for place in at.at_end & at.position.keys():
             lane = self._worker.lanes.get(place)
-            silent = now - at.moved[place] > self._settings.event_time.idle_timeout
+            silent = self._listened - at.moved[place] > self._settings.event_time.idle_timeout
             if silent and lane is not None and lane.windows.open:
                 self._worker.close_windows(place, "idle")
 

@@ -130,6 +130,7 @@ class Drafts:
             kind=kind,
             duplicate_count=dropped[0],
             duplicate_offsets=dropped[1],
+            last_read=list(window.last_read) if window.last_read else None,
         )
 
     def _earlier(self, window: Closed) -> pa.Table:

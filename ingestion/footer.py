@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added `last_read`; files of version 1 are read as they are."""
 _TAIL = 32_768
 
 
@@ -27,7 +30,8 @@ class Identity:
 class Footer:
     """JSON under the key `fedplant` of the Parquet key-value metadata; times in ns since 1970 UTC.
 
-    `duplicate_offsets` are inclusive ranges of offsets that carried a row dropped as a duplicate.
+    `duplicate_offsets` are inclusive ranges of offsets that carried a row dropped as a duplicate. `last_read` is the `Imprint` of the
+    last record below `position_at_close`, by which a log is known again; None if it is not known.
     """
 
     site: str
@@ -47,12 +51,18 @@ class Footer:
     kind: str
     duplicate_count: int = 0
     duplicate_offsets: list[list[int]] = field(default_factory=list)
+    last_read: list[int] | None = None
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
         """One line of JSON with a stable key order, `format_version` first."""
         values = {name: getattr(self, name) for name in _ORDER}
         return json.dumps(values, separators=(",", ":"))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Footer":
+        """From JSON's values; what another version adds is left out. Raises TypeError if one is missing."""
+        return cls(**{name: value for name, value in values.items() if name in _NAMES})
 
 
 _NAMES = {f.name for f in fields(Footer)}
@@ -83,8 +93,8 @@ def read_footer(path: Path) -> Footer | None:
         return None
     try:
         values, _ = json.JSONDecoder().raw_decode(tail[at:].decode("utf-8", "replace"))
-        return Footer(**{name: values[name] for name in values if name in _NAMES})
-    except (ValueError, TypeError):
+        return Footer.of(values)
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

@@ -11,7 +11,7 @@ from ingestion.counts import SiteCounts
 from ingestion.deadletter import Letter
 from ingestion.decode import Decoder, build_decoder
 from ingestion.observation import PublishTimes
-from ingestion.records import Decoded, RecordBatch, Reject
+from ingestion.records import Decoded, Imprint, RecordBatch, Reject
 from ingestion.resume import Resume
 from ingestion.settings import IngestSettings, Site
 from ingestion.store import PartitionStore, Published, TakenOver
@@ -21,7 +21,8 @@ from ingestion.windowing import Closed, Windows
 @dataclass
 class Lane:
     """`settled` is the position below which letters are already confirmed; `letters` are not yet. `closing` are windows closed and
-    not yet published, `read_at` is when the last of the records taken was read (monotonic s), `lost` says that another process took over."""
+    not yet published, `read_at` is when the last of the records taken was read (monotonic s), `last_read` is that record, `lost`
+    says that another process took over."""
 
     site: Site
     store: PartitionStore
@@ -29,6 +30,7 @@ class Lane:
     decoder: Decoder
     counts: SiteCounts
     settled: int
+    last_read: Imprint | None
     lost: bool = False
     pending_rows: int = 0
     letters: list[Letter] = field(default_factory=list)
@@ -48,12 +50,19 @@ class Lane:
         counts.already_handled += step.already
         if step.too_late is not None:
             fresh += self._late(batch, step.too_late)
-        self.closing += step.closed
+        self.closing += [
+            replace(closed, last_read=batch.imprint(closed.position_at_close)) for closed in step.closed
+        ]
+        self.last_read = batch.imprint(batch.next_offset)
         self.pending_rows = sum(g.rows for g in self.windows.open.values()) + sum(
             closed.row_count for closed in self.closing
         )
         self.letters += fresh
         return fresh
+
+    def close(self, windows: Iterable[Closed]) -> None:
+        """Windows that were closed where reading is now."""
+        self.closing += [replace(closed, last_read=self.last_read) for closed in windows]
 
     def publish(self, times: PublishTimes) -> None:
         """Bring what is closing to the disk, or give up if another process did. Raises StorageError, and then it is still closing."""
@@ -113,7 +122,9 @@ class Lane:
 def new_lane(settings: IngestSettings, site: Site, start: Resume, counts: SiteCounts) -> Lane:
     """A freshly assigned partition; what its folder set aside as damaged is counted here."""
     counts.damaged_files += start.store.damaged
-    return Lane(site, start.store, start.windows, build_decoder(settings), counts, start.settled)
+    return Lane(
+        site, start.store, start.windows, build_decoder(settings), counts, start.settled, start.last_read
+    )
 
 
 def _uncount(counts: SiteCounts, letter: Letter) -> None:

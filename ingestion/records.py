@@ -1,8 +1,10 @@
 """The values handed from the Kafka loop to the decoder and on to windowing."""
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +20,35 @@ BASE_FIELDS = (
 )
 
 
+class Imprint(NamedTuple):
+    """By what a record is known again: its place, the epoch of the leader that took it (-1 if unknown), its own time in ms since
+    1970 UTC, and the CRC-32 of key and value."""
+
+    offset: int
+    epoch: int
+    timestamp: int
+    checksum: int
+
+    @classmethod
+    def of(
+        cls, offset: int, epoch: int | None, timestamp: int, key: bytes | None, value: bytes | None
+    ) -> "Imprint":
+        """The imprint of a record as a client gives it."""
+        checksum = zlib.crc32(value or b"", zlib.crc32(key or b""))
+        return cls(offset, -1 if epoch is None else epoch, timestamp, checksum)
+
+    def same(self, other: "Imprint") -> bool:
+        """Whether both can be the same record: an epoch that is not known agrees with any."""
+        return self[2:] == other[2:] and (self.epoch == other.epoch or -1 in (self.epoch, other.epoch))
+
+
 @dataclass(frozen=True)
 class RecordBatch:
     """Raw records of one partition in offset order.
 
     `offsets` int64[N]; `timestamps` int64[N], the record's own time in ms since 1970 UTC (-1 if the broker has none);
-    `keys` and `values` are bytes or None; `next_offset` is the consumer's position after this batch.
+    `keys` and `values` are bytes or None; `next_offset` is the consumer's position after this batch; `epochs` int32[N], the
+    epochs of the leaders that took the records (-1 if unknown), None if nobody asked.
     """
 
     site: str
@@ -34,6 +59,15 @@ class RecordBatch:
     keys: list[bytes | None]
     values: list[bytes | None]
     next_offset: int
+    epochs: np.ndarray | None = None
+
+    def imprint(self, below: int) -> Imprint:
+        """The imprint of the last record below this offset, at least the first one's."""
+        at = max(0, int(np.searchsorted(self.offsets, below)) - 1)
+        epoch = None if self.epochs is None else int(self.epochs[at])
+        return Imprint.of(
+            int(self.offsets[at]), epoch, int(self.timestamps[at]), self.keys[at], self.values[at]
+        )
 
 
 @dataclass(frozen=True)

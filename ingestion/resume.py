@@ -1,11 +1,12 @@
 """Where reading a partition goes on: from its files, what the group committed, and what the log still holds."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ingestion.errors import ContinuityError
 from ingestion.eventtime import NS
+from ingestion.records import Imprint
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity, PartitionStore
 from ingestion.windowing import NEVER, Rules, Windows
@@ -29,17 +30,25 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Resume:
-    """`settled` is the position below which dead letters are confirmed; `windows.position` is where to read on."""
+    """`settled` is the position below which dead letters are confirmed; `windows.position` is where to read on. Everything below
+    `reached` was read once; `last_read` is the last record of it that is known, and the log must still hold it."""
 
     store: PartitionStore
     windows: Windows
     settled: int
+    reached: int
+    last_read: Imprint | None
+
+    def past_the_gap(self) -> "Resume":
+        """The start in a log that has other records below `reached`, where what was read counts as handled."""
+        return replace(self, settled=self.reached, last_read=None)
 
 
-def metadata(topic_id: str, max_event: int, settled: int) -> str:
-    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters."""
+def metadata(topic_id: str, max_event: int, settled: int, last_read: Imprint | None) -> str:
+    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters, last record."""
     return json.dumps(
-        {"t": topic_id, "e": None if max_event <= NEVER else max_event, "s": settled}, separators=(",", ":")
+        {"t": topic_id, "e": None if max_event <= NEVER else max_event, "s": settled, "r": last_read},
+        separators=(",", ":"),
     )
 
 
@@ -82,7 +91,8 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
             f"{place}: {cause} and retention removed what lies before offset {log.start}, so that readings may be gone for good: "
             "start with --accept-gap to go on from there"
         )
-    reached = max([start, settled, *(f.last_offset + 1 for f in store.footers)])
+    last_read = _last_read(store, note)
+    reached = max([start, settled, *(footer.position_at_close for footer in store.footers)])
     if reached > log.end:
         raise ContinuityError(
             f"{place}: position {reached} is beyond the log's end {log.end}: "
@@ -91,7 +101,24 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
     start = max(start, log.start)
     resumed = note is not None and not store.damaged and note["e"] is not None
     largest = int(note["e"]) if resumed and note else NEVER
-    return Resume(store, Windows(Rules.of(settings.event_time), start, largest, store.handled), settled)
+    windows = Windows(Rules.of(settings.event_time), start, largest, store.handled)
+    if last_read is not None and last_read.offset < log.start:
+        last_read = None
+    return Resume(store, windows, settled, reached, last_read)
+
+
+def _last_read(store: PartitionStore, note: dict[str, Any] | None) -> Imprint | None:
+    """By the group's note, and by files that are newer: older ones may hold what an accepted gap has replaced."""
+    settled = note["s"] if note else -1
+    found = [_imprint(footer.last_read) for footer in store.footers if footer.position_at_close > settled]
+    if note:
+        found.append(_imprint(note.get("r")))
+    return max((imprint for imprint in found if imprint is not None), default=None)
+
+
+def _imprint(values: Any) -> Imprint | None:
+    ours = isinstance(values, list) and len(values) == 4 and all(type(value) is int for value in values)
+    return Imprint(*values) if ours else None
 
 
 def _note(text: str | None) -> dict[str, Any] | None:

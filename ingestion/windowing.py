@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion.eventtime import NS
+from ingestion.records import Imprint
 from ingestion.settings import EventTimeRules
 
 NEVER = -(2**62)
@@ -73,7 +74,10 @@ class Gathering:
 
 @dataclass(frozen=True)
 class Closed:
-    """A decision to publish: window start in ns, its rows in offset order, and what the footer must say."""
+    """A decision to publish: window start in ns, its rows in offset order, and what the footer must say.
+
+    `last_read` is the last record below `position_at_close`, known to whoever has the records.
+    """
 
     start: int
     pieces: tuple[Piece, ...]
@@ -82,6 +86,7 @@ class Closed:
     position_at_close: int
     watermark: int
     reason: str
+    last_read: Imprint | None = None
 
     @property
     def bytes(self) -> int:

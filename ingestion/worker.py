@@ -106,7 +106,9 @@ class Worker(TaskThread):
                 offset, max_event = lane.windows.restart_point()
                 settled = max(lane.settled, lane.windows.position)
                 found.topic_ids[key] = lane.store.identity.topic_id
-                found.marks[key] = Mark(offset, metadata(found.topic_ids[key], max_event, settled))
+                found.marks[key] = Mark(
+                    offset, metadata(found.topic_ids[key], max_event, settled, lane.last_read)
+                )
                 found.letters.extend(lane.letters)
                 found.counts.append((lane, len(lane.letters)))
             return found
@@ -131,7 +133,7 @@ class Worker(TaskThread):
             over = sum(other.windows.bytes for other in self.lanes.values()) - self._limit
             if over > 0:
                 # Some more than that, so that many small windows are not sorted again for every batch.
-                lane.closing += lane.windows.close_largest(over + self._limit // _SPARE)
+                lane.close(lane.windows.close_largest(over + self._limit // _SPARE))
         self._publish(lane)
 
     def _count_messages(self, lane: Lane, batch: RecordBatch) -> None:
@@ -150,7 +152,7 @@ class Worker(TaskThread):
     def _close(self, lane: Lane, reason: str) -> None:
         with self._state:
             if not lane.lost:
-                lane.closing += lane.windows.close_early(reason)
+                lane.close(lane.windows.close_early(reason))
         self._publish(lane)
 
     def _publish(self, lane: Lane) -> None:

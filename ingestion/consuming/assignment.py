@@ -7,11 +7,12 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ingestion.consuming.patience import Patience
+from ingestion.consuming.samelog import changed
 from ingestion.consuming.sametopic import SameTopic
 from ingestion.counts import SiteCounts
 from ingestion.errors import ContinuityError
 from ingestion.lane import new_lane
-from ingestion.resume import Bounds, Committed, resume
+from ingestion.resume import Bounds, Committed, Resume, resume
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity
 from ingestion.worker import Worker
@@ -28,8 +29,8 @@ def bounds(consumer: Consumer, place: Place, timeout: float) -> Bounds:
 
 
 class Assignment:
-    """`position` holds the open partitions and the offset that is read next in each; `moved` when it last changed, `at_end`
-    which of them have been read to the end; `heard` is when anything was read at all. Times are monotonic seconds."""
+    """`position` holds the open partitions and the offset that is read next in each; `moved` since when it has not changed although
+    we listened, `at_end` which of them have been read to the end; `heard` is when anything was read at all. Times are monotonic seconds."""
 
     def __init__(
         self,
@@ -81,6 +82,10 @@ class Assignment:
         self.position[place] = position
         self.moved[place] = self.heard = time.monotonic()
 
+    def hear_anew(self) -> None:
+        """All partitions are listened to again after a pause."""
+        self.moved = dict.fromkeys(self.position, time.monotonic())
+
     def end_seen(self, place: Place, offset: int) -> None:
         """The broker has nothing at or behind `offset` yet."""
         if place not in self.position:
@@ -92,9 +97,10 @@ class Assignment:
             self.advance(place, offset)
             self._worker.advance(place, offset)
 
-    def gap_seen(self, place: Place, offset: int) -> None:
-        """The log does not hold `offset`: look at its bounds again. Raises ContinuityError if that was done already."""
-        if place not in self.position:
+    def gap_seen(self, place: Place) -> None:
+        """The log does not hold what is to be read next, or was cut: look at it again. Raises ContinuityError if that was done already."""
+        offset = self.position.get(place)
+        if offset is None:
             return
         if self._gap_at.get(place) == offset:
             raise ContinuityError(
@@ -132,14 +138,16 @@ class Assignment:
         if not self._gained:
             return
         try:
-            known = self._known(sorted(self._gained))
+            starts = {
+                place: self._resume(place, *known)
+                for place, known in self._known(sorted(self._gained)).items()
+            }
+            self._check_logs(starts)
         except KafkaException as error:
             self._patience.failed(error.args[0])
             return
-        for place, (committed, log) in known.items():
+        for place, start in starts.items():
             site = self._site_of[place[0]]
-            identity = Identity(site.name, self._same.cluster, place[0], self._same.ids[place[0]], place[1])
-            start = resume(self._settings, identity, committed, log)
             self._worker.open(place, new_lane(self._settings, site, start, self._counts[site.name]))
             self.advance(place, start.windows.position)
         self._gained = set()
@@ -151,6 +159,24 @@ class Assignment:
         except KafkaException as error:
             self.retake_all()
             self._patience.failed(error.args[0])
+
+    def _resume(self, place: Place, committed: Committed | None, log: Bounds) -> Resume:
+        site, topic_id = self._site_of[place[0]], self._same.ids[place[0]]
+        identity = Identity(site.name, self._same.cluster, place[0], topic_id, place[1])
+        return resume(self._settings, identity, committed, log)
+
+    def _check_logs(self, starts: dict[Place, Resume]) -> None:
+        """Stop if a log holds other records than were read. Raises ContinuityError, KafkaException."""
+        last_read = {place: start.last_read for place, start in starts.items() if start.last_read}
+        for place, seen in changed(self._settings, last_read, _ASKING_SECONDS).items():
+            if not self._settings.accept_gap:
+                raise ContinuityError(
+                    f"{place[0]}[{place[1]}]: at offset {last_read[place].offset} lies another record than was read there "
+                    f"(leader epoch {last_read[place].epoch} then, {seen.epoch} now): the log was cut and written again, and "
+                    f"what replaced offsets below {starts[place].reached} is not read: restore the log, or start with "
+                    "--accept-gap to go on without that"
+                )
+            starts[place] = starts[place].past_the_gap()
 
     def _known(self, places: list[Place]) -> dict[Place, tuple[Committed | None, Bounds]]:
         """What group and log say about these partitions. Raises KafkaException."""

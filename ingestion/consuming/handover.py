@@ -58,7 +58,7 @@ class Handover:
         if error.code() == KafkaError._PARTITION_EOF:
             self._assignment.end_seen(place, message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._assignment.gap_seen(place, message.offset())
+            self._assignment.gap_seen(place)
         else:
             LOG.warning("%s[%s]: %s", *place, error)
 
@@ -80,6 +80,9 @@ def _by_partition(messages: list[Any]) -> tuple[dict[Place, list[Any]], list[Any
 
 
 def _batch(site: str, place: Place, records: list[Any]) -> RecordBatch:
+    first, last = (_epoch(records[at]) for at in (0, -1))
+    # Epochs never fall along a log, so mostly two say all.
+    epochs = [first] * len(records) if first == last else [_epoch(record) for record in records]
     return RecordBatch(
         site=site,
         topic=place[0],
@@ -89,4 +92,10 @@ def _batch(site: str, place: Place, records: list[Any]) -> RecordBatch:
         keys=[record.key() for record in records],
         values=[record.value() for record in records],
         next_offset=records[-1].offset() + 1,
+        epochs=np.array(epochs, dtype=np.int32),
     )
+
+
+def _epoch(record: Any) -> int:
+    epoch = record.leader_epoch()
+    return -1 if epoch is None else epoch

@@ -56,17 +56,10 @@ def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
     monkeypatch.setattr(ingestion.consuming.handover, "POLL_RECORDS", 500)
     limit = 60_000
     settings = settings_for(broker, site, tmp_path, close_open=True)
-    settings = replace(
-        settings,
-        limits=replace(settings.limits, max_queued_bytes=limit, commit_interval=0.1),
-        event_time=replace(settings.event_time, idle_timeout=0.05),
-    )
+    settings = replace(settings, limits=replace(settings.limits, max_queued_bytes=limit, commit_interval=0.1))
     counts = ingest(settings, until="end").sites[site]
     assert (counts.kept, counts.balanced) == (8_000, True)
     assert events[:2] == ["pause", "resume"] and events.count("pause") == events.count("resume")
-    # Waiting for the disk is no silence of the plant: only a partition that was read to its end may be idle.
-    ends = {f.position_at_close for _, f in ingestion.store.footers(tmp_path, site) if f.reason == "idle"}
-    assert ends <= {4_000}
     # Never more than the bound and what one poll brings.
     assert max(queued) <= limit + 500 * 200
     assert audit(settings).clean

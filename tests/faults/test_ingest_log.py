@@ -18,7 +18,8 @@ from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
 from pipeline.cli.main import run
 from tests.faults.test_ingest_kill import wait_for
-from tests.ingestion.harness import on_disk, produce, reading, settings_for
+from tests.ingestion.hanging import Watched
+from tests.ingestion.harness import letters, on_disk, produce, reading, settings_for
 
 
 def delete_before(broker, name: str, offset: int) -> None:
@@ -49,6 +50,28 @@ def test_retention_that_passed_the_position_stops_until_the_gap_is_accepted(
     assert (counts.kept, counts.balanced) == (150, True)
     assert on_disk(tmp_path) == Counter((0, o) for o in [*range(60), *range(150, 300)])
     assert audit(settings).clean
+
+
+def test_retention_that_passes_a_running_process_is_named(
+    broker, make_topic, topic, tmp_path: Path, monkeypatch
+):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    settings = settings_for(broker, site, tmp_path)
+    settings = replace(settings, limits=replace(settings.limits, max_queued_bytes=5_000))
+    watched = Watched(settings, monkeypatch)
+    try:
+        watched.disk.clear()
+        produce(broker, name, [reading(s) for s in range(200)])
+        wait_for(lambda: "pause" in watched.events)
+        produce(broker, name, [reading(s) for s in range(200, 400)])
+        delete_before(broker, name, 300)
+        watched.disk.set()
+        wait_for(lambda: bool(watched.raised))
+    finally:
+        watched.end()
+    assert isinstance(watched.raised[0], ContinuityError)
+    assert "to 299 were removed by retention" in str(watched.raised[0])
 
 
 def test_lost_group_offsets_and_retention_together_are_no_silent_gap(
@@ -180,6 +203,4 @@ def test_compaction_leaves_gaps_that_are_no_loss(broker, make_topic, topic, tmp_
 
 def log_of(broker, name: str) -> list[int]:
     """Offsets that hold a record."""
-    from tests.ingestion.harness import letters
-
     return [record.offset for record in letters(broker, name)]

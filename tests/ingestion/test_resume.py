@@ -1,5 +1,6 @@
 """Where reading goes on after a start: every way in which files, group and log can disagree is named, with what to do."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 
 from ingestion.errors import ContinuityError, StorageError
+from ingestion.records import Imprint
 from ingestion.resume import Bounds, Committed, metadata, resume
 from ingestion.settings import EventTimeRules
 from ingestion.store import Identity
 from tests.ingestion.harness import settings_for
-from tests.ingestion.test_worker import IDENTITY, Bench
+from tests.ingestion.test_worker import IDENTITY, Bench, batch
 
 LOG = Bounds(0, 1000)
 
@@ -60,8 +62,47 @@ def test_a_position_beyond_the_end_of_the_log_stops_with_both_named(bench: Bench
 
 def test_files_alone_show_that_the_log_was_cut(bench: Bench):
     bench.worker.end()
-    with pytest.raises(ContinuityError, match="position 180 is beyond the log's end 100"):
+    with pytest.raises(ContinuityError, match="position 186 is beyond the log's end 100"):
         resume(bench.settings, IDENTITY, None, Bounds(0, 100))
+
+
+def test_the_record_read_last_is_known_by_the_group_and_by_newer_files(bench: Bench):
+    known, sent = committed(bench), batch(range(200))
+    assert resume(bench.settings, IDENTITY, known, LOG).last_read == sent.imprint(200)
+    assert resume(bench.settings, IDENTITY, None, LOG).last_read == sent.imprint(186)
+    # What retention took cannot be compared.
+    gone = resume(replace(bench.settings, accept_gap=True), IDENTITY, known, Bounds(200, 1000))
+    assert (gone.last_read, gone.reached) == (None, 200)
+    note = {**json.loads(known.metadata), "s": 100, "r": list(sent.imprint(100))}
+    files_newer = resume(bench.settings, IDENTITY, Committed(60, json.dumps(note)), LOG)
+    assert files_newer.last_read == sent.imprint(186)
+
+
+@pytest.mark.parametrize("said", [None, [], [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, True], "1234", 5])
+def test_a_note_that_names_no_record_compares_none(bench: Bench, said: object):
+    note = {**json.loads(committed(bench).metadata), "r": said}
+    assert resume(bench.settings, IDENTITY, Committed(180, json.dumps(note)), LOG).last_read is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "same"),
+    [
+        (Imprint(7, 3, 50, 9), True),
+        (Imprint(7, -1, 50, 9), True),
+        (Imprint(7, 4, 50, 9), False),
+        (Imprint(7, 3, 51, 9), False),
+        (Imprint(7, 3, 50, 8), False),
+    ],
+)
+def test_a_record_is_known_by_leader_time_and_content(seen: Imprint, same: bool):
+    assert Imprint(7, 3, 50, 9).same(seen) is same
+
+
+def test_an_accepted_gap_counts_as_handled_and_is_compared_no_more(bench: Bench):
+    start = resume(bench.settings, IDENTITY, committed(bench), LOG).past_the_gap()
+    assert (start.windows.position, start.settled, start.last_read) == (180, 200, None)
+    note = metadata("topic-id", 1, start.settled, None)
+    assert resume(bench.settings, IDENTITY, Committed(180, note), LOG).last_read is None
 
 
 def test_readings_that_retention_took_are_named_until_the_gap_is_accepted(bench: Bench):
@@ -101,7 +142,7 @@ def test_another_topic_of_the_name_needs_consent_once(bench: Bench):
 def test_a_commit_of_another_topic_is_enough_to_ask(tmp_path: Path):
     settings = settings_for(SimpleNamespace(bootstrap="none"), "plant", tmp_path)
     with pytest.raises(ContinuityError, match="--new-topic"):
-        resume(settings, IDENTITY, Committed(5, metadata("older", 1, 5)), LOG)
+        resume(settings, IDENTITY, Committed(5, metadata("older", 1, 5, None)), LOG)
 
 
 def test_another_window_length_is_refused_by_both_numbers(bench: Bench):

@@ -11,7 +11,7 @@ import pytest
 
 from ingestion.eventtime import NS
 from ingestion.footer import fingerprint
-from ingestion.records import BASE_FIELDS, readings_schema
+from ingestion.records import BASE_FIELDS, Imprint, readings_schema
 from ingestion.store import Identity, PartitionStore, TakenOver
 from ingestion.windowing import Closed, Rules, Windows
 from tests.ingestion.harness import START_MS, rows
@@ -40,12 +40,13 @@ def closed(windows: Windows | None = None) -> list[Closed]:
 
 def test_a_footer_says_everything_that_a_restart_an_audit_and_a_reader_ask(tmp_path: Path):
     windows, files = Windows(RULES, 10), store(tmp_path)
-    first = files.publish(closed(windows))[0].path
+    known = [replace(window, last_read=Imprint(15, 4, 1000, 77)) for window in closed(windows)]
+    first = files.publish(known)[0].path
     late = windows.push(readings([20, 21], [50, 131]), 22).closed
     (second,) = (done.path for done in files.publish(late) if done.kind == "addendum")
     said = [json.loads(pq.ParquetFile(p).metadata.metadata[b"fedplant"]) for p in (first, second)]
     assert said[0] == {
-        "format_version": 1,
+        "format_version": 2,
         "site": "plant",
         "cluster_id": "cluster-1",
         "topic": "topic",
@@ -63,6 +64,7 @@ def test_a_footer_says_everything_that_a_restart_an_audit_and_a_reader_ask(tmp_p
         "kind": "base",
         "duplicate_count": 0,
         "duplicate_offsets": [],
+        "last_read": [15, 4, 1000, 77],
     }
     assert said[1].keys() == said[0].keys()
     assert {
