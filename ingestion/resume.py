@@ -74,7 +74,7 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
             note = None
     known = committed is not None and note is not None
     start = log.start
-    if committed is not None and note is not None and not store.damaged:
+    if committed is not None and note is not None and not store.read_again:
         start = committed.offset
     settled = int(note["s"]) if note else log.start
     first = min((f.first_offset for f in store.footers), default=log.start)
@@ -83,7 +83,9 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
             f"{place}: offsets {start} to {log.start - 1} were removed by retention before they were read: "
             "start with --accept-gap to go on without them"
         )
-    if not settings.accept_gap and ((not known and first < log.start) or (store.damaged and log.start > 0)):
+    if not settings.accept_gap and (
+        (not known and first < log.start) or (store.read_again and log.start > 0)
+    ):
         cause = (
             "a window file is damaged" if known else f"group {settings.group_id!r} has no committed offset"
         )
@@ -99,7 +101,7 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
             "the log was cut; restore it or start with another group and data folder"
         )
     start = max(start, log.start)
-    resumed = note is not None and not store.damaged and note["e"] is not None
+    resumed = note is not None and not store.read_again and note["e"] is not None
     largest = int(note["e"]) if resumed and note else NEVER
     windows = Windows(Rules.of(settings.event_time), start, largest, store.handled)
     if last_read is not None and last_read.offset < log.start:

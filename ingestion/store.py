@@ -25,6 +25,7 @@ __all__ = ["Identity", "PartitionStore", "Published", "TakenOver", "footers", "r
 
 TEMPORARY = ".tmp-"
 DAMAGED = "damaged"
+READ_AGAIN = ".read-again"
 GROUP = 512
 _GROUP_BYTES = 8 << 20
 
@@ -46,7 +47,11 @@ class TakenOver(Exception):
 
 
 class PartitionStore:
-    """The files of one partition. Built by `scan`, which also clears what a crash left behind."""
+    """The files of one partition. Built by `scan`, which also clears what a crash left behind.
+
+    `damaged` counts the files that this scan set aside; `read_again` says that some were and the group's offset may lie behind
+    what they held.
+    """
 
     def __init__(self, data_dir: Path, identity: Identity, length: int) -> None:
         self.identity = identity
@@ -56,6 +61,7 @@ class PartitionStore:
         self.handled: dict[int, int] = {}
         self.footers: list[Footer] = []
         self.damaged = 0
+        self.read_again = False
         self._mark = b""
         self._compacts: tuple[Compact, ...] = ()
         self._chain: dict[int, list[Path]] = {}
@@ -102,6 +108,7 @@ class PartitionStore:
                 self._know(path, footer)
         for window in broken:
             self._set_aside(window)
+        self.read_again = (self.folder / READ_AGAIN).exists()
         wrong = next((f for f in self.footers if f.window_end_ns - f.window_start_ns != self.length), None)
         if wrong is not None:
             raise StorageError(
@@ -208,10 +215,24 @@ class PartitionStore:
             for compact in self._compacts:
                 self._know(compact.path, *compact.by_window.get(start, ()))
 
+    def read_anew(self) -> None:
+        """The group's offset lies before what is still missing of the windows set aside: it is enough to go on from there."""
+        if self.read_again:
+            self.read_again = False
+            (self.folder / READ_AGAIN).unlink(missing_ok=True)
+
     def _move_aside(self, paths: Iterable[Path]) -> None:
         aside = self.folder / DAMAGED
-        aside.mkdir(exist_ok=True)
-        for path in paths:
-            path.replace(aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
-            self.damaged += 1
-        sync_folder(self.folder)
+        try:
+            aside.mkdir(exist_ok=True)
+            # First, so that a process killed from here on leaves word of it.
+            (self.folder / READ_AGAIN).touch()
+            sync_folder(self.folder)
+            for path in paths:
+                path.replace(aside / f"{path.name}.{uuid.uuid4().hex[:8]}")
+                self.damaged += 1
+            sync_folder(self.folder)
+        except OSError as error:
+            raise StorageError(
+                f"a damaged file in {self.folder} cannot be set aside: {error.strerror}; check the data folder"
+            ) from error

@@ -5,7 +5,7 @@ The Kafka loop hands over batches and asks for a `Snapshot` of what is durable; 
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,13 @@ class Worker(TaskThread):
             for lane, count in snapshot.counts:
                 self._letter_bytes -= sum(letter.size for letter in lane.letters[:count])
                 del lane.letters[:count]
+
+    def committed(self, places: Iterable[Any]) -> None:
+        """The group knows the marks of these partitions."""
+        for place in places:
+            lane = self.lanes.get(place)
+            if lane is not None:
+                lane.store.read_anew()
 
     def _batch(self, lane: Lane, batch: RecordBatch, read_at: float) -> None:
         if lane.lost:

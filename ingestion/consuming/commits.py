@@ -59,6 +59,7 @@ class Commits:
         except KafkaException as failure:
             self._patience.failed(failure.args[0])
             return False
+        self._worker.committed(marks)
         self._last = {**{p: m for p, m in self._last.items() if p in self._assignment.position}, **marks}
         self._patience.mended()
         return True

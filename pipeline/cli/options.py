@@ -39,7 +39,8 @@ Bootstrap = Annotated[
 AcceptGap = Annotated[
     bool,
     typer.Option(
-        "--accept-gap", help="Go on although the broker has removed or replaced readings that were not read yet."
+        "--accept-gap",
+        help="Go on although the broker has removed or replaced readings that were not read yet.",
     ),
 ]
 NewTopic = Annotated[

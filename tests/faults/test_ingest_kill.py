@@ -119,6 +119,25 @@ def test_a_truncated_window_is_set_aside_and_rebuilt_from_the_topic(
     assert not list(tmp_path.glob("windows/*/*/*/.tmp-*")) and len(list(victim.parent.glob("damaged/*"))) == 1
 
 
+@pytest.mark.parametrize("step", ["temp_written", "before_commit"])
+def test_a_kill_after_a_window_was_set_aside_does_not_forget_it(
+    broker, make_topic, topic, tmp_path: Path, step: str
+):
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    produce(broker, name, [reading(s) for s in range(200)])
+    settings = settings_for(broker, site, tmp_path)
+    ingest(settings, until="end")
+    before = rows(tmp_path)
+    (tmp_path / sorted(before)[1]).write_bytes(b"")
+    killed = start_process(broker, site, tmp_path, crash_at=step, close=False)
+    _, said = killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL, said
+    counts = ingest(settings, until="end").sites[site]
+    assert counts.balanced and rows(tmp_path) == before
+    assert ingest(settings, until="end").sites[site].already_handled == 0
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_error_and_changes_nothing(
     broker, make_topic, topic, tmp_path: Path
 ):
