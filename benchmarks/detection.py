@@ -6,8 +6,9 @@
 `--data` is the folder with the raw public sets. Fit and threshold come from training rows only; the promised share of false alarms
 is 1 % unless said otherwise; it is held against steps that nothing abnormal precedes (`normal_flagged_share`), the same recording without its injected
 faults where they were injected, and against every step without a label (`false_alarm_rate`). All sites of SMD learn together (federated prior); every file of the other sets is a machine by itself. `turbine`, `steel`
-and `pjm` get synthetic faults (`benchmarks/faults.py`), each seed other ones. `durations` averages over 3, 10 and 30
-minutes instead of steps; `default_network` is the product's default, `network` its network alone. `--quick` takes fewer machines, files and seeds.
+and `pjm` get synthetic faults (`pipeline/evaluation/injection.py`), each seed other ones. `durations` averages over 3, 10 and 30
+minutes instead of steps; `plain_ridge` and `plain_pca_90` are peers that share no code with the product (`benchmarks/linear_recipe.py`);
+`turbine_long` and so on are the same recordings with faults three times as long, which decide nothing. `default_network` is the product's default, `network` its network alone. `--quick` takes fewer machines, files and seeds.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,109 +28,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from benchmarks.detection_recipes import LEAD, NETWORK, PROMISED, RECIPES, Judge, detector_for, fitted
 from benchmarks.detection_sets import SETS, Machine
 from pipeline.evaluation.injection import KINDS
 
-PROMISED = 0.01
-_LEAD = 64
 _SETTLED = 120
 """Steps behind an incident that belong to it: four of the longest averages."""
 
 
-SEEDED = ("turbine", "steel", "pjm")
-LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
-NETWORK = ("network", "default_network")
-RECIPES = (
-    "default",
-    "ridge",
-    "stiff_ridge",
-    "pca",
-    "excursion",
-    "default_local",
-    "durations",
-    "default_network",
-    "network",
-    "zscore",
-    "pca_50",
-    "forest",
-)
-
-
-def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISED) -> Any:
-    """A detector fitted on the training rows of machines that learn together."""
-    from models.architectures import TcnSpec
-    from models.baselines import fit_baseline
-    from models.detector import fit_detector
-    from models.options import DetectorOptions
-    from models.scaling import moments
-
-    count = machines[0].train.shape[1]
-    runs = {machine.name: [machine.train] for machine in machines}
-    scaling = {name: moments(of, count).scaling() for name, of in runs.items()}
-    options = DetectorOptions(sources=LINEAR, false_alarm_rate=promised)
-    names, step = [f"s{i}" for i in range(count)], machines[0].step_seconds
-    if recipe in ("zscore", "pca_50"):
-        return fit_baseline(recipe.split("_")[0], names, step, _LEAD, scaling, runs, options)
-    if recipe == "default_local":
-        options = dataclasses.replace(options, prior_rows=0.0)
-    elif recipe in NETWORK:
-        own = ("network",) if recipe == "network" else (*LINEAR, "network")
-        options = dataclasses.replace(options, sources=own)
-    elif recipe == "durations":
-        options = dataclasses.replace(options, average_seconds=(180.0, 600.0, 1800.0))
-    elif recipe != "default":
-        options = dataclasses.replace(options, sources=(recipe,))
-    weights = _trained(machines) if recipe in NETWORK else None
-    return fit_detector(TcnSpec(), weights, names, step, _LEAD, scaling, runs, options)
-
-
-def _trained(machines: list[Machine]) -> Any:
-    """Weights of the default forecaster after a default training of machines that learn together."""
-    from benchmarks import fleet
-    from models.architectures import TcnSpec
-    from pipeline.federation.settings import TrainingSettings
-    from pipeline.federation.training import train
-
-    members = {m.name: fleet.Machine(m.train, m.test, m.truth, m.step_seconds) for m in machines}
-    with tempfile.TemporaryDirectory() as folder:
-        shards = fleet.write_fleet(Path(folder), members, _LEAD)
-        count = machines[0].train.shape[1]
-        settings = TrainingSettings(stride=_LEAD // 2)
-        found = train(
-            shards, TcnSpec(), settings, steps=_LEAD, sensors=count, workdir=Path(folder) / "training"
-        )
-        return found.weights
-
-
-Judge = Callable[[str, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, float]]
-"""From a machine's name, training rows and the rows behind them to their scores and thresholds, float[N] each, and the
-threshold that training set."""
-
-
-def fitted(recipe: str, machines: list[Machine], promised: float) -> Judge:
-    """Scores and thresholds of a machine under a recipe fitted on `machines`."""
-    if recipe == "forest":
-        return _forest(machines, promised)
-    detector = detector_for(recipe, machines, promised)
-
-    def score(name: str, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        found = detector.score(name, np.concatenate([train[-_LEAD:], test]))
-        return found.score[_LEAD:], found.threshold[_LEAD:], detector.training_threshold(name)
-
-    return score
-
-
-def _forest(machines: list[Machine], promised: float) -> Judge:
-    from sklearn.ensemble import IsolationForest
-
-    forests = {m.name: IsolationForest(n_estimators=100, random_state=0).fit(m.train) for m in machines}
-
-    def score(name: str, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        forest = forests[name]
-        limit = float(np.quantile(-forest.score_samples(train), 1 - promised))
-        return -forest.score_samples(test), np.full(len(test), limit), limit
-
-    return score
+SEEDED = ("turbine", "steel", "pjm", "turbine_long", "steel_long", "pjm_long")
+USUAL = tuple(name for name in SETS if not name.endswith("_long"))
 
 
 def judge(name: str, recipe: str, machines: list[Machine], promised: float) -> list[dict[str, Any]]:
@@ -148,8 +54,8 @@ def judge(name: str, recipe: str, machines: list[Machine], promised: float) -> l
             members = group if len(group) > 1 else [dataclasses.replace(group[0], name="m")]
             kept = {key: fitted(recipe, members, promised)}
         for machine in group:
-            alias = machine.name if len(group) > 1 else "m"
-            score, threshold, first = kept[key](alias, machine.train, machine.test)
+            member = machine if len(group) > 1 else dataclasses.replace(machine, name="m")
+            score, threshold, first = kept[key](member, machine.test)
             figures = evaluate(
                 score, machine.truth, threshold, machine.step_seconds, training_threshold=first
             )
@@ -162,10 +68,10 @@ def judge(name: str, recipe: str, machines: list[Machine], promised: float) -> l
             if machine.normal is None:
                 flagged, calm = score > threshold, known & undisturbed(machine.truth)
             else:
-                clean, limit, _ = kept[key](alias, machine.train, machine.normal)
-                flagged, calm = clean > limit, np.isfinite(clean)
+                clean, limits, _ = kept[key](member, machine.normal)
+                flagged, calm = clean > limits, np.isfinite(clean)
             # A few rows before the first fault say nothing about one per cent.
-            enough = calm.sum() >= _LEAD
+            enough = calm.sum() >= LEAD
             entry["normal_flagged_share"] = float(flagged[calm].mean()) if enough else None
             entry["normal_steps"] = int(calm.sum())
             entry["missed_share"] = None if figures.recall is None else 1 - figures.recall
@@ -173,6 +79,12 @@ def judge(name: str, recipe: str, machines: list[Machine], promised: float) -> l
                 normal = score[known & ~machine.truth]
                 entry["detection_at_1_percent"] = float(
                     (score[machine.truth] > np.quantile(normal, 0.99)).mean()
+                )
+                assert machine.fault_free is not None
+                free, _, _ = kept[key](member, machine.fault_free)
+                limit = float(np.nanquantile(free, 0.99))
+                entry["detection_at_1_percent_of_fault_free_run"] = float(
+                    (score[machine.truth] > limit).mean()
                 )
             entry["machine"] = machine.name
             found.append(entry)
@@ -201,8 +113,8 @@ def interpreted(data: Path, quick: bool) -> dict[str, Any]:
     adjusted: list[tuple[float, float]] = []
     random = np.random.default_rng(0)
     for machine in machines:
-        found = detector.score(machine.name, np.concatenate([machine.train[-_LEAD:], machine.test]))
-        both = point_adjusted(found.score[_LEAD:], machine.truth)
+        found = detector.score(machine.name, np.concatenate([machine.train[-LEAD:], machine.test]))
+        both = point_adjusted(found.score[LEAD:], machine.truth)
         if both is not None:
             adjusted.append((both.f1, both.random_f1))
         text = (data / "smd19" / "interpretation_label" / f"{machine.name}.txt").read_text()
@@ -210,7 +122,7 @@ def interpreted(data: Path, quick: bool) -> dict[str, Any]:
             span, sensors = line.split(":")
             first, last = (int(part) for part in span.split("-"))
             truth = {int(sensor) - 1 for sensor in sensors.split(",")}
-            parts = found.contribution[_LEAD + first : _LEAD + last + 1]
+            parts = found.contribution[LEAD + first : LEAD + last + 1]
             if not len(parts):
                 continue
             orders = {
@@ -287,7 +199,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
-    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=USUAL)
     parser.add_argument(
         "--recipes",
         nargs="+",

@@ -14,8 +14,11 @@ from pipeline.evaluation.injection import KINDS, inject
 
 @dataclass(frozen=True)
 class Machine:
-    """Training rows float64[T, F], test rows float64[N, F] and their truth bool[N]; `normal`, the test rows without the faults that
-    were injected, None where faults are real."""
+    """Training rows float64[T, F], test rows float64[N, F] and their truth bool[N].
+
+    `normal`, the test rows without the faults that were injected, None where faults are real. `fault_free`, another test run in which
+    nothing goes wrong. `follows`: the test rows come straight behind the training's.
+    """
 
     name: str
     train: np.ndarray
@@ -23,6 +26,12 @@ class Machine:
     truth: np.ndarray
     step_seconds: float
     normal: np.ndarray | None = None
+    fault_free: np.ndarray | None = None
+    follows: bool = True
+
+
+LONG = (20, 120)
+"""Steps that a fault lasts in the sets that show how much the usual length of injected ones matters."""
 
 
 def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
@@ -30,8 +39,10 @@ def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
 
     def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
         every = prepare_data.SETS[name](data)
+        fault_free = None
         for i, series in enumerate(every):
             if name == "tep" and series.site == "fault-00":
+                fault_free = series.values[series.train_rows :].astype(float)
                 continue
             if quick and i % {"smd": 4, "skab": 4, "tep": 2}.get(name, 1):
                 continue
@@ -43,12 +54,16 @@ def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
                 series.values[rows:].astype(float),
                 series.labels[rows:] == 1,
                 series.step.total_seconds(),
+                fault_free=fault_free,
+                follows=name != "tep",
             )
 
     return machines
 
 
-def injected(name: str, faults: int) -> Callable[[Path, int, bool], Iterator[Machine]]:
+def injected(
+    name: str, faults: int, lengths: tuple[int, int] = (5, 40)
+) -> Callable[[Path, int, bool], Iterator[Machine]]:
     """A set without labels, with synthetic faults in its test rows."""
 
     def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
@@ -61,7 +76,7 @@ def injected(name: str, faults: int) -> Callable[[Path, int, bool], Iterator[Mac
         for kind in ("mixed", *KINDS) if seed == 0 and not quick else ("mixed",):
             kinds = KINDS if kind == "mixed" else (kind,)
             test, truth, _ = inject(
-                series.values[rows:].astype(float), train.std(axis=0), faults, seed, kinds
+                series.values[rows:].astype(float), train.std(axis=0), faults, seed, kinds, lengths
             )
             normal = series.values[rows:].astype(float) if kind == "mixed" else None
             yield Machine(kind, train, test, truth, series.step.total_seconds(), normal)
@@ -90,4 +105,7 @@ SETS: dict[str, Callable[[Path, int, bool], Iterator[Machine]]] = {
     "turbine": injected("gas_turbine", 60),
     "steel": injected("steel", 60),
     "pjm": injected("pjm", 60),
+    "turbine_long": injected("gas_turbine", 60, LONG),
+    "steel_long": injected("steel", 60, LONG),
+    "pjm_long": injected("pjm", 60, LONG),
 }

@@ -82,7 +82,7 @@ def judge(score: NDArray[np.float64], threshold: ArrayLike, machine: Machine) ->
 def network_auc_pr(fleet: Mapping[str, Machine], weights: Mapping[str, Any]) -> dict[str, float]:
     """By machine, that of the network with these weights alone."""
     from models.architectures import TcnSpec
-    from models.detector import fit_detector
+    from models.fitting import fit_detector
     from models.options import DetectorOptions
 
     found = {}

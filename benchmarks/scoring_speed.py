@@ -70,7 +70,7 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from models.architectures import TcnSpec, build
-    from models.detector import fit_detector
+    from models.fitting import fit_detector
     from models.options import SOURCES, DetectorOptions
     from models.scaling import moments
 

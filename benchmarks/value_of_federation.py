@@ -106,7 +106,7 @@ def detect(
 ) -> dict[str, Figures]:
     """Figures of machines by the detector of each one's own rows beside `others`; with no row it is a machine never heard of."""
     from models.architectures import TcnSpec
-    from models.detector import fit_detector
+    from models.fitting import fit_detector
     from models.fleet_scaling import scaling_beside
     from models.options import DetectorOptions
     from models.scaling import moments

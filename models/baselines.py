@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detector import Detector, Fitted, ToFit, fit_sources
+from models.detector import Detector
 from models.errors import InvalidModel
+from models.fitting import Fitted, ToFit, fit_sources
 from models.options import DetectorOptions
 from models.scaling import SensorScaling
 from models.sources.pca import PcaFit

@@ -23,6 +23,9 @@ _CHUNK = 4096
 _LEAST_TAIL = 0.5
 _LEAST_USUAL = 1e-4
 _LEAST_SCORE = 1e-4
+_TYPICAL_ENERGY = 1.0
+"""Energy of a typical residual. A source whose smoothed energy stays below it in training has residuals under its floor and nothing
+to say; dividing by less would raise them over the floor again."""
 _NORMAL_TAIL = 2.576
 """The 99 % quantile of the magnitude of a standard normal variable."""
 _WANDERS = 0.4
@@ -93,7 +96,8 @@ def calibrate(
     for i, (judge, energy) in enumerate(zip(judges, energies, strict=True)):
         total = energy.sum(axis=1)
         smooth = np.mean(_averages(total, float(total.mean()), options), axis=0)
-        source_weight[i] = judge.weight / scale / max(float(np.quantile(smooth, 0.99)), _LEAST_SCORE)
+        least = _LEAST_SCORE if judge.source.excursion else _TYPICAL_ENERGY
+        source_weight[i] = judge.weight / scale / max(float(np.quantile(smooth, 0.99)), least)
         combined += source_weight[i] * energy
     rest = combined.mean(axis=0)
     averages = _averages(combined.sum(axis=1), float(rest.sum()), options)

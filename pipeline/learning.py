@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from models.architectures import ArchitectureSpec, from_name
 from models.baselines import fit_baseline
-from models.detector import Detector, Prior, Scores, fit_detector
+from models.detector import Detector, Scores
+from models.fitting import Prior, fit_detector
 from models.options import DetectorOptions
 from models.scaling import SensorScaling
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord

@@ -52,12 +52,12 @@ def fit_rows(
     """
     blocks = [_blocks(fit, runs) for runs in scaled]
     totals = [_sum(of_row) for of_row in blocks]
+    last = len(scaled) - 1
     if prior is None:
 
         def prior(without: int | None) -> GramStatistics | None:
-            return federated_prior([totals[row] for row in alone if row != without])
+            return federated_prior([totals[row] for row in alone or range(last) if row != without])
 
-    last = len(scaled) - 1
     shared = prior(None)
     whole = fit.solve([_with(total, shared, prior_rows) for total in totals[:last]] + totals[last:], steady)
     held = {}

@@ -46,8 +46,13 @@ def inject(
     count: int,
     seed: int,
     kinds: tuple[str, ...] = KINDS,
+    lengths: tuple[int, int] = (5, 40),
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[str]]:
-    """`count` faults spread over float64[N, F], their labels bool[N], and the kind of each. `deviation` float64[F] gives the scale."""
+    """`count` faults spread over float64[N, F], their labels bool[N], and the kind of each.
+
+    `deviation` float64[F] gives the scale; a fault lasts from the first of `lengths` to less than the second, at most half of
+    its share of the rows, a spike always one to three steps.
+    """
     random = np.random.default_rng(seed)
     faulty, label, names = values.copy(), np.zeros(len(values), bool), []
     rows, sensors = values.shape
@@ -56,7 +61,7 @@ def inject(
         kind = kinds[i % len(kinds)]
         if kind == "swap" and sensors < 2:
             kind = "correlation"
-        length = int(random.integers(1, 4) if kind == "spike" else random.integers(5, 40))
+        length = int(random.integers(1, 4) if kind == "spike" else random.integers(*lengths))
         length = min(length, max(1, (end - begin) // 2))
         first = int(random.integers(begin + (end - begin) // 8, end - length))
         rows_of = slice(first, first + length)

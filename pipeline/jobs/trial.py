@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detector import fit_detector
 from models.errors import ModelError
+from models.fitting import fit_detector
 from models.scaling import SensorScaling
 from pipeline.config.change import changed
 from pipeline.config.schema import Config

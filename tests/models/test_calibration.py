@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
-from models.detector import fit_detector
 from models.errors import InvalidInput, InvalidModel
+from models.fitting import Fitted, fit_detector, fit_sources
 from models.options import DetectorOptions
 from models.scaling import moments
 from models.sources.folds import fold_rows, segments
+from models.sources.zscore import ZScoreSource
 from models.threshold import (
     alarm_threshold,
     independent_visits,
@@ -41,6 +42,21 @@ def test_a_site_with_little_data_keeps_its_own_scaling_and_counts_as_known(fleet
     assert usual.threshold[0] == pytest.approx(max(fleet.calibration.threshold[1:3]))
     assert usual.is_anomaly.mean() < 0.05
     assert fleet.score("north", plant(200, 6) * 3 + 1000).is_anomaly[STEPS:].all()
+
+
+def test_where_no_site_has_enough_rows_each_is_judged_in_its_own_scale_by_all_of_them_together():
+    runs = {f"m{i}": [plant(126, i) * (1 + i) + 1000 * i] for i in range(8)}
+    fleet = fitted(runs, min_steps=200)
+    assert fleet.sites == tuple(runs)
+    for i, site in enumerate(runs):
+        usual = plant(300, 50 + i) * (1 + i) + 1000 * i
+        found = fleet.score(site, usual)
+        assert found.known_site
+        assert found.is_anomaly.mean() < 0.05, site
+        # In the one common scale of all rows this step of four deviations would be a thousandth.
+        broken = usual.copy()
+        broken[200:220, 1] += 4 * usual[:, 1].std()
+        assert fleet.score(site, broken).score[205:220].min() > 2 * np.median(found.score[STEPS:]), site
 
 
 def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
@@ -100,6 +116,17 @@ def test_baselines_see_what_breaks_and_stay_quiet_before(name):
     assert found.is_anomaly[205:255].all() and found.is_anomaly[:200].mean() < 0.02
     # Principal components smear one sensor's jump over those that moved with it.
     assert name == "pca" or found.contribution[230].argmax() == 2
+
+
+def test_a_source_with_nothing_but_residuals_under_its_floor_is_not_made_loud_again():
+    runs = {"north": [plant(600, 1)]}
+    scaling = {"north": moments(runs["north"], 5).scaling()}
+    sources = [Fitted(ZScoreSource(floor=50.0)), Fitted(ZScoreSource())]
+    found = fit_sources(sources, [], SENSORS, 60.0, STEPS, scaling, runs, DetectorOptions())
+    blunt, sharp = found.calibration.source_weight[0]
+    assert blunt == pytest.approx(0.5)
+    # The 99 % quantile of a sine's smoothed energy is above that of a typical residual.
+    assert 0.1 < sharp < 0.5
 
 
 def test_mistakes_are_named(fleet):

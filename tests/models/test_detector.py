@@ -6,9 +6,10 @@ import pytest
 
 from models import calibration
 from models.architectures import AutoencoderSpec, TcnSpec, build
-from models.detector import Detector, fit_detector
+from models.detector import Detector
 from models.errors import DetectorExists, InvalidModel, NotEnoughData
 from models.export import export_detector
+from models.fitting import fit_detector
 from models.options import SOURCES, DetectorOptions
 from models.scaling import SensorMoments, moments
 from tests.models.stranger import run_as_a_stranger

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
-from models.detector import Detector, fit_detector
+from models.detector import Detector
 from models.export import export_detector
+from models.fitting import fit_detector
 from models.options import DetectorOptions
 from models.scaling import moments
 from tests.models.stranger import run_as_a_stranger

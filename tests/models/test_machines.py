@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from models.architectures import TcnSpec, build
-from models.detector import Detector, fit_detector
+from models.detector import Detector
 from models.export import export_detector
+from models.fitting import fit_detector
 from models.scaling import moments
 from tests.models.stranger import run_as_a_stranger
 

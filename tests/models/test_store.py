@@ -5,8 +5,9 @@ import pytest
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
-from models.detector import Detector, fit_detector
+from models.detector import Detector
 from models.errors import DetectorUnreadable
+from models.fitting import fit_detector
 from models.options import DetectorOptions
 from models.scaling import moments
 from tests.models.test_detector import SENSORS, STEPS, plant

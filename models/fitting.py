@@ -1,0 +1,268 @@
+"""Fit a detector: its linear sources from sums, then the calibration of every site on residuals nobody was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.architectures.spec import ArchitectureSpec
+from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
+from models.detector import Detector
+from models.errors import InvalidModel, NotEnoughData
+from models.options import DetectorOptions
+from models.scaling import SensorScaling, as_float32, moments
+from models.sensors import SensorHistory
+from models.sources.base import Source, SourceFit
+from models.sources.folds import FOLDS, fit_rows, fold_rows
+from models.sources.gram import GramStatistics
+from models.sources.grouped import GroupedNetwork
+from models.sources.network import NetworkSource
+from models.sources.pca import PcaFit
+from models.sources.ridge import RidgeFit
+from models.sources.zscore import ZScoreSource
+from models.tables import Calibration
+
+_FLEET_ROWS = 60_000
+"""Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
+_SITE_ROWS = 250_000
+"""Rows a site's calibration looks at, the last ones; sources are fitted on all."""
+_NEVER = 2**62
+
+Prior = Callable[[str | None], "GramStatistics | None"]
+"""Ridge statistics of an average site's row, without the named site if one is named."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A source that needs no fitting, with its weight."""
+
+    source: Source
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ToFit:
+    """Sources fitted from sums, their weights in the order that `fit.solve` gives them, and how they are calibrated."""
+
+    fit: SourceFit
+    weights: tuple[float, ...]
+    heavy_tails: bool = False
+    own_wander: bool = False
+    prior: Prior | None = None
+
+
+def fit_sources(
+    fixed: Sequence[Fitted],
+    fits: Sequence[ToFit],
+    sensors: Sequence[str],
+    step_seconds: float,
+    steps: int,
+    site_scaling: Mapping[str, SensorScaling],
+    training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
+    options: DetectorOptions,
+) -> Detector:
+    """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
+
+    A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
+    calibration of a typical other site, or, where no site has one of its own, that of all sites as one machine. A site's linear
+    sources are fitted with `options.prior_rows` rows of an average site beside its own.
+
+    Raises:
+      NotEnoughData: no site has a run of `steps` steps.
+    """
+    options = options.resolved(step_seconds)
+    usable = {
+        site: [as_float32(run) for run in runs if len(run) >= steps]
+        for site, runs in sorted(training_runs.items())
+    }
+    share = max(steps, _FLEET_ROWS // max(1, sum(len(runs) for runs in usable.values())))
+    pooled = [run[-share:] for runs in usable.values() for run in runs]
+    if not pooled:
+        raise NotEnoughData(
+            f"no site has a gap-free run of {steps} steps; lower the frame length or ingest more"
+        )
+    context = max([*(each.source.context for each in fixed), *(each.fit.context for each in fits)])
+    named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
+    own = [s for s, runs in named.items() if sum(len(r) - context for r in runs) >= options.min_steps]
+    sites = tuple(named)
+    scalings = [*(site_scaling[site] for site in sites), moments(pooled, len(sensors)).scaling()]
+    scaled = [
+        [scaling.apply(run) for run in runs]
+        for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
+    ]
+    alone = [row for row, site in enumerate(sites) if site in own]
+    # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
+    every = np.ones(len(sensors), np.bool_)
+    judged = {*alone, len(sites)}
+    steady = [steady_sensors(runs, options) if row in judged else every for row, runs in enumerate(scaled)]
+    fixed = [
+        replace(each, source=each.source.for_rows(sites)) if isinstance(each.source, GroupedNetwork) else each
+        for each in fixed
+    ]
+    sources: list[Source] = [each.source for each in fixed]
+    # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
+    judges = [
+        [
+            Judge(each.source, tuple(np.full(len(run), row, np.int32) for run in runs), each.weight)
+            for each in fixed
+        ]
+        for row, runs in enumerate(scaled)
+    ]
+    for wanted in fits:
+        prior = wanted.prior
+
+        def without(row: int | None, prior: Prior | None = prior) -> GramStatistics | None:
+            assert prior is not None
+            return prior(None if row is None else sites[row])
+
+        whole, held = fit_rows(
+            wanted.fit, scaled, alone, options.prior_rows, steady, None if prior is None else without
+        )
+        kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
+        sources.extend(whole[i] for i in kept)
+        for row, found in held.items():
+            folds = fold_rows(_lengths(scaled[row]), FOLDS)
+            judges[row] += [
+                Judge(found[i], folds, wanted.weights[i], wanted.heavy_tails, wanted.own_wander) for i in kept
+            ]
+    by_row = {
+        row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, options)
+        for row in [*alone, len(sites)]
+    }
+    if len(alone) < len(sites):
+        typical = (
+            typical_calibration([by_row[row] for row in alone], options)
+            if alone
+            else _as_one(fixed, fits, scaled[:-1], context, step_seconds, options)
+        )
+        by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
+    return Detector(
+        sensors=tuple(sensors),
+        step_seconds=step_seconds,
+        steps=max(steps, context + 1),
+        sites=sites,
+        sources=tuple(sources),
+        mean=np.stack([s.mean for s in scalings]),
+        scale=np.stack([s.scale for s in scalings]),
+        calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
+        history=SensorHistory.stacked(
+            [
+                SensorHistory.of(runs, wander(np.concatenate(of_row).astype(np.float64)))
+                for runs, of_row in zip([*(named[site] for site in sites), pooled], scaled, strict=True)
+            ]
+        ),
+        options=options,
+    )
+
+
+def _as_one(
+    fixed: Sequence[Fitted],
+    fits: Sequence[ToFit],
+    scaled: Sequence[Sequence[NDArray[np.float32]]],
+    context: int,
+    step_seconds: float,
+    options: DetectorOptions,
+) -> Calibration:
+    """Calibration of sites that are all too short for one of their own, from the rows of all of them, each in its own scale.
+
+    Like the typical one it follows nothing: what changes from run to run is not time. The blocks that a source is judged on are
+    other sites than those it was fitted on.
+    """
+    plain = replace(options, follow_from=_NEVER)
+    site, runs = zip(*((row, run) for row, of_site in enumerate(scaled) for run in of_site), strict=True)
+    judges = [
+        Judge(
+            each.source,
+            tuple(np.full(len(run), row, np.int32) for row, run in zip(site, runs, strict=True)),
+            each.weight,
+        )
+        for each in fixed
+    ]
+    folds = fold_rows(_lengths(runs), FOLDS)
+    for wanted in fits:
+        _, held = fit_rows(wanted.fit, [runs], [], 0.0, [steady_sensors(runs, plain)])
+        judges += [
+            Judge(source, folds, weight, wanted.heavy_tails, wanted.own_wander)
+            for source, weight in zip(held[0], wanted.weights, strict=True)
+            if weight > 0
+        ]
+    found = calibrate(*_latest(judges, runs, context), context, step_seconds, plain)
+    return typical_calibration([found], options)
+
+
+def fit_detector(
+    spec: ArchitectureSpec,
+    weights: Sequence[NDArray[np.floating]] | None,
+    sensors: Sequence[str],
+    step_seconds: float,
+    steps: int,
+    site_scaling: Mapping[str, SensorScaling],
+    training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
+    options: DetectorOptions | None = None,
+    prior: Prior | None = None,
+    own_weights: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
+) -> Detector:
+    """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
+
+    `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
+    where they were summed elsewhere, of which those of the components are a part; without it they are summed from `training_runs`.
+
+    Raises:
+      InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
+    """
+    chosen = options or DetectorOptions()
+    weight = {name: chosen.weights[name] if name in chosen.sources else 0.0 for name in chosen.weights}
+    fixed: list[Fitted] = []
+    fits: list[ToFit] = []
+    count = len(sensors)
+    if weight["network"] > 0:
+        if weights is None:
+            raise InvalidModel("source 'network' needs the trained network's weights")
+        if own_weights:
+            network: Source = GroupedNetwork.of(spec, weights, own_weights, steps, count)
+        else:
+            network = NetworkSource.of(spec, weights, steps, count)
+        fixed.append(Fitted(network, weight["network"]))
+    if weight["excursion"] > 0:
+        fixed.append(Fitted(ZScoreSource(excursion=True), weight["excursion"]))
+    if weight["ridge"] > 0 or weight["stiff_ridge"] > 0:
+        ridge = RidgeFit(count, (chosen.ridge, chosen.stiff_ridge))
+        fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
+    if weight["pca"] > 0:
+        of_now = None if prior is None else _of_now(prior, count)
+        fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
+    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+
+
+def _of_now(prior: Prior, sensors: int) -> Prior:
+    """The part of the ridge's statistics that is of sensors now and the constant: what components are fitted from."""
+
+    def part(without: str | None) -> GramStatistics | None:
+        whole = prior(without)
+        if whole is None:
+            return None
+        kept = [*range(sensors), len(whole.gram) - 1]
+        return GramStatistics(whole.gram[np.ix_(kept, kept)], whole.rows)
+
+    return part
+
+
+def _latest(
+    judges: Sequence[Judge], runs: Sequence[NDArray[np.float32]], context: int
+) -> tuple[list[Judge], list[NDArray[np.float32]]]:
+    """The last `_SITE_ROWS` rows of the runs that are long enough to be scored, and the judges of these rows."""
+    left, kept = _SITE_ROWS, {}
+    for i in range(len(runs) - 1, -1, -1):
+        if left > context and len(runs[i]) > context:
+            kept[i] = min(left, len(runs[i]))
+            left -= kept[i]
+    order = sorted(kept)
+    cut = [replace(judge, rows=tuple(judge.rows[i][-kept[i] :] for i in order)) for judge in judges]
+    return cut, [runs[i][-kept[i] :] for i in order]
+
+
+def _lengths(runs: Sequence[NDArray[np.float32]]) -> list[int]:
+    return [len(run) for run in runs]
