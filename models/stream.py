@@ -31,8 +31,8 @@ BASELINE_SHARE = 0.2
 
 RECOVERED = 2.0
 """A score is at most so many times its shortest average: once a machine runs well again, the longer ones still remember."""
-LARGEST_LIFT = 3.0
-"""Most that the threshold rises by as the usual score does."""
+LARGEST_LIFT = 2.0
+"""Most that the threshold rises by as the usual score does; a score beyond always raises an alarm."""
 LARGEST_MARGIN = 20.0
 """A score so many times below the threshold is followed as if it were no lower, one above it as if it were no higher."""
 

@@ -231,7 +231,7 @@ class DetectorConfig(Section):
     )
     threshold_follows: bool = Field(
         True,
-        description="While scoring, the threshold rises with what the score usually is, at most threefold and never below what "
+        description="While scoring, the threshold rises with what the score usually is, at most twofold and never below what "
         "training set: fewer false alarms on a machine that changes, some faults of many days noticed later. `false`: it stays.",
     )
     averages: list[Seconds] | None = Field(

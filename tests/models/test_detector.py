@@ -176,7 +176,7 @@ def test_a_threshold_follows_what_is_usual_for_good_and_no_incident_lifts_it_awa
     noisier[:, 4] = 100
     found = detector.score("north", noisier)
     assert found.is_anomaly[:1000].mean() > 3 * found.is_anomaly[-2000:].mean()
-    assert first < found.threshold[-1] < 3.001 * first
+    assert first < found.threshold[-1] < 2.001 * first
     assert (np.abs(np.diff(found.threshold)) < 0.002 * first).all()
     incident = plant(600, 8)
     incident[200:500, 1] += 40
