@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -118,25 +118,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class IngestSettings:
-    """Everything one ingestion needs.
+class Intake:
+    """What reading the sites' topics takes, whatever becomes of the readings: which sites, which cluster, which rules.
 
     `client` holds the connection in kafka-python's option names (security_protocol, ssl_*, sasl_*; see `ingestion.clients`).
-    `close_open` closes what is still open when `until="end"` is reached; rows that come later become addenda.
-    `accept_gap` and `new_topic` are the operator's answers to a ContinuityError.
     """
 
     sites: tuple[Site, ...]
     bootstrap: str
-    data_dir: Path
-    group_id: str = "fedplant"
-    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    event_time: EventTimeRules = EventTimeRules()
-    decode: DecodeRules = DecodeRules()
-    limits: Limits = Limits()
-    close_open: bool = False
-    accept_gap: bool = False
-    new_topic: bool = False
+    client: Mapping[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    event_time: EventTimeRules = field(default=EventTimeRules(), kw_only=True)
+    decode: DecodeRules = field(default=DecodeRules(), kw_only=True)
+    limits: Limits = field(default=Limits(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.sites:
@@ -146,3 +139,22 @@ class IngestSettings:
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
                 raise InputDataError(f"site {attribute} {twice[0]!r} is used twice: each site needs its own")
+
+    def shared(self) -> dict[str, Any]:
+        """These values by name, for settings of another kind that read the same."""
+        return {each.name: getattr(self, each.name) for each in fields(Intake)}
+
+
+@dataclass(frozen=True)
+class IngestSettings(Intake):
+    """Everything one ingestion needs.
+
+    `close_open` closes what is still open when `until="end"` is reached; rows that come later become addenda.
+    `accept_gap` and `new_topic` are the operator's answers to a ContinuityError.
+    """
+
+    data_dir: Path
+    group_id: str = "fedplant"
+    close_open: bool = False
+    accept_gap: bool = False
+    new_topic: bool = False

@@ -218,11 +218,13 @@ def _rights(name: str, topic: Mapping[str, Any], reads: bool, writes: bool) -> F
 
 def _groups(cluster: Cluster) -> list[Finding]:
     """Whether this user may read with its consumer groups; an unsecured cluster is not asked."""
-    from ingestion.rights import missing_rights
+    from ingestion.rights import Errand
 
     if not cluster.groups or cluster.client.get("security_protocol", "PLAINTEXT") == "PLAINTEXT":
         return []
-    denied = missing_rights(cluster.bootstrap, cluster.client, {}, cluster.groups, _NETWORK_SECONDS / 2)
+    denied = Errand(
+        cluster.bootstrap, cluster.client, groups=tuple(cluster.groups), timeout=_NETWORK_SECONDS / 2
+    ).denied()
     name, groups = "consumer groups", ", ".join(cluster.groups)
     if denied:
         return [

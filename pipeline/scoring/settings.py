@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits, Site
+from ingestion.settings import IngestSettings, Intake
 from pipeline.errors import PipelineError
 
 
@@ -23,20 +23,14 @@ class ScorerReplaced(ScoringFailed):
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
-    """Everything one scorer needs.
+class ScoreSettings(Intake):
+    """Everything one scorer needs; `event_time.out_of_orderness` is the tolerance of the grid.
 
     Attributes:
-        sites: whose telemetry topics are read.
-        bootstrap: `host:port` of the cluster.
         model_dir: the SavedModel's version folder.
         group_id: consumer group of the positions, also the stem of the transactional ids.
         start_group: where a scorer that has never run begins: at what this group has read (a detector does not judge what
             it learned from); None begins with the oldest message.
-        client: further kafka-python options shared by consumer, producer and admin.
-        event_time: rules for reading timestamps; `out_of_orderness` is the tolerance of the grid.
-        decode: rules for reading values.
-        limits: bounds on memory and time.
         max_gap_s: how long a value is held; None takes five steps.
         hold_off_s: an alert ends after the score stayed normal for longer than this.
         top_sensors: sensors named in an alert.
@@ -45,15 +39,9 @@ class ScoreSettings:
         memory_dir: where decoders keep births and recognised formats of their own.
     """
 
-    sites: tuple[Site, ...]
-    bootstrap: str
     model_dir: Path
     group_id: str = "fedplant-score"
     start_group: str | None = None
-    client: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    event_time: EventTimeRules = field(default_factory=EventTimeRules)
-    decode: DecodeRules = field(default_factory=DecodeRules)
-    limits: Limits = field(default_factory=Limits)
     max_gap_s: float | None = None
     hold_off_s: float = 600.0
     top_sensors: int = 5
@@ -63,16 +51,7 @@ class ScoreSettings:
 
     def decoding(self) -> IngestSettings:
         """The same rules in the form that `ingestion.decode.build_decoder` takes."""
-        return IngestSettings(
-            sites=self.sites,
-            bootstrap=self.bootstrap,
-            data_dir=self.memory_dir,
-            group_id=self.group_id,
-            client=self.client,
-            event_time=self.event_time,
-            decode=self.decode,
-            limits=self.limits,
-        )
+        return IngestSettings(**self.shared(), data_dir=self.memory_dir, group_id=self.group_id)
 
 
 def alert_topic(site: str) -> str:

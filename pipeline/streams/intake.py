@@ -6,10 +6,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits, Site
+from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Intake, Limits, Site
 from pipeline.artefacts import IngestionCounts
 from pipeline.config.schema import Config
 from pipeline.monitoring.metrics import BOARD
@@ -17,6 +17,7 @@ from pipeline.streams.cluster import Cluster
 
 if TYPE_CHECKING:
     from ingestion.counts import IngestReport
+    from ingestion.rights import Errand
 
 
 def sites_of(config: Config) -> tuple[Site, ...]:
@@ -66,6 +67,18 @@ def limits(config: Config) -> Limits:
     )
 
 
+def intake(config: Config, cluster: Cluster) -> Intake:
+    """What reading the configured sites takes."""
+    return Intake(
+        sites_of(config),
+        cluster.bootstrap,
+        client=cluster.client,
+        event_time=event_time_rules(config),
+        decode=decode_rules(config),
+        limits=limits(config),
+    )
+
+
 @dataclass(frozen=True)
 class Consent:
     """What the operator has agreed to after a ContinuityError: readings that retention removed, or a topic made anew."""
@@ -80,14 +93,9 @@ NO_CONSENT = Consent()
 def ingest_settings(config: Config, cluster: Cluster, consent: Consent = NO_CONSENT) -> IngestSettings:
     """What ingestion is told."""
     return IngestSettings(
-        sites=sites_of(config),
-        bootstrap=cluster.bootstrap,
+        **intake(config, cluster).shared(),
         data_dir=config.project.data_dir,
         group_id=config.ingestion.group,
-        client=cluster.client,
-        event_time=event_time_rules(config),
-        decode=decode_rules(config),
-        limits=limits(config),
         accept_gap=consent.accept_gap,
         new_topic=consent.new_topic,
     )
@@ -112,22 +120,29 @@ def stopped_by_signal() -> Iterator[threading.Event]:
 
 def assure_reading(settings: IngestSettings) -> None:
     """Name what a secured cluster denies of reading the sites' topics and the group. Raises BrokerUnavailable."""
-    from ingestion.rights import assure_rights
+    _errand(settings).assure()
 
-    topics = {site.topic: "Read" for site in settings.sites}
-    timeout = settings.limits.broker_timeout
-    assure_rights(settings.bootstrap, settings.client, topics, [settings.group_id], timeout)
+
+def _errand(settings: IngestSettings) -> Errand:
+    from ingestion.rights import Errand
+
+    return Errand(
+        settings.bootstrap,
+        settings.client,
+        reads=tuple(site.topic for site in settings.sites),
+        groups=(settings.group_id,),
+        timeout=settings.limits.broker_timeout,
+    )
 
 
 def assure_ingestion(settings: IngestSettings, writes: bool = True) -> None:
     """Name every right that a secured cluster denies, before anything is done. Raises BrokerUnavailable."""
-    from ingestion.rights import assure_rights
-
-    topics = {site.topic: "Read" for site in settings.sites}
-    for site in settings.sites:
-        topics |= dict.fromkeys((site.dead_letter_topic, site.late_topic), "Write" if writes else "Read")
-    timeout = settings.limits.broker_timeout
-    assure_rights(settings.bootstrap, settings.client, topics, [settings.group_id], timeout)
+    letters = tuple(n for site in settings.sites for n in (site.dead_letter_topic, site.late_topic))
+    errand = _errand(settings)
+    if writes:
+        replace(errand, writes=letters).assure()
+    else:
+        replace(errand, reads=errand.reads + letters).assure()
 
 
 def ingest_sites(

@@ -15,9 +15,10 @@ from pipeline.errors import NothingToDo
 from pipeline.runs import detector_root, newest_run, run_folder
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, ScoringFailed, alert_topic
 from pipeline.streams.cluster import Cluster
-from pipeline.streams.intake import decode_rules, event_time_rules, limits, sites_of, stopped_by_signal
+from pipeline.streams.intake import intake, stopped_by_signal
 
 if TYPE_CHECKING:
+    from ingestion.rights import Errand
     from pipeline.scoring.model import ServingModel
 
 _LOOK_SECONDS = 5.0
@@ -59,36 +60,44 @@ def score_sites(
       ScoringFailed: the model cannot be used or a topic was refused.
       BrokerUnavailable: the cluster does not answer in time.
     """
-    from ingestion.rights import assure_rights
     from pipeline.scoring import score
 
     run = run_id or newest_run(config)
     settings = ScoreSettings(
-        sites=sites_of(config),
-        bootstrap=cluster.bootstrap,
+        **intake(config, cluster).shared(),
         model_dir=model_folder(config, version),
         group_id=config.scoring.group,
         start_group=config.ingestion.group,
-        client=cluster.client,
-        event_time=event_time_rules(config),
-        decode=replace(decode_rules(config), learned_from=config.project.data_dir),
         memory_dir=config.project.data_dir / "scoring",
-        limits=limits(config),
         max_gap_s=config.dataset.max_gap if isinstance(config.dataset.max_gap, float) else None,
         hold_off_s=config.scoring.hold_off,
         top_sensors=config.scoring.top_sensors,
         scores_dir=run_folder(config, run) if run else None,
     )
-    topics = {site.topic: "Read" for site in settings.sites}
-    topics |= {alert_topic(site.name): "Write" for site in settings.sites}
-    groups = [settings.group_id, config.ingestion.group]
-    assure_rights(cluster.bootstrap, cluster.client, topics, groups, settings.limits.broker_timeout)
+    settings = replace(settings, decode=replace(settings.decode, learned_from=config.project.data_dir))
+    _errand(settings).assure()
     if not follow:
         return score(settings, until="end", progress=progress)
     with stopped_by_signal() as stop:
         if version is not None:
             return score(settings, until=None, progress=progress, stop=stop)
         return _follow(config, settings, stop, progress, say or (lambda _text: None))
+
+
+def _errand(settings: ScoreSettings) -> Errand:
+    """What a scorer does: it reads telemetry, and reads and writes its alerts and its memory."""
+    from ingestion.rights import Errand
+    from pipeline.scoring.memory import memory_topic
+
+    own = tuple(name for site in settings.sites for name in (alert_topic(site.name), memory_topic(site.name)))
+    return Errand(
+        settings.bootstrap,
+        settings.client,
+        reads=(*(site.topic for site in settings.sites), *own),
+        writes=own,
+        groups=(settings.group_id, *([settings.start_group] if settings.start_group else [])),
+        timeout=settings.limits.broker_timeout,
+    )
 
 
 def _follow(

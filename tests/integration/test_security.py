@@ -15,6 +15,7 @@ from kafka.admin import ResourceType
 from ingestion.settings import IngestSettings, Site
 from pipeline.cli.main import run
 from pipeline.config import load_config
+from pipeline.runs import detector_root
 from pipeline.scoring.settings import ScoreSettings
 from pipeline.streams.cluster import client_options, connect
 from tests.securing import SECRET, SecuredBroker, token
@@ -121,6 +122,26 @@ def test_a_reader_that_may_not_write_dead_letters_is_told_before_it_begins(
     assert code == 3
     assert f"Write on topic iiot.{site}.dlq, Write on topic iiot.{site}.late; grant these" in err
     assert not (tmp_path / "data" / "windows").exists()
+
+
+def test_a_scorer_that_may_not_use_its_alerts_or_memory_is_told_before_it_begins(
+    secured: SecuredBroker, topic: Any, tmp_path: Path, capfd: Any
+) -> None:
+    site = topic("site")
+    secured.user(f"user-{site}")
+    read = (ResourceType.TOPIC, "iiot.{site}.", ("READ",))
+    secured.grant(f"user-{site}", site, [read, (ResourceType.GROUP, "g-{site}", ("READ",))])
+    for name in ("telemetry.v1", "alerts.v1", "scorer.v1"):
+        secured.topic(f"iiot.{site}.{name}")
+    path = config_of(tmp_path, secured.toml("SCRAM-SHA-256", f"user-{site}", tmp_path), site)
+    (detector_root(load_config(path, {})) / "1").mkdir(parents=True)
+    code, _, err = said(capfd, "score", str(path))
+    lacks = f"Write on topic iiot.{site}.alerts.v1, Write on topic iiot.{site}.scorer.v1; grant these"
+    assert code == 3 and f"user 'user-{site}' lacks {lacks}" in err
+    assert len([line for line in err.splitlines() if line.startswith("fedplant:")]) == 1
+    secured.grant(f"user-{site}", site, [(ResourceType.TOPIC, "iiot.{site}.alerts", ("WRITE",))])
+    code, _, err = said(capfd, "score", str(path))
+    assert code == 3 and f"lacks Write on topic iiot.{site}.scorer.v1; grant these" in err
 
 
 @pytest.mark.parametrize(
