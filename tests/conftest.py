@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_machines",
     "test_ingest_kill",
     "test_training_kill",
+    "test_scoring_interrupted",
     "test_scoring_live",
     "test_broker_lifetime",
     "test_backtest",

@@ -15,16 +15,9 @@ from ingestion.errors import BrokerUnavailable
 from pipeline.monitoring.metrics import BOARD
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
+from pipeline.scoring.sinks import AlertSink, close_sinks, open_sinks
 from pipeline.scoring.site import SiteScorer, make_writer
-from pipeline.scoring.topics import (
-    AlertSink,
-    Telemetry,
-    close_sinks,
-    ensure_topics,
-    last_alerts,
-    last_memories,
-    open_sinks,
-)
+from pipeline.scoring.topics import Telemetry, ensure_topics, last_alerts, last_memories
 from pipeline.scoring.writer import ScoreWriter
 
 _POLL_SECONDS = 0.5

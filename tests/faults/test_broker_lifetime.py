@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_too_little_space_is_said_before_anything_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr("ingestion.broker.embedded.MIN_FREE_BYTES", 2**62)
+    monkeypatch.setattr("ingestion.broker.launch.MIN_FREE_BYTES", 2**62)
     assert "no space for a broker" in refused(tmp_path)
 
 
