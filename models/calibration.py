@@ -49,7 +49,8 @@ class Judge:
 
 def follow_rate(rows: int, options: DetectorOptions) -> float:
     """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
-    return 2.0 / (options.follow * rows + 1.0) if rows >= options.follow_from else 0.0
+    follows = options.follow > 0 and rows >= options.follow_from
+    return 2.0 / (options.follow * rows + 1.0) if follows else 0.0
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:

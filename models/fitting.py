@@ -29,7 +29,6 @@ _FLEET_ROWS = 60_000
 """Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
 _SITE_ROWS = 250_000
 """Rows a site's calibration looks at, the last ones; sources are fitted on all."""
-_NEVER = 2**62
 
 Prior = Callable[[str | None], "GramStatistics | None"]
 """Ridge statistics of an average site's row, without the named site if one is named."""
@@ -63,12 +62,14 @@ def fit_sources(
     site_scaling: Mapping[str, SensorScaling],
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: DetectorOptions,
+    assets: Mapping[str, Sequence[str]] | None = None,
 ) -> Detector:
     """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
 
     A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
     calibration of a typical other site, or, where no site has one of its own, that of all sites as one machine. A site's linear
-    sources are fitted with `options.prior_rows` rows of an average site beside its own.
+    sources are fitted with `options.prior_rows` rows of an average site beside its own. `assets` names the machine that each run of a
+    site is of; without it a site is one machine.
 
     Raises:
       NotEnoughData: no site has a run of `steps` steps.
@@ -77,6 +78,14 @@ def fit_sources(
     usable = {
         site: [as_float32(run) for run in runs if len(run) >= steps]
         for site, runs in sorted(training_runs.items())
+    }
+    of_asset = {
+        site: [
+            asset for asset, run in zip(assets[site], training_runs[site], strict=True) if len(run) >= steps
+        ]
+        if assets
+        else [site] * len(runs)
+        for site, runs in usable.items()
     }
     share = max(steps, _FLEET_ROWS // max(1, sum(len(runs) for runs in usable.values())))
     pooled = [run[-share:] for runs in usable.values() for run in runs]
@@ -94,10 +103,13 @@ def fit_sources(
         for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
     ]
     alone = [row for row, site in enumerate(sites) if site in own]
+    of_row = [of_one_machine(named[site], of_asset[site], options) for site in sites] + [options]
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
     every = np.ones(len(sensors), np.bool_)
     judged = {*alone, len(sites)}
-    steady = [steady_sensors(runs, options) if row in judged else every for row, runs in enumerate(scaled)]
+    steady = [
+        steady_sensors(runs, of_row[row]) if row in judged else every for row, runs in enumerate(scaled)
+    ]
     fixed = [
         replace(each, source=each.source.for_rows(sites)) if isinstance(each.source, GroupedNetwork) else each
         for each in fixed
@@ -129,9 +141,12 @@ def fit_sources(
                 Judge(found[i], folds, wanted.weights[i], wanted.heavy_tails, wanted.own_wander) for i in kept
             ]
     by_row = {
-        row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, options)
+        row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, of_row[row])
         for row in [*alone, len(sites)]
     }
+    for row in alone:
+        if len(set(of_asset[sites[row]])) > 1:
+            by_row[row] = _from_the_usual(by_row[row])
     if len(alone) < len(sites):
         typical = (
             typical_calibration([by_row[row] for row in alone], options)
@@ -150,12 +165,34 @@ def fit_sources(
         calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
         history=SensorHistory.stacked(
             [
-                SensorHistory.of(runs, wander(np.concatenate(of_row).astype(np.float64)))
-                for runs, of_row in zip([*(named[site] for site in sites), pooled], scaled, strict=True)
+                SensorHistory.of(runs, wander(np.concatenate(of_site).astype(np.float64)))
+                for runs, of_site in zip([*(named[site] for site in sites), pooled], scaled, strict=True)
             ]
         ),
         options=options,
     )
+
+
+def of_one_machine(
+    runs: Sequence[NDArray[np.float32]], assets: Sequence[str], options: DetectorOptions
+) -> DetectorOptions:
+    """The options with a memory for slow changes that fits the machine watched longest, of those that the runs are of.
+
+    What differs between two machines is not a change: sixty machines of a hundred rows tell as little of slow ones as one of a hundred.
+    """
+    rows: dict[str, int] = {}
+    for run, asset in zip(runs, assets, strict=True):
+        rows[asset] = rows.get(asset, 0) + len(run)
+    longest, whole = max(rows.values()), sum(rows.values())
+    if longest == whole:
+        return options
+    follows = longest >= options.follow_from
+    return replace(options, follow=options.follow * longest / whole if follows else 0.0)
+
+
+def _from_the_usual(of: Calibration) -> Calibration:
+    """With the slow memory of a usual step instead of the last one: where training ended is one machine of several."""
+    return replace(of, last_baseline=of.centre, last_level=of.usual)
 
 
 def _as_one(
@@ -171,7 +208,7 @@ def _as_one(
     Like the typical one it follows nothing: what changes from run to run is not time. The blocks that a source is judged on are
     other sites than those it was fitted on.
     """
-    plain = replace(options, follow_from=_NEVER)
+    plain = replace(options, follow=0.0)
     site, runs = zip(*((row, run) for row, of_site in enumerate(scaled) for run in of_site), strict=True)
     judges = [
         Judge(
@@ -204,11 +241,13 @@ def fit_detector(
     options: DetectorOptions | None = None,
     prior: Prior | None = None,
     own_weights: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
+    assets: Mapping[str, Sequence[str]] | None = None,
 ) -> Detector:
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
     `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
     where they were summed elsewhere, of which those of the components are a part; without it they are summed from `training_runs`.
+    `assets`: by site, which machine each run is of.
 
     Raises:
       InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
@@ -234,7 +273,7 @@ def fit_detector(
     if weight["pca"] > 0:
         of_now = None if prior is None else _of_now(prior, count)
         fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
-    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen)
+    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen, assets)
 
 
 def _of_now(prior: Prior, sensors: int) -> Prior:

@@ -32,7 +32,7 @@ class DetectorOptions:
         of the sampling period; None keeps the steps.
       min_steps: scored training steps a site needs for a calibration of its own.
       prior_rows: rows of an average site that the linear sources are fitted with beside a site's own.
-      follow: the memory for slow changes as a share of the training's length. `follow_from`: rows of training from which
+      follow: the memory for slow changes as a share of the training's length, 0 to follow nothing. `follow_from`: rows of training from which
         slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
         `follow_from_seconds`: the same as a duration.
     """

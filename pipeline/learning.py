@@ -77,7 +77,7 @@ def learn(
     Args:
       config: model, training and detector settings.
       dataset: the shards, per site.
-      rows: by site, the raw training runs `float64[N, F]` that calibration looks at; never leaves its site's entry.
+      rows: by site, the raw training runs that calibration looks at; never leaves its site's entry.
       modes: of `pipeline.artefacts.MODES`.
       workdir: where checkpoints lie, so that a killed training resumes.
       watch: is told about every round.
@@ -300,6 +300,7 @@ class _Training:
             calibration(self.config),
             prior,
             own_weights,
+            {site: self.rows.assets[site] for site in sites},
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,19 @@ from pipeline.datasets.snapshot import Snapshot
 from pipeline.datasets.sources import Readings
 from pipeline.datasets.survey import split_runs
 
-TrainingRows = Mapping[str, list[NDArray[np.float64]]]
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """By site, its raw runs `float64[N, F]` that learning may see, and the asset that each is of."""
+
+    values: Mapping[str, list[NDArray[np.float64]]]
+    assets: Mapping[str, list[str]]
+
+    def __getitem__(self, site: str) -> list[NDArray[np.float64]]:
+        """The runs of a site."""
+        return self.values[site]
+
+
 """By site that can train, its raw training runs `float64[N, F]`."""
 
 
@@ -66,11 +79,12 @@ class Prepared:
 
     def training_rows(self) -> TrainingRows:
         """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
-        rows = {}
+        rows, assets = {}, {}
         for site in self.dataset.shards:
-            parts = (run.before(self.learned_until(site)) for run in self.runs(site))
-            rows[site] = [part for part in parts if len(part)]
-        return rows
+            parts = [(run.asset, run.before(self.learned_until(site))) for run in self.runs(site)]
+            rows[site] = [part for _, part in parts if len(part)]
+            assets[site] = [asset for asset, part in parts if len(part)]
+        return TrainingRows(rows, assets)
 
 
 def prepare(root: Path, snapshot: Snapshot, readings: Readings) -> Prepared:

@@ -124,6 +124,7 @@ def _injected(
         {site: SensorScaling.from_dict(dataset.scaling[site]) for site in parts},
         {site: [run.values for run in training] for site, (training, _) in parts.items()},
         calibration(config),
+        assets={site: [run.asset for run in training] for site, (training, _) in parts.items()},
     )
     areas = [
         found_faults(

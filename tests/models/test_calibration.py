@@ -59,6 +59,36 @@ def test_where_no_site_has_enough_rows_each_is_judged_in_its_own_scale_by_all_of
         assert fleet.score(site, broken).score[205:220].min() > 2 * np.median(found.score[STEPS:]), site
 
 
+def test_what_differs_between_machines_of_a_site_is_no_slow_change():
+    spec = TcnSpec(channels=4, dilations=(1, 2))
+    engines = [plant(126, seed) for seed in range(40)]
+    scaling = {"plant": moments(engines, 5).scaling()}
+
+    def of(assets):
+        return fit_detector(
+            spec,
+            None,
+            SENSORS,
+            60.0,
+            STEPS,
+            scaling,
+            {"plant": engines},
+            DetectorOptions(sources=("ridge", "pca", "excursion")),
+            assets={"plant": assets},
+        )
+
+    one, many = of(["engine"] * 40), of([f"engine-{i}" for i in range(40)])
+    two = of(["long"] * 35 + ["short"] * 5)
+    assert one.calibration.follow_rate[0] == pytest.approx(2 / (0.5 * (40 * 126 - one.context) + 1), rel=0.05)
+    assert two.calibration.follow_rate[0] == pytest.approx(2 / (0.5 * 35 * 126 + 1), rel=0.05)
+    assert many.calibration.follow_rate[0] == 0
+    assert (two.calibration.last_baseline[0] == two.calibration.centre[0]).all()
+    # A sensor that wears by three deviations over a life as long as training's: followed, it looks less and less unusual.
+    worn = plant(1260, 77)
+    worn[:, 1] += np.linspace(0, 3 * scaling["plant"].scale[1], 1260)
+    assert many.score("plant", worn).score[-60:].mean() > 1.2 * one.score("plant", worn).score[-60:].mean()
+
+
 def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
     found = fleet.score("nobody", plant(100, 6))
     assert not found.known_site
