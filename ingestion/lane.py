@@ -15,12 +15,13 @@ from ingestion.records import Decoded, Imprint, RecordBatch, Reject
 from ingestion.resume import Resume
 from ingestion.settings import IngestSettings, Site
 from ingestion.store import PartitionStore, Published, TakenOver
+from ingestion.told import Told
 from ingestion.windowing import Closed, Windows
 
 
 @dataclass
 class Lane:
-    """`settled` is the position below which letters are already confirmed; `letters` are not yet. `closing` are windows closed and
+    """`told` knows which messages have their letter; `letters` are not yet confirmed. `closing` are windows closed and
     not yet published, `read_at` is when the last of the records taken was read (monotonic s), `last_read` is that record, `lost`
     says that another process took over."""
 
@@ -29,7 +30,7 @@ class Lane:
     windows: Windows
     decoder: Decoder
     counts: SiteCounts
-    settled: int
+    told: Told
     last_read: Imprint | None
     lost: bool = False
     pending_rows: int = 0
@@ -42,11 +43,14 @@ class Lane:
         counts = self.counts
         counts.read += decoded.readings.num_rows + len(decoded.rejects)
         counts.repaired.update(decoded.counts)
+        readings = self._without_told(decoded.readings)
         letters = [self._dead(batch, reject) for reject in decoded.rejects]
-        fresh = [letter for letter in letters if letter.offset >= self.settled]
+        fresh = [letter for letter in letters if not self.told.has(letter.offset, self.told.dead)]
+        for letter in fresh:
+            self.told.dead.add(letter.offset)
         counts.dead.update(letter.reason for letter in fresh)
         counts.already_handled += len(letters) - len(fresh)
-        step = self.windows.push(decoded.readings, batch.next_offset)
+        step = self.windows.push(readings, batch.next_offset)
         counts.already_handled += step.already
         if step.too_late is not None:
             fresh += self._late(batch, step.too_late)
@@ -92,6 +96,14 @@ class Lane:
         self.letters.clear()
         return size
 
+    def _without_told(self, readings: pa.Table) -> pa.Table:
+        """Leave out messages that could not be read before and have their letter for it."""
+        known = self.told.dead.among(readings.column("offset").to_numpy())
+        if not known.any():
+            return readings
+        self.counts.already_handled += int(known.sum())
+        return readings.filter(pa.array(~known))
+
     def _dead(self, batch: RecordBatch, reject: Reject) -> Letter:
         return Letter(
             self.site.dead_letter_topic,
@@ -106,14 +118,15 @@ class Lane:
         )
 
     def _late(self, batch: RecordBatch, rows: pa.Table) -> Iterable[Letter]:
-        offsets = rows.column("offset").to_numpy()
-        known = offsets < self.settled
-        self.counts.already_handled += int(known.sum())
-        self.counts.late += int((~known).sum())
-        self.counts.late_topic += int((~known).sum())
-        for offset in np.unique(offsets[~known]):
+        offsets, sizes = np.unique(rows.column("offset").to_numpy(), return_counts=True)
+        for offset, count in zip(offsets.tolist(), sizes.tolist(), strict=True):
+            if self.told.has(offset, self.told.late):
+                self.counts.already_handled += count
+                continue
+            self.told.late.add(offset)
+            self.counts.late += count
+            self.counts.late_topic += count
             index = int(np.searchsorted(batch.offsets, offset))
-            count = int((offsets == offset).sum())
             text = f"{count} reading(s) more than the allowed lateness behind the watermark"
             letter = self._dead(batch, Reject(index, "too_late", text, stage="window"))
             yield replace(letter, destination=self.site.late_topic, late_rows=count)
@@ -123,7 +136,7 @@ def new_lane(settings: IngestSettings, site: Site, start: Resume, counts: SiteCo
     """A freshly assigned partition; what its folder set aside as damaged is counted here."""
     counts.damaged_files += start.store.damaged
     return Lane(
-        site, start.store, start.windows, build_decoder(settings), counts, start.settled, start.last_read
+        site, start.store, start.windows, build_decoder(settings), counts, start.told, start.last_read
     )
 
 

@@ -9,6 +9,7 @@ from ingestion.eventtime import NS
 from ingestion.records import Imprint
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity, PartitionStore
+from ingestion.told import Told
 from ingestion.windowing import NEVER, Rules, Windows
 
 
@@ -30,26 +31,28 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Resume:
-    """`settled` is the position below which dead letters are confirmed; `windows.position` is where to read on. Everything below
+    """`told` knows which messages have their letter; `windows.position` is where to read on. Everything below
     `reached` was read once; `last_read` is the last record of it that is known, and the log must still hold it."""
 
     store: PartitionStore
     windows: Windows
-    settled: int
+    told: Told
     reached: int
     last_read: Imprint | None
 
     def past_the_gap(self) -> "Resume":
         """The start in a log that has other records below `reached`, where what was read counts as handled."""
-        return replace(self, settled=self.reached, last_read=None)
+        return replace(self, told=Told.everything_below(self.reached), last_read=None)
 
 
-def metadata(topic_id: str, max_event: int, settled: int, last_read: Imprint | None) -> str:
-    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters, last record."""
-    return json.dumps(
-        {"t": topic_id, "e": None if max_event <= NEVER else max_event, "s": settled, "r": last_read},
-        separators=(",", ":"),
-    )
+def metadata(
+    topic_id: str, max_event: int, settled: int, last_read: Imprint | None, letters: list[Any] | None = None
+) -> str:
+    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters, last record, and
+    which messages between the two have a letter (`Told.note`)."""
+    event = None if max_event <= NEVER else max_event
+    note = {"t": topic_id, "e": event, "s": settled, "r": last_read, "l": letters}
+    return json.dumps(note, separators=(",", ":"))
 
 
 def resume(settings: IngestSettings, identity: Identity, committed: Committed | None, log: Bounds) -> Resume:
@@ -106,7 +109,8 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
     windows = Windows(Rules.of(settings.event_time), start, largest, store.handled)
     if last_read is not None and last_read.offset < log.start:
         last_read = None
-    return Resume(store, windows, settled, reached, last_read)
+    told = Told.of_note(settled, note.get("l")) if note else Told.everything_below(settled)
+    return Resume(store, windows, told, reached, last_read)
 
 
 def _last_read(store: PartitionStore, note: dict[str, Any] | None) -> Imprint | None:

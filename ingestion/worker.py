@@ -104,11 +104,11 @@ class Worker(TaskThread):
                 if lane.lost or lane.closing:
                     continue
                 offset, max_event = lane.windows.restart_point()
-                settled = max(lane.settled, lane.windows.position)
+                settled = max(lane.told.upto, lane.windows.position)
                 found.topic_ids[key] = lane.store.identity.topic_id
-                found.marks[key] = Mark(
-                    offset, metadata(found.topic_ids[key], max_event, settled, lane.last_read)
-                )
+                told = lane.told.note(offset, settled)
+                note = metadata(found.topic_ids[key], max_event, settled, lane.last_read, told)
+                found.marks[key] = Mark(offset, note)
                 found.letters.extend(lane.letters)
                 found.counts.append((lane, len(lane.letters)))
             return found
@@ -146,7 +146,7 @@ class Worker(TaskThread):
     def _count_messages(self, lane: Lane, batch: RecordBatch) -> None:
         """Each offset is counted once, however often the group makes us read it."""
         place = lane.store.identity.topic_id, batch.partition
-        counted = max(lane.settled, self._read_to.get(place, 0))
+        counted = max(lane.told.upto, self._read_to.get(place, 0))
         again = int(np.searchsorted(batch.offsets, counted))
         lane.counts.messages += len(batch.offsets) - again
         lane.counts.messages_again += again

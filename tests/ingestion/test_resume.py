@@ -35,7 +35,7 @@ def committed(bench: Bench) -> Committed:
 
 def test_reading_goes_on_at_the_first_open_window_with_the_watermark_of_then(bench: Bench):
     start = resume(bench.settings, IDENTITY, committed(bench), LOG)
-    assert (start.windows.position, start.settled) == (180, 200)
+    assert (start.windows.position, start.told.upto) == (180, 200)
     assert start.windows.max_event > 0 and len(start.windows.handled) == 3
 
 
@@ -45,7 +45,7 @@ def test_reading_goes_on_at_the_first_open_window_with_the_watermark_of_then(ben
 def test_a_commit_without_our_note_is_none_and_the_files_decide(bench: Bench, note: str):
     bench.worker.end()
     start = resume(bench.settings, IDENTITY, Committed(150, note), LOG)
-    assert (start.windows.position, start.settled) == (0, 0) and len(start.windows.handled) == 3
+    assert (start.windows.position, start.told.upto) == (0, 0) and len(start.windows.handled) == 3
     with pytest.raises(ContinuityError, match=r"no committed offset and retention.*--accept-gap"):
         resume(bench.settings, IDENTITY, Committed(150, note), Bounds(100, 1000))
 
@@ -100,8 +100,8 @@ def test_a_record_is_known_by_leader_time_and_content(seen: Imprint, same: bool)
 
 def test_an_accepted_gap_counts_as_handled_and_is_compared_no_more(bench: Bench):
     start = resume(bench.settings, IDENTITY, committed(bench), LOG).past_the_gap()
-    assert (start.windows.position, start.settled, start.last_read) == (180, 200, None)
-    note = metadata("topic-id", 1, start.settled, None)
+    assert (start.windows.position, start.told.upto, start.last_read) == (180, 200, None)
+    note = metadata("topic-id", 1, start.told.upto, None)
     assert resume(bench.settings, IDENTITY, Committed(180, note), LOG).last_read is None
 
 
@@ -133,7 +133,7 @@ def test_another_topic_of_the_name_needs_consent_once(bench: Bench):
     with pytest.raises(ContinuityError, match=r"created again \(id another, on disk topic-id\).*--new-topic"):
         resume(bench.settings, other, known, LOG)
     start = resume(replace(bench.settings, new_topic=True), other, known, LOG)
-    assert (start.windows.position, start.settled, start.windows.handled) == (0, 0, {})
+    assert (start.windows.position, start.told.upto, start.windows.handled) == (0, 0, {})
     assert start.store.folder.parent.name == f"{IDENTITY.topic}~another"
     assert resume(bench.settings, other, None, LOG).windows.position == 0
     assert len(bench.files()) == 3
