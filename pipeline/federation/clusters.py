@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import cut_tree, linkage
 
 from models.architectures import ArchitectureSpec
 from pipeline.datasets.frames import shard_spec
@@ -33,13 +34,14 @@ def update_clusters(updates: Mapping[str, NDArray[np.floating]], count: int) -> 
     names = sorted(updates)
     matrix = np.stack([np.asarray(updates[name], np.float64) for name in names])
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-300)
-    likeness = unit @ unit.T
-    groups = [[place] for place in range(len(names))]
-    while len(groups) > count:
-        pairs = [(i, j) for i in range(len(groups)) for j in range(i)]
-        best = max(pairs, key=lambda pair: float(likeness[np.ix_(groups[pair[0]], groups[pair[1]])].mean()))
-        groups[best[1]] = sorted(groups[best[1]] + groups.pop(best[0]))
-    return tuple(sorted(tuple(names[place] for place in group) for group in groups))
+    distance = np.clip(1.0 - unit @ unit.T, 0.0, 2.0)
+    if len(names) == 1:
+        return ((names[0],),)
+    tree = linkage(distance[np.triu_indices(len(names), 1)], "average")
+    groups: dict[int, list[str]] = {}
+    for name, group in zip(names, cut_tree(tree, n_clusters=count)[:, 0], strict=True):
+        groups.setdefault(int(group), []).append(name)
+    return tuple(sorted(tuple(group) for group in groups.values()))
 
 
 def site_updates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_updates_that_point_the_same_way_are_one_group() -> None:
     assert update_clusters(updates, 4) == (("a",), ("b",), ("c",), ("d",))
     with pytest.raises(ConfigError, match="expected 1 to 4"):
         update_clusters(updates, 5)
+    assert update_clusters({"a": updates["a"]}, 1) == (("a",),)
+
+
+def test_a_thousand_sites_are_grouped_in_seconds() -> None:
+    random = np.random.default_rng(3)
+    kinds = random.normal(size=(5, 40))
+    updates = {f"p{i:04d}": kinds[i % 5] + 0.1 * random.normal(size=40) for i in range(1000)}
+    began = time.process_time()
+    groups = update_clusters(updates, 5)
+    assert [{int(name[1:]) % 5 for name in group} for group in groups] == [{0}, {1}, {2}, {3}, {4}]
+    assert time.process_time() - began < 10
 
 
 def test_two_kinds_of_sites_are_told_apart_and_learn_better_apart(
