@@ -241,12 +241,14 @@ def fit_detector(
     options: DetectorOptions | None = None,
     prior: Prior | None = None,
     own_weights: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
+    component_prior: Prior | None = None,
     assets: Mapping[str, Sequence[str]] | None = None,
 ) -> Detector:
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
     `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
-    where they were summed elsewhere, of which those of the components are a part; without it they are summed from `training_runs`.
+    where they were summed elsewhere, `component_prior` those of the components, for which a part of the former stands in; without either they are summed from
+    `training_runs`.
     `assets`: by site, which machine each run is of.
 
     Raises:
@@ -271,13 +273,13 @@ def fit_detector(
         ridge = RidgeFit(count, (chosen.ridge, chosen.stiff_ridge))
         fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
     if weight["pca"] > 0:
-        of_now = None if prior is None else _of_now(prior, count)
+        of_now = component_prior or (None if prior is None else _of_now(prior, count))
         fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
     return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen, assets)
 
 
 def _of_now(prior: Prior, sensors: int) -> Prior:
-    """The part of the ridge's statistics that is of sensors now and the constant: what components are fitted from."""
+    """The part of the ridge's statistics that is of sensors now and the constant: that of the components but for their nearer clipping."""
 
     def part(without: str | None) -> GramStatistics | None:
         whole = prior(without)

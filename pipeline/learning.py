@@ -19,6 +19,7 @@ from models.detector import Detector, Scores
 from models.fitting import Prior, fit_detector
 from models.options import DetectorOptions
 from models.scaling import SensorScaling
+from models.sources.pca import CLIP as COMPONENT_CLIP
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
@@ -100,8 +101,14 @@ def learn(
             statistics = training.fleet_statistics(sites)
             result = training.run(FEDERATED, sites, step)
             own = OwnModels() if result is None else training.own_models(result)
-            prior = None if statistics is None else statistics.prior
-            detector = training.detector(result, sites, prior, own_weights=own.weights)
+            components = training.component_statistics(sites)
+            detector = training.detector(
+                result,
+                sites,
+                None if statistics is None else statistics.prior,
+                None if components is None else components.prior,
+                own_weights=own.weights,
+            )
         personal.update(own.whose)
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
             if of is not None:
@@ -208,6 +215,18 @@ class _Training:
             noise=noise,
         )
 
+    def component_statistics(self, sites: list[str]) -> FleetStatistics | None:
+        """The federated sum of what the components are fitted from; None where a part of the other sum, which noise protects, has to do."""
+        wanted = {"pca"} <= set(
+            self.config.detector.sources
+        ) and self.config.training.statistics_noise is None
+        if len(sites) < 2 or not wanted:
+            return None
+        from pipeline.federation.statistics import Design, federated_statistics
+
+        design = Design(len(self.dataset.sensors), lags=0, clip=COMPONENT_CLIP)
+        return federated_statistics({site: self.dataset.shards[site] for site in sites}, design)
+
     def own_models(self, common: TrainingResult) -> OwnModels:
         """What sites or groups of sites make of the common network, as configured."""
         asked = self.config.training
@@ -284,6 +303,7 @@ class _Training:
         result: TrainingResult | None,
         sites: list[str],
         prior: Prior | None = None,
+        component_prior: Prior | None = None,
         *,
         alone: bool = False,
         own_weights: Mapping[str, list[NDArray[np.float32]]] | None = None,
@@ -300,6 +320,7 @@ class _Training:
             calibration(self.config),
             prior,
             own_weights,
+            component_prior,
             {site: self.rows.assets[site] for site in sites},
         )
 

@@ -18,7 +18,8 @@ from models.sources.gram import GramStatistics
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_CLIP = 5.0
+CLIP = 5.0
+"""Scaled values are clipped to +-this before components are fitted and applied."""
 _ROWS = 65_536
 
 
@@ -50,7 +51,7 @@ class PcaSource:
         """As `Source.residuals`."""
         import tensorflow as tf
 
-        clipped = tf.clip_by_value(frames, -_CLIP, _CLIP)
+        clipped = tf.clip_by_value(frames, -CLIP, CLIP)
         return frames - tf.matmul(clipped, tf.gather(arrays["projection"], rows))
 
 
@@ -68,7 +69,7 @@ class PcaFit:
         total = GramStatistics.empty(self.sensors + 1)
         for first in range(start, stop, _ROWS):
             part = np.nan_to_num(run[first : min(stop, first + _ROWS)].astype(np.float64), nan=0.0)
-            clipped = np.clip(part, -_CLIP, _CLIP)
+            clipped = np.clip(part, -CLIP, CLIP)
             total = total.plus(GramStatistics.of(np.hstack([clipped, np.ones((len(part), 1))])))
         return total
 

@@ -123,5 +123,6 @@ def tune(
         raise typer.BadParameter(f"{by!r} is not `validation` or `injected`", param_hint="--by")
     allowed = seconds(budget, "--budget")
     assert allowed is not None
-    found = run_tuning(load_config(config), data, allowed, JobWatch(), by)
+    settings = load_config(config, sites_from_files=data is not None)
+    found = run_tuning(settings, data, allowed, JobWatch(), by)
     print_json(found.to_dict()) if as_json else show(found.text())

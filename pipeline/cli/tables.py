@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, RunSummary
 from pipeline.evaluation.metrics import Metrics
+from pipeline.remarks import listed, together
 
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
@@ -208,7 +209,7 @@ def preview_table(found: Preview) -> Any:
     from rich.console import Group
 
     table = plain_table("site", ("rows", "from", "to", "learned", "held", "judged", "incidents"))
-    remarks = []
+    remarks: list[tuple[str, str]] = []
     days = {moment[:10] for of in found.sites.values() for moment in (of.first, of.last) if moment}
     shown = slice(11, 19) if len(days) == 1 else slice(0, 10)
     for site, of in found.sites.items():
@@ -220,18 +221,19 @@ def preview_table(found: Preview) -> Any:
             *(f"{figure:,}" for figure in figures),
             "no labels" if of.incidents is None else f"{of.incidents:,}",
         )
-        remarks += [f"{site} takes no part: {of.excluded}"] if of.excluded else []
-        remarks += [f"{site}: {of.assets} machines"] if of.assets > 1 else []
-        remarks += [f"{site}: never changes while learning: {', '.join(of.constant)}"] if of.constant else []
-        remarks += [f"{site}: does not have {', '.join(of.silent)}"] if of.silent else []
-        still = ", ".join(of.faint)
-        remarks += [f"{site}: moves too little beside its size, counts as constant: {still}"] if still else []
-        odd = ", ".join(of.implausible)
-        remarks += [f"{site}: values out of all proportion, left out of the scale: {odd}"] if odd else []
+        told = {
+            "takes no part": of.excluded,
+            "machines": f"{of.assets}" if of.assets > 1 else None,
+            "never changes while learning": listed(of.constant),
+            "does not have": listed(of.silent),
+            "moves too little beside its size, counts as constant": listed(of.faint),
+            "values out of all proportion, left out of the scale": listed(of.implausible),
+        }
+        remarks += [(site, f"{what}: {which}") for what, which in told.items() if which]
     able = sum(of.excluded is None for of in found.sites.values())
     return Group(
         table,
-        *remarks,
+        *together(remarks),
         f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {', '.join(found.sensors)}",
         f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
         f"{', '.join(found.modes)}, at most {found.rounds} rounds each",

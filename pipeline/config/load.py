@@ -30,10 +30,13 @@ _SECRET_KEYS = (
 )
 
 
-def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+def load_config(
+    path: Path, environment: Mapping[str, str] = os.environ, *, sites_from_files: bool = False
+) -> Config:
     """The checked configuration in `path`, with relative paths resolved against the file's folder.
 
     An environment variable `FEDPLANT_<SECTION>__<KEY>` (for example `FEDPLANT_KAFKA__BOOTSTRAP`) goes over the file.
+    With `sites_from_files` it need not name sites, because site files do; without any in it the one site is `files`.
 
     Raises:
       ConfigError: the file cannot be read, or one or more keys are refused; one line for each.
@@ -48,6 +51,8 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         raise ConfigError(f"{path}: not TOML: {error}") from None
     _refuse_secrets(raw, path)
     _apply_environment(raw, environment)
+    if sites_from_files:
+        raw.setdefault("sites", [{"name": "files"}])
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

@@ -63,7 +63,7 @@ def read_exports(
       NothingToDo: `train_until` leaves nothing to learn from, or nothing to judge.
     """
     wanted = _checked(modes)
-    base = load_config(config_path) if config_path is not None else None
+    base = load_config(config_path, sites_from_files=True) if config_path is not None else None
     with watch.step("reading files"):
         files = read_site_dir(data, layout)
     for line in together((file.site, note) for file in files.values() for note in file.notes):

@@ -117,7 +117,12 @@ class _Session:
         found = False
         for site in self._settings.sites:
             partitions = telemetry.partitions(site.topic)
-            self._counts[site.name].note = None if partitions else f"there is no topic {site.topic}"
+            note = (
+                None
+                if site.name in self._model.sites
+                else "the detector does not know it: scored as a machine of the fleet"
+            )
+            self._counts[site.name].note = note if partitions else f"there is no topic {site.topic}"
             for tp in partitions:
                 if tp not in self._begin:
                     stored = telemetry.stored(tp)

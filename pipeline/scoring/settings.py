@@ -76,7 +76,7 @@ class SiteScore:
         closed: alerts closed.
         machines: assets seen.
         score_file: where the scores were written.
-        note: why nothing was done, if so.
+        note: why nothing was done, or what it was scored by where no detector was calibrated for it.
     """
 
     messages: int = 0

@@ -130,7 +130,8 @@ def test_an_absent_topic_and_an_empty_one_are_no_failure(broker, detector, topic
     assert absent.note is not None
     assert absent.note.startswith("there is no topic")
     empty = score(settings_for(broker, detector, "s", make_topic(1), topic("group")), until="end").sites["s"]
-    assert (empty.messages, empty.note) == (0, None)
+    unknown = "the detector does not know it: scored as a machine of the fleet"
+    assert (empty.messages, empty.note) == (0, unknown)
 
 
 def test_a_folder_that_is_no_detector_is_named(broker, tmp_path):

@@ -83,7 +83,7 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     assert math.isfinite(found["sites"]["stuck"]["pca"]["auc_pr"])
     assert run([*arguments[:-1], "--dry-run"]) == 0
     shown = capsys.readouterr()
-    assert "unborn takes no part: no data" in shown.out and f"east: {odd}" in shown.out
+    assert "later, unborn: takes no part: no data" in shown.out and f"east: {odd}" in shown.out
     assert "unborn: no rows" in shown.err
 
 

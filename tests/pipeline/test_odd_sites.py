@@ -129,6 +129,22 @@ def test_odd_but_allowed_names_are_sites_like_others(tmp_path, config, capsys):
     assert set(found["sites"]) == set(names)
 
 
+def test_what_a_slow_site_is_told_to_set_lets_it_take_part(tmp_path, capsys):
+    slow = every(plant(2, 600), "10min").assign(
+        timestamp=lambda frame: frame["timestamp"] - pd.Timedelta("3d")
+    )
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(3), "slow": slow})
+    path = tmp_path / "gap.toml"
+    path.write_text('[dataset]\nmax_gap = "10min"\n')
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--dry-run", "--json"]
+    assert run(arguments) == 0
+    before = json.loads(capsys.readouterr().out)["sites"]["slow"]
+    assert "set dataset.max_gap to more" in before["excluded"]
+    assert run([*arguments, "--config", str(path)]) == 0
+    after = json.loads(capsys.readouterr().out)["sites"]["slow"]
+    assert after["excluded"] is None and after["train_steps"] > 3000
+
+
 def test_the_same_remark_on_many_sites_is_one_line(tmp_path, config, capsys):
     sites = {f"p{number}": plant(number, faulty=False).assign(text="on") for number in range(7)}
     data = write_plants(tmp_path / "data", {**sites, "late": plant(9).tail(200), "later": plant(9).tail(100)})
