@@ -69,6 +69,19 @@ def write_fleet(folder: Path, fleet: Mapping[str, Machine], steps: int = STEPS) 
     return shards
 
 
+def lacking(fleet: Mapping[str, Machine]) -> dict[str, Machine]:
+    """Every other machine without a quarter of its sensors, drawn anew for each."""
+    found = dict(fleet)
+    for number, site in enumerate(sorted(fleet)[::2]):
+        machine = fleet[site]
+        sensors = machine.train.shape[1]
+        gone = np.random.default_rng(number).choice(sensors, sensors // 4, replace=False)
+        train, test = machine.train.copy(), machine.test.copy()
+        train[:, gone] = test[:, gone] = np.nan
+        found[site] = replace(machine, train=train, test=test)
+    return found
+
+
 def judge(score: NDArray[np.float64], threshold: ArrayLike, machine: Machine) -> dict[str, float]:
     """Point-wise AUC-PR and false alarms a week of a score over the rows to judge on."""
     found = evaluate(score, machine.label, threshold, machine.step)

@@ -79,13 +79,14 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
+    from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
 
     settings = TrainingSettings(batch=BATCH, client_learning_rate=1e-3)
     spec = AutoencoderSpec(widths=WIDTHS)
     with (
         tempfile.TemporaryDirectory() as name,
-        compiled(spec, settings, steps=STEPS, sensors=SENSORS, max_steps=None, population=SITES) as (
+        compiled(spec, ProcessSpec(settings, STEPS, SENSORS, population=SITES)) as (
             runtime,
             leaves,
         ),

@@ -46,6 +46,7 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
+    from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
     from pipeline.manifest import hardware, versions
 
@@ -61,7 +62,7 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
     ours, plain, losses = [], [], []
     with (
         tempfile.TemporaryDirectory() as name,
-        compiled(TcnSpec(), settings, steps=STEPS, sensors=sensors, max_steps=None, population=len(rows)) as (
+        compiled(TcnSpec(), ProcessSpec(settings, STEPS, sensors, population=len(rows))) as (
             runtime,
             _,
         ),

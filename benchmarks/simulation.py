@@ -41,6 +41,7 @@ def measure(rounds: int, sites: int) -> dict[str, Any]:
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
+    from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
     from pipeline.manifest import hardware, versions
 
@@ -48,12 +49,7 @@ def measure(rounds: int, sites: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as name,
         compiled(
-            AutoencoderSpec(widths=(64, 16)),
-            settings,
-            steps=STEPS,
-            sensors=SENSORS,
-            max_steps=None,
-            population=sites,
+            AutoencoderSpec(widths=(64, 16)), ProcessSpec(settings, STEPS, SENSORS, population=sites)
         ) as (runtime, _),
     ):
         paths = []

@@ -24,22 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.fleet import STEPS, Machine, network_auc_pr, smd, write_fleet
+from benchmarks.fleet import STEPS, lacking, network_auc_pr, smd, write_fleet
 
 STRIDE = 32
-
-
-def lacking(fleet: dict[str, Machine]) -> dict[str, Machine]:
-    """Every other machine without a quarter of its sensors, drawn anew for each."""
-    found = dict(fleet)
-    for number, site in enumerate(sorted(fleet)[::2]):
-        machine = fleet[site]
-        sensors = machine.train.shape[1]
-        gone = np.random.default_rng(number).choice(sensors, sensors // 4, replace=False)
-        train, test = machine.train.copy(), machine.test.copy()
-        train[:, gone] = test[:, gone] = np.nan
-        found[site] = Machine(train, test, machine.label, machine.step)
-    return found
 
 
 def measure(data: Path, rounds: int, machines: int | None) -> dict[str, Any]:

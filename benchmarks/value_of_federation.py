@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.fleet import Machine, cmapss, judge, smd, write_fleet
+from benchmarks.fleet import Machine, cmapss, judge, lacking, smd, write_fleet
 
 SOURCES = ("ridge", "stiff_ridge", "pca", "excursion")
 FRAME, FOLDS, FEW, MOST, CALIBRATING = 16, 4, 200, 6, 6000
@@ -211,6 +211,9 @@ def fleets(fleet: dict[str, Machine], own: Mapping[str, Any], kept: Kept) -> dic
         short = {name: fleet[name].latest(FEW * 2**place) for place, name in enumerate(eight)}
         sizes = Others.of(short, {name: _statistics(short[name]) for name in eight}, eight)
         ask("8, from 200 rows to 25,600", late, sizes)
+        poor = lacking({name: fleet[name] for name in eight})
+        sums = {name: _statistics(poor[name]) for name in eight}
+        ask("8, every other without a quarter of the sensors", late, Others.of(poor, sums, eight))
         alien = fleet[eight[0]]
         shuffled = random.permutation(alien.train.shape[1])
         ask("8, one of another kind", late, with_one(eight, replace(alien, train=alien.train[:, shuffled])))

@@ -15,6 +15,7 @@ from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError
 from pipeline.federation.compiled import compiled
+from pipeline.federation.process import ProcessSpec
 from pipeline.federation.settings import TrainingResult, TrainingSettings
 from pipeline.federation.training import alone, train
 
@@ -55,12 +56,7 @@ def site_updates(
 ) -> dict[str, NDArray[np.float32]]:
     """Give what each site makes of the common weights in one round by plain descent, as one vector."""
     plain = replace(alone(settings), client_optimizer="sgd")
-    with compiled(
-        architecture, plain, steps=steps, sensors=sensors, max_steps=settings.max_steps, population=1
-    ) as (
-        runtime,
-        leaves,
-    ):
+    with compiled(architecture, ProcessSpec(plain, steps, sensors, settings.max_steps)) as (runtime, leaves):
         state = runtime.initialize()
         state[:leaves] = list(weights)
         found = {}

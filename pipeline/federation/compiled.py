@@ -9,51 +9,24 @@ from dataclasses import replace
 
 from models.architectures import ArchitectureSpec
 from pipeline.federation.algorithms import ALGORITHMS
-from pipeline.federation.process import for_architecture
+from pipeline.federation.process import ProcessSpec, for_architecture
 from pipeline.federation.runtime import InProcess, Runtime, open_runtime
-from pipeline.federation.settings import TrainingSettings
 
 _KEPT = 4
 
 
 @contextlib.contextmanager
-def compiled(
-    architecture: ArchitectureSpec,
-    settings: TrainingSettings,
-    *,
-    steps: int,
-    sensors: int,
-    max_steps: int | None,
-    population: int,
-) -> Iterator[tuple[Runtime, int]]:
+def compiled(architecture: ArchitectureSpec, spec: ProcessSpec) -> Iterator[tuple[Runtime, int]]:
     """Give the runtime for these arguments and the number of tensors in the model weights.
 
     In-process ones hold graphs only and are shared by later trainings of this process; a native one, which holds a
     worker process, is closed at the end.
     """
-    # What only the loop over rounds looks at does not change the graphs.
-    graph_settings = replace(
-        settings,
-        rounds=settings.rounds if settings.schedule == "cosine" or settings.warmup_rounds else 1,
-        patience=1,
-        min_improvement=0.0,
-        keep_checkpoints=1,
-        delta=0.5,
-    )
-    # Nor does the number of sites, but where a round's share of them counts.
-    if not ALGORITHMS[settings.algorithm].remembers and settings.privacy == "none":
-        population = 1
+    settings = spec.settings
     if settings.runtime == "in-process":
-        yield _in_process(architecture, graph_settings, steps, sensors, max_steps, population)
+        yield _in_process(architecture, _what_graphs_depend_on(spec))
         return
-    process = for_architecture(
-        architecture,
-        steps=steps,
-        sensors=sensors,
-        settings=settings,
-        max_steps=max_steps,
-        population=population,
-    )
+    process = for_architecture(architecture, spec)
     runtime = open_runtime(settings.runtime, process)
     try:
         yield runtime, process.weight_leaves
@@ -61,21 +34,23 @@ def compiled(
         runtime.close()
 
 
-@functools.lru_cache(maxsize=_KEPT)
-def _in_process(
-    architecture: ArchitectureSpec,
-    settings: TrainingSettings,
-    steps: int,
-    sensors: int,
-    max_steps: int | None,
-    population: int,
-) -> tuple[InProcess, int]:
-    process = for_architecture(
-        architecture,
-        steps=steps,
-        sensors=sensors,
-        settings=settings,
-        max_steps=max_steps,
-        population=population,
+def _what_graphs_depend_on(spec: ProcessSpec) -> ProcessSpec:
+    """The same for all that compile to the same graphs: what only the loop over rounds looks at is put to one value."""
+    settings = spec.settings
+    alike = replace(
+        settings,
+        rounds=settings.rounds if settings.schedule == "cosine" or settings.warmup_rounds else 1,
+        patience=1,
+        min_improvement=0.0,
+        keep_checkpoints=1,
+        delta=0.5,
     )
+    # The number of sites counts where a round's share of them does.
+    counts = ALGORITHMS[settings.algorithm].remembers or settings.privacy != "none"
+    return replace(spec, settings=alike, population=spec.population if counts else 1)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _in_process(architecture: ArchitectureSpec, spec: ProcessSpec) -> tuple[InProcess, int]:
+    process = for_architecture(architecture, spec)
     return InProcess(process), process.weight_leaves

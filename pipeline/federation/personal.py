@@ -14,6 +14,7 @@ from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError
 from pipeline.federation.compiled import compiled
+from pipeline.federation.process import ProcessSpec
 from pipeline.federation.settings import TrainingSettings
 from pipeline.federation.training import alone
 
@@ -76,10 +77,7 @@ def personalise(
     if personal.kind == "head":
         own = replace(own, frozen=tuple(range(len(weights) - HEAD)))
     found = {}
-    with compiled(architecture, own, steps=steps, sensors=sensors, max_steps=None, population=1) as (
-        runtime,
-        leaves,
-    ):
+    with compiled(architecture, ProcessSpec(own, steps, sensors)) as (runtime, leaves):
         common = runtime.initialize()
         common[:leaves] = list(weights)
         for site, paths in shards.items():

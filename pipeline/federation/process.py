@@ -23,6 +23,25 @@ _State = tff.learning.templates.LearningAlgorithmState
 
 
 @dataclass(frozen=True)
+class ProcessSpec:
+    """What a process is made from beside its network.
+
+    Attributes:
+      settings: algorithm, optimisers, aggregation, batch, epochs.
+      steps: T, rows of a frame.
+      sensors: F.
+      max_steps: most optimiser steps of one client in one round; None is no limit.
+      population: sites that there are, of which a round may have a part.
+    """
+
+    settings: TrainingSettings
+    steps: int
+    sensors: int
+    max_steps: int | None = None
+    population: int = 1
+
+
+@dataclass(frozen=True)
 class Process:
     """A training as TFF computations.
 
@@ -37,27 +56,11 @@ class Process:
     weight_leaves: int
 
 
-def build_process(
-    make_model: Callable[[], tf.keras.Model],
-    *,
-    steps: int,
-    sensors: int,
-    settings: TrainingSettings,
-    max_steps: int | None,
-    population: int,
-) -> Process:
-    """Build the configured algorithm over shard specs.
-
-    Args:
-      make_model: builds the Keras model on frames `float32[B, steps, sensors]`, seeded.
-      steps: T.
-      sensors: F.
-      settings: algorithm, optimisers, aggregation, batch, epochs.
-      max_steps: most optimiser steps of one client in one round.
-      population: sites that there are, of which a round may have a part.
-    """
-    spec = tf.TensorSpec((None, steps, sensors), tf.float32)
-    model = tff.learning.models.functional_model_from_keras(make_model, loss_fn, (spec, spec))
+def build_process(make_model: Callable[[], tf.keras.Model], spec: ProcessSpec) -> Process:
+    """Build the configured algorithm over shard specs; `make_model` builds the Keras model on frames `float32[B, steps, sensors]`, seeded."""
+    settings = spec.settings
+    frame = tf.TensorSpec((None, spec.steps, spec.sensors), tf.float32)
+    model = tff.learning.models.functional_model_from_keras(make_model, loss_fn, (frame, frame))
     initial, untrained = model.initial_weights
     if untrained:
         raise TypeError(f"a model with {len(untrained)} weights that are not trained cannot be averaged")
@@ -65,8 +68,8 @@ def build_process(
     local = LocalTraining(
         predict=lambda weights, frames: model.predict_on_batch((tuple(weights), ()), frames, training=True),
         loss=lambda frames, prediction: model.loss(output=prediction, label=frames),
-        frames=Frames(steps, sensors, settings.stride, settings.batch),
-        amount=Amount(settings.local_epochs, max_steps, settings.local_steps),
+        frames=Frames(spec.steps, spec.sensors, settings.stride, settings.batch),
+        amount=Amount(settings.local_epochs, spec.max_steps, settings.local_steps),
         algorithm=algorithm,
         # MimeLite's moments are in its direction: what remains is a plain step along it.
         optimizer=optimizer(
@@ -85,35 +88,20 @@ def build_process(
         settings.warmup_rounds,
         settings.learning_rate_decay,
     )
-    specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in initial]
+    weight_specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in initial]
     return _compose(
         [np.asarray(weight, np.float32) for weight in initial],
         local,
         algorithm,
         schedule,
-        aggregation(settings, specs, population),
-        population,
+        aggregation(settings, weight_specs, spec.population),
+        spec.population,
     )
 
 
-def for_architecture(
-    architecture: ArchitectureSpec,
-    *,
-    steps: int,
-    sensors: int,
-    settings: TrainingSettings,
-    max_steps: int | None,
-    population: int,
-) -> Process:
+def for_architecture(architecture: ArchitectureSpec, spec: ProcessSpec) -> Process:
     """Build the process of a named architecture with the settings' seed for its initial weights."""
-    return build_process(
-        lambda: build(architecture, steps, sensors, settings.seed),
-        steps=steps,
-        sensors=sensors,
-        settings=settings,
-        max_steps=max_steps,
-        population=population,
-    )
+    return build_process(lambda: build(architecture, spec.steps, spec.sensors, spec.settings.seed), spec)
 
 
 def named_algorithm(settings: TrainingSettings) -> Algorithm:

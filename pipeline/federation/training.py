@@ -23,6 +23,7 @@ from pipeline.federation.compiled import compiled
 from pipeline.federation.convergence import Convergence
 from pipeline.federation.memories import Memories
 from pipeline.federation.privacy import Budget, training_budget
+from pipeline.federation.process import ProcessSpec
 from pipeline.federation.progress import Progress
 from pipeline.federation.rules import check_number
 from pipeline.federation.runtime import Runtime
@@ -85,9 +86,8 @@ def train(
     fingerprint = _fingerprint(shards, architecture, settings, steps, sensors, mode, initial)
     store = CheckpointStore(workdir, fingerprint, settings.keep_checkpoints)
     memories = Memories(workdir / "memory", settings.keep_checkpoints)
-    with compiled(
-        architecture, settings, steps=steps, sensors=sensors, max_steps=max_steps, population=len(shards)
-    ) as (runtime, weight_leaves):
+    spec = ProcessSpec(settings, steps, sensors, max_steps, population=len(shards))
+    with compiled(architecture, spec) as (runtime, weight_leaves):
         rule = Convergence(settings.patience, settings.min_improvement)
         found = store.latest()
         if found is not None:

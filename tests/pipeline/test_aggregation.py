@@ -12,7 +12,7 @@ import tensorflow_federated as tff
 from models.architectures import AutoencoderSpec
 from pipeline.federation.aggregation.robust import Median, MultiKrum, RobustFactory, Rule, TrimmedMean
 from pipeline.federation.privacy import gaussian_epsilon, training_budget, tree_sensitivity
-from pipeline.federation.process import for_architecture
+from pipeline.federation.process import ProcessSpec, for_architecture
 from pipeline.federation.runtime import InProcess
 from pipeline.federation.screening import diverged
 from pipeline.federation.settings import TrainingSettings
@@ -113,9 +113,7 @@ def one_round(
     """Weights before and after each round on two sites."""
     shards = make_shards(tmp_path, "ab")
     settings = TrainingSettings(client_optimizer="sgd", client_learning_rate=0.05, **changed)  # type: ignore[arg-type]
-    process = for_architecture(
-        spec, steps=STEPS, sensors=SENSORS, settings=settings, max_steps=None, population=2
-    )
+    process = for_architecture(spec, ProcessSpec(settings, STEPS, SENSORS, population=2))
     runtime = InProcess(process)
     states = [runtime.initialize()]
     for _ in range(rounds):

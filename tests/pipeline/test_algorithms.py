@@ -11,7 +11,7 @@ import pytest
 from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import write_shard
 from pipeline.errors import ConfigError
-from pipeline.federation.process import build_process
+from pipeline.federation.process import ProcessSpec, build_process
 from pipeline.federation.runtime import InProcess, Native
 from pipeline.federation.settings import TrainingSettings
 
@@ -157,14 +157,7 @@ def settings_for(**changed: object) -> TrainingSettings:
 
 
 def process_for(settings: TrainingSettings):  # type: ignore[no-untyped-def]
-    return build_process(
-        linear_model,
-        steps=STEPS,
-        sensors=SENSORS,
-        settings=settings,
-        max_steps=settings.max_steps,
-        population=POPULATION,
-    )
+    return build_process(linear_model, ProcessSpec(settings, STEPS, SENSORS, settings.max_steps, POPULATION))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.liars import LIES, liar, lying
-from pipeline.federation.process import for_architecture
+from pipeline.federation.process import ProcessSpec, for_architecture
 from pipeline.federation.runtime import InProcess
 from pipeline.federation.settings import TrainingSettings
 from pipeline.federation.training import train
@@ -58,9 +58,7 @@ def test_every_lie_is_named_or_bounded_and_the_training_goes_on(rule, tmp_path):
 
 def test_an_update_that_arrives_broken_is_refused_although_its_sender_counts_it(tmp_path):
     shards = make_shards(tmp_path, HONEST)
-    process = for_architecture(
-        SPEC, steps=STEPS, sensors=SENSORS, settings=TrainingSettings(), max_steps=None, population=4
-    )
+    process = for_architecture(SPEC, ProcessSpec(TrainingSettings(), STEPS, SENSORS))
     runtime = InProcess(process)
     work, where = runtime._form.work, {site: paths.train for site, paths in shards.items()}
 
