@@ -18,7 +18,7 @@ from ingestion.consuming.commits import Commits
 from ingestion.consuming.goal import Goal, ends
 from ingestion.consuming.handover import Handover
 from ingestion.consuming.looking import view
-from ingestion.consuming.patience import Patience, said
+from ingestion.consuming.patience import Refusal, said
 from ingestion.consuming.sametopic import SameTopic
 from ingestion.counts import IngestReport, SiteCounts
 from ingestion.deadletter import LETTER_BYTES
@@ -115,9 +115,9 @@ class _Loop:
         limits = settings.limits
         self._settings, self._topics, self._counts = settings, topics, counts
         self._progress, self._stop = progress, stop
-        self._patience = Patience(limits.broker_timeout)
+        self._refusal = Refusal()
         # The outbox after what may fail by configuration alone: it holds a lock until it is closed.
-        self._consumer = Consumer(_options(settings, self._patience), logger=LOG)
+        self._consumer = Consumer(_options(settings, self._refusal), logger=LOG)
         self._outbox = Outbox(
             settings.bootstrap,
             settings.client,
@@ -127,12 +127,10 @@ class _Loop:
             stop,
         )
         self._worker = Worker(settings, same.assure)
-        self._assignment = Assignment(
-            settings, self._consumer, self._worker, same, self._patience, self._counts
-        )
+        self._assignment = Assignment(settings, self._consumer, self._worker, same, self._counts)
         self._handover = Handover(settings, self._assignment, self._worker)
         self._commits = Commits(
-            self._consumer, self._worker, self._outbox, self._assignment, same, self._patience, stop
+            settings, self._consumer, self._worker, self._outbox, self._assignment, same, stop
         )
         self._held = False
         self._listened = 0.0
@@ -168,7 +166,7 @@ class _Loop:
         self._listened = time.monotonic()
         messages = self._consumer.consume(self._handover.room, _POLL_SECONDS)
         self._worker.check()
-        self._patience.check()
+        self._refusal.check()
         self._assignment.give_up_lost()
         if messages:
             self._handover.take(messages)
@@ -221,7 +219,7 @@ class _Loop:
         self._outbox.close()
 
 
-def _options(settings: IngestSettings, patience: Patience) -> dict[str, Any]:
+def _options(settings: IngestSettings, refusal: Refusal) -> dict[str, Any]:
     limits = settings.limits
     return {
         **native_options(settings.bootstrap, settings.client),
@@ -243,5 +241,5 @@ def _options(settings: IngestSettings, patience: Patience) -> dict[str, Any]:
         "fetch.max.bytes": max(_PREFETCH_KB << 10, limits.max_message_bytes),
         "fetch.queue.backoff.ms": 5,
         "check.crcs": True,
-        "error_cb": patience.heard,
+        "error_cb": refusal.heard,
     }

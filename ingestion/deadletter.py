@@ -43,4 +43,6 @@ class Letter:
         """Coordinates and cause as text headers."""
         names = ("topic", "topic_id", "partition", "offset", "stage", "reason", "message")
         cut = [("cut_from_bytes", str(self.cut_from).encode())] if self.cut_from else []
-        return [(name, str(getattr(self, name)).encode()) for name in names] + cut
+        # Half a surrogate pair, as the text of a user's own decoder may hold it, has no UTF-8.
+        texts = [(name, str(getattr(self, name)).encode(errors="backslashreplace")) for name in names]
+        return texts + cut

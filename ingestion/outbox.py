@@ -8,12 +8,14 @@ a thread that does not come back is left behind together with its producer, whic
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
@@ -26,6 +28,7 @@ from ingestion.watched import within
 T = TypeVar("T")
 _STEP_SECONDS = 2.0
 _COORDINATED = "__transaction_state"
+_LONGEST_NAME = 200
 
 
 class NothingSent(Exception):
@@ -182,7 +185,7 @@ def _take_slot(data_dir: Path, group_id: str) -> tuple[int, int]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for slot in range(1024):
-            descriptor = os.open(folder / f"{group_id}-{slot}", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(folder / f"{_file_name(group_id)}-{slot}", os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return descriptor, slot
@@ -193,3 +196,11 @@ def _take_slot(data_dir: Path, group_id: str) -> tuple[int, int]:
             f"data folder {data_dir} cannot be used: {error.strerror}; check path and permissions"
         ) from error
     raise StorageError(f"more than 1024 processes use {folder}")
+
+
+def _file_name(group_id: str) -> str:
+    """A name for the group's locks that stays in its folder; of ordinary groups their own."""
+    name = quote(group_id, safe="")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return name[:100] + hashlib.sha256(group_id.encode()).hexdigest()

@@ -11,6 +11,9 @@ from ingestion.errors import InputDataError
 from ingestion.mapping import SensorRule
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+GROUP = re.compile(r"[ -~]{1,1000}")
+"""Names of groups that can be used: librdkafka takes no others into a transaction ("Input buffer group id is not safe")."""
+GROUP_RULE = "1-1000 printable ASCII characters"
 
 
 def check_name(kind: str, name: str) -> str:
@@ -158,3 +161,10 @@ class IngestSettings(Intake):
     close_open: bool = False
     accept_gap: bool = False
     new_topic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not GROUP.fullmatch(self.group_id):
+            raise InputDataError(
+                f"group {self.group_id[:80]!r} cannot be used: expected {GROUP_RULE}; rename it"
+            )

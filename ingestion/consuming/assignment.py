@@ -38,11 +38,11 @@ class Assignment:
         consumer: Consumer,
         worker: Worker,
         same: SameTopic,
-        patience: Patience,
         counts: Mapping[str, SiteCounts],
     ) -> None:
         self._settings, self._consumer, self._worker = settings, consumer, worker
-        self._same, self._patience, self._counts = same, patience, counts
+        self._same, self._counts = same, counts
+        self._patience = Patience(settings.limits.broker_timeout)
         self._site_of = {site.topic: site for site in settings.sites}
         self._gained: set[Place] = set()
         self._lost: set[Place] = set()

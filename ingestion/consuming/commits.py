@@ -10,6 +10,7 @@ from ingestion.consuming.patience import Patience
 from ingestion.consuming.sametopic import SameTopic
 from ingestion.faultpoint import reached
 from ingestion.outbox import NothingSent, Outbox
+from ingestion.settings import IngestSettings
 from ingestion.watched import within
 from ingestion.worker import Mark, Worker
 
@@ -22,16 +23,17 @@ class Commits:
 
     def __init__(
         self,
+        settings: IngestSettings,
         consumer: Consumer,
         worker: Worker,
         outbox: Outbox,
         assignment: Assignment,
         same: SameTopic,
-        patience: Patience,
         stop: threading.Event,
     ) -> None:
         self._consumer, self._worker, self._outbox, self._assignment = consumer, worker, outbox, assignment
-        self._same, self._patience, self._stop = same, patience, stop
+        self._same, self._stop = same, stop
+        self._patience = Patience(settings.limits.broker_timeout)
         self._last: dict[Place, Mark] = {}
 
     def commit(self) -> bool:
@@ -61,7 +63,8 @@ class Commits:
             return False
         self._worker.committed(marks)
         self._last = {**{p: m for p, m in self._last.items() if p in self._assignment.position}, **marks}
-        self._patience.mended()
+        if offsets or snapshot.letters:
+            self._patience.mended()
         return True
 
     def _look(self, known: set[tuple[str, str]], letters: bool) -> None:

@@ -13,6 +13,7 @@ REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
 }
+_APART = 5
 
 
 def said(error: Exception) -> str:
@@ -22,16 +23,14 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class Patience:
-    """Counts from the first of a row of failures; `seconds` is its length."""
+class Refusal:
+    """The cluster's word that we may not, which belongs to no request and may come from any thread."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: float | None = None
+    def __init__(self) -> None:
         self._refusal: KafkaError | None = None
 
     def heard(self, error: KafkaError) -> None:
-        """An error that belongs to no request; may come from any thread."""
+        """An error that belongs to no request."""
         LOG.info("%s", error)
         if error.code() in REFUSED:
             self._refusal = error
@@ -41,16 +40,30 @@ class Patience:
         if self._refusal is not None:
             raise KafkaException(self._refusal)
 
+
+class Patience:
+    """With one kind of work: counts from the first of a row of failures; `seconds` is its length.
+
+    Success of other work ends no row. Failures further apart than `_APART` times its length are of two rows.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+        self._last = 0.0
+
     def failed(self, error: KafkaError) -> None:
         """A request failed: raise what waiting cannot mend, and what has not been mended for too long."""
         if error.code() in REFUSED or error.fatal():
             raise KafkaException(error)
         now = time.monotonic()
-        self._since = self._since or now
+        if self._since is None or now - self._last > _APART * self._seconds:
+            self._since = now
+        self._last = now
         if now - self._since > self._seconds:
             raise KafkaException(error)
         LOG.info("will try again: %s", error)
 
     def mended(self) -> None:
-        """A request succeeded."""
+        """The work was done."""
         self._since = None

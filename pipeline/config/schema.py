@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ingestion.settings import GROUP, GROUP_RULE
 from pipeline.config.durations import Seconds
 from pipeline.config.kafka import KafkaConfig
 from pipeline.config.recipes import RecipeConfig
@@ -120,7 +121,7 @@ class IngestionConfig(Section):
         None,
         description="For Avro: a folder with `<id>.avsc` files or the http(s) address of a schema registry.",
     )
-    group: str = Field("fedplant-ingest", description="Kafka consumer group.")
+    group: str = Field("fedplant-ingest", description="Kafka consumer group, in printable ASCII.")
     min_quality: int | None = Field(
         None,
         ge=0,
@@ -134,6 +135,13 @@ class IngestionConfig(Section):
         default_factory=dict,
         description="New names of machines by the names as sent, as when one was renamed.",
     )
+
+    @field_validator("group")
+    @classmethod
+    def _group(cls, value: str) -> str:
+        if not GROUP.fullmatch(value):
+            raise ValueError(f"a consumer group's name is {GROUP_RULE}")
+        return value
 
     @field_validator("time_zone")
     @classmethod

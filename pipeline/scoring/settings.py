@@ -51,7 +51,7 @@ class ScoreSettings(Intake):
 
     def decoding(self) -> IngestSettings:
         """The same rules in the form that `ingestion.decode.build_decoder` takes."""
-        return IngestSettings(**self.shared(), data_dir=self.memory_dir, group_id=self.group_id)
+        return IngestSettings(**self.shared(), data_dir=self.memory_dir)
 
 
 def alert_topic(site: str) -> str:
