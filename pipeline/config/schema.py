@@ -160,7 +160,7 @@ class DatasetConfig(Section):
     """From windows to frames."""
 
     step: Seconds | Literal["auto"] = Field(
-        "auto", description="Grid that readings are brought to; `auto` takes the median spacing of the data."
+        "auto", description="Grid that readings are brought to; `auto` takes the median spacing of the readings of a sensor."
     )
     max_gap: Seconds | Literal["auto"] = Field(
         "auto",

@@ -38,7 +38,7 @@ out_of_orderness = "10s"           # readings may be this much out of order befo
 allowed_lateness = "1d"            # late readings up to this age are kept as addenda
 
 [dataset]
-step = "auto"                      # grid of the readings; "auto" takes their median spacing
+step = "auto"                      # grid of the readings; "auto" takes the median spacing of a sensor
 
 [training]
 rounds = 20

@@ -15,56 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.datasets.run import Run, SiteRuns
+from pipeline.datasets.tables import by_asset, column_values, sensor_names, time_ns
 from pipeline.errors import ConfigError
-
-RESERVED = ("offset", "event_time", "asset", "seq", "quality")
-_SAMPLE_ROWS = 200_000
-
-
-def sensor_names(columns: Iterable[str]) -> tuple[str, ...]:
-    """Sensors among the columns of a readings table, sorted."""
-    return tuple(sorted(set(columns) - set(RESERVED)))
-
-
-def tables_from_frame(
-    frame: pd.DataFrame, sensors: Sequence[str], site: str, rows: int = 100_000
-) -> Iterator[pa.Table]:
-    """Give a site file's frame (`timestamp`, optional `asset`, sensors) as readings tables in time order."""
-    time = pd.to_datetime(frame["timestamp"], utc=True)
-    order = np.argsort(time.to_numpy(), kind="stable")
-    for first in range(0, len(order), rows):
-        part = order[first : first + rows]
-        asset = frame["asset"].iloc[part].astype(str).to_list() if "asset" in frame else [site] * len(part)
-        nanoseconds = time.iloc[part].dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
-        columns = {
-            "event_time": pa.array(nanoseconds, pa.timestamp("ns")).cast(pa.timestamp("ns", "UTC")),
-            "asset": pa.array(asset, pa.string()),
-        }
-        for name in sensors:
-            columns[name] = pa.array(frame[name].iloc[part].to_numpy(np.float64), pa.float64())
-        yield pa.table(columns)
-
-
-def infer_step_ns(tables: Iterable[pa.Table], sample_rows: int = _SAMPLE_ROWS) -> int | None:
-    """Median spacing of the distinct event times of an asset, in ns, to three significant digits.
-
-    The median ignores lost readings and bursts; jitter vanishes in the rounding. The median over assets is weighted by
-    readings. Looks at the first `sample_rows` rows. None if no asset has two distinct times.
-    """
-    times: dict[str, list[NDArray[np.int64]]] = {}
-    seen = 0
-    for table in tables:
-        for asset, part in _by_asset(table):
-            times.setdefault(asset, []).append(_time_ns(part))
-        seen += table.num_rows
-        if seen >= sample_rows:
-            break
-    spacings = [np.diff(np.unique(np.concatenate(parts))) for parts in times.values()]
-    spacings = [spacing for spacing in spacings if len(spacing)]
-    if not spacings:
-        return None
-    median = float(np.median(np.concatenate(spacings)))
-    return max(1, int(float(f"{median:.3g}")))
 
 
 def resample_site(
@@ -96,15 +48,15 @@ def resample_site(
     cells: dict[str, list[pd.DataFrame]] = {}
     readings = 0
     for table in tables:
-        for asset, part in _by_asset(table):
-            time = _time_ns(part)
+        for asset, part in by_asset(table):
+            time = time_ns(part)
             kept = np.ones(len(time), bool) if until_ns is None else time < until_ns
             readings += int(kept.sum())
             if not kept.any():
                 continue
             wanted = sensor_names(part.column_names) if sensors is None else sensors
             frame = pd.DataFrame(
-                {name: _column(part, name)[kept] for name in wanted if name in part.column_names}
+                {name: column_values(part, name)[kept] for name in wanted if name in part.column_names}
             )
             order = np.argsort(time[kept], kind="stable")
             cell = -(-time[kept] // step_ns)
@@ -152,28 +104,3 @@ def _last_of_each(frame: pd.DataFrame, cell: NDArray[np.int64] | None) -> pd.Dat
     if len(np.unique(key)) == len(frame):
         return frame.set_axis(pd.Index(key), axis=0)
     return frame.groupby(key, sort=True).last()
-
-
-def _time_ns(table: pa.Table) -> NDArray[np.int64]:
-    return table.column("event_time").cast(pa.timestamp("ns", "UTC")).cast(pa.int64()).to_numpy()
-
-
-def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
-    values = np.array(table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values
-
-
-def _by_asset(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    if table.num_rows == 0:
-        return
-    encoded = table.column("asset").combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    names = encoded.dictionary.to_pylist()
-    if len(names) == 1:
-        yield names[0], table
-        return
-    for code, name in enumerate(names):
-        yield name, table.take(pa.array(np.flatnonzero(codes == code)))

@@ -19,7 +19,7 @@ class DatasetSettings:
 
     Attributes:
       steps: T, rows of a frame; a site whose training part has no frame is excluded.
-      step_ns: grid spacing in ns; None takes the median spacing of the data.
+      step_ns: grid spacing in ns; None takes the median spacing of the readings of a sensor.
       max_gap_ns: longest silence over which values are held, ns; None is five steps.
       validation: last share of each site's rows that is kept for validation, in (0, 1).
       until_ns: only readings before this event time (ns since 1970 UTC).

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from pipeline.datasets.resample import tables_from_frame
 from pipeline.datasets.snapshot import Source
+from pipeline.datasets.tables import tables_from_frame
 
 if TYPE_CHECKING:
     from ingestion.sitefile import SiteFile

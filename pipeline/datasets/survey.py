@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
-from pipeline.datasets.resample import infer_step_ns, resample_site, sensor_names
+from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
+from pipeline.datasets.spacing import Spacings, infer_step_ns
+from pipeline.datasets.tables import sensor_names
 from pipeline.errors import ConfigError, NothingToDo
 
 ReadSite = Callable[[str], Iterable[pa.Table]]
@@ -69,14 +71,12 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
     found: set[str] = set()
     steps_ns: list[int] = []
     for site in snapshot.sources:
-        sample: list[pa.Table] = []
-        rows = 0
+        spacings = Spacings()
         for table in read_site(site):
             found.update(sensor_names(table.column_names))
-            if settings.step_ns is None and rows < 50_000:
-                sample.append(table.select(["event_time", "asset"]))
-                rows += table.num_rows
-        inferred = infer_step_ns(sample)
+            if settings.step_ns is None:
+                spacings.add(table)
+        inferred = spacings.median_ns()
         if inferred is not None:
             steps_ns.append(inferred)
     if not found:

@@ -5,14 +5,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestion.sitefile import read_site_dir
 from pipeline.datasets.frames import frames, shard_spec
-from pipeline.datasets.resample import infer_step_ns, resample_site, tables_from_frame
+from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import Dataset, alone_shards, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.datasets.sources import FileReadings
+from pipeline.datasets.spacing import infer_step_ns
+from pipeline.datasets.tables import tables_from_frame
 from pipeline.errors import NothingToDo
 from tests.pipeline.plants import plant, write_plants
 
@@ -77,6 +81,35 @@ def test_the_step_is_the_median_spacing_whatever_the_jitter_and_the_losses() -> 
     kept = np.delete(seconds, rng.choice(1000, 100, replace=False))
     assert infer_step_ns([table(kept.tolist(), a=[0.0] * 900)]) == pytest.approx(60 * S, rel=0.002)
     assert infer_step_ns([table([5, 5], a=[1, 2])]) is None
+
+
+def test_sensors_that_report_one_after_the_other_give_their_own_period() -> None:
+    names, at, values = ("a", "b", "c", "d"), [], {name: [] for name in ("a", "b", "c", "d")}
+    for minute in range(200):
+        for i, name in enumerate(names):
+            at.append(minute * 60 + 7 * i)
+            for each in names:
+                values[each].append(1.0 if each == name else None)
+    assert infer_step_ns([table(at, **values)]) == 60 * S
+    assert infer_step_ns([table(at, **values).slice(i, 100) for i in range(0, 800, 100)]) == 60 * S
+
+
+def test_a_sensor_that_reports_more_often_counts_more_and_one_without_values_not_at_all() -> None:
+    seconds = np.arange(3600)
+    slow = [1.0 if second % 60 == 0 else None for second in seconds]
+    nothing = [np.nan if second % 2 else None for second in seconds]
+    assert infer_step_ns([table(seconds.tolist(), fast=[0.0] * 3600, slow=slow, dead=nothing)]) == S
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=30), min_size=1, max_size=4))
+def test_the_step_is_the_median_over_every_sensors_spacings(times: list[list[int]]) -> None:
+    every = sorted({second for sensor in times for second in sensor})
+    columns = {
+        f"s{i}": [1.0 if second in sensor else None for second in every] for i, sensor in enumerate(times)
+    }
+    spacings = [gap for sensor in times for gap in np.diff(sorted(set(sensor)))]
+    expected = int(float(f"{np.median(spacings) * S:.3g}")) if spacings else None
+    assert infer_step_ns([table(every, **columns)]) == expected
 
 
 def test_frames_never_cross_runs_and_a_seed_fixes_their_order(tmp_path: Path) -> None:
