@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,17 @@ from models.stream import Scored, advance, series, start, tables
 
 
 def export_detector(
-    detector: Detector, root: Path, version: int | None = None, *, max_gap_ns: int | None = None
+    detector: Detector,
+    root: Path,
+    version: int | None = None,
+    *,
+    max_gap_ns: int | None = None,
+    hold_ns: Sequence[int] | None = None,
 ) -> Path:
     """Write `<root>/<version>/` (default: one above the highest there) by rename; give its path.
 
-    `max_gap_ns` is how long the training data held a value; it is told to whoever scores, None leaves it to them.
+    `max_gap_ns`, the longest silence within a run of the training data, and `hold_ns`, by sensor how long its last value counted there, are
+    told to whoever scores; None leaves it to them.
 
     Raises:
       DetectorExists: that version is already there.
@@ -50,7 +56,7 @@ def export_detector(
         extra = temporary / "assets.extra"
         extra.mkdir()
         (extra / "detector.json").write_text(
-            json.dumps(describe(detector, root.name, number, max_gap_ns), indent=1)
+            json.dumps(describe(detector, root.name, number, max_gap_ns, hold_ns), indent=1)
         )
         os.chmod(temporary, 0o755)  # noqa: PTH101
         try:
@@ -62,7 +68,13 @@ def export_detector(
     return target
 
 
-def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None = None) -> dict[str, Any]:
+def describe(
+    detector: Detector,
+    name: str,
+    version: int,
+    max_gap_ns: int | None = None,
+    hold_ns: Sequence[int] | None = None,
+) -> dict[str, Any]:
     """What `detector.json` holds: names, sensors in order and what they were in training, frame length, step, sites with thresholds,
     versions. `sensor_history` has one entry a site, in their order, and the fleet's."""
     import tensorflow as tf
@@ -76,6 +88,7 @@ def describe(detector: Detector, name: str, version: int, max_gap_ns: int | None
         "step_seconds": detector.step_seconds,
         "step_ns": round(detector.step_seconds * 1e9),
         "max_gap_ns": max_gap_ns,
+        "hold_ns": None if hold_ns is None else list(hold_ns),
         "sites": {site: float(detector.calibration.threshold[i]) for i, site in enumerate(detector.sites)},
         "fleet_threshold": float(detector.calibration.threshold[-1]),
         "sources": [source.name for source in detector.sources],

@@ -160,11 +160,17 @@ class DatasetConfig(Section):
     """From windows to frames."""
 
     step: Seconds | Literal["auto"] = Field(
-        "auto", description="Grid that readings are brought to; `auto` takes the median spacing of the readings of a sensor."
+        "auto",
+        description="Grid that readings are brought to; `auto` takes the median spacing of the readings of a sensor.",
     )
     max_gap: Seconds | Literal["auto"] = Field(
         "auto",
-        description="A value is held this long at most; a longer silence ends the run. `auto` is 5 steps.",
+        description="When a machine says nothing for longer, its run ends. `auto` is 5 steps.",
+    )
+    hold: Seconds | Literal["auto"] = Field(
+        "auto",
+        description="The last value of a sensor counts this long, at least `max_gap`, while others of its machine report. `auto`: "
+        "each sensor's is five times the spacing that is usual for it, so that slow sensors and those that report changes only are known.",
     )
     train_until: datetime | None = Field(
         None,

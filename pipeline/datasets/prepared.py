@@ -59,6 +59,7 @@ class Prepared:
                 self._readings.tables(site),
                 step_ns=self.dataset.step_ns,
                 max_gap_ns=self.dataset.max_gap_ns,
+                hold_ns=self.dataset.hold_ns,
                 sensors=self.dataset.sensors,
             )
             self._runs[site] = found.runs

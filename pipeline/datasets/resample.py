@@ -1,4 +1,4 @@
-"""Readings to runs: a regular grid per asset, the last value held over short silences, never across long ones.
+"""Readings to runs: a regular grid per asset, cut at its long silences, with the last value of each sensor held as long as it counts.
 
 Grid times are multiples of the step since 1970 UTC; a grid time takes the last reading at or before it, as the live
 scorer does. Of several readings of a sensor in one step the last wins (event time, then order of the table); a null
@@ -25,6 +25,7 @@ def resample_site(
     *,
     step_ns: int,
     max_gap_ns: int,
+    hold_ns: Sequence[int] | None = None,
     sensors: Sequence[str] | None = None,
     until_ns: int | None = None,
 ) -> SiteRuns:
@@ -34,7 +35,8 @@ def resample_site(
       site: plant.
       tables: readings tables, one after the other; memory grows with the resampled values, not with the readings.
       step_ns: grid spacing in ns.
-      max_gap_ns: a value is held this long at most; when no sensor of an asset speaks for longer, its run ends.
+      max_gap_ns: when no sensor of an asset speaks for longer, its run ends.
+      hold_ns: by sensor how long its last value counts, also into a next run; None is `max_gap_ns` for all.
       sensors: the sensors to take; all that appear by default.
       until_ns: readings at or after this event time (ns since 1970 UTC) are left out.
 
@@ -65,6 +67,9 @@ def resample_site(
         names = sensor_names(name for parts in cells.values() for part in parts for name in part.columns)
     else:
         names = tuple(sensors)
+    hold = np.broadcast_to(
+        np.asarray(max_gap_ns if hold_ns is None else hold_ns, np.int64) // step_ns, len(names)
+    )
     runs: list[Run] = []
     for asset in sorted(cells):
         merged = pd.concat(cells.pop(asset))
@@ -72,28 +77,33 @@ def resample_site(
         merged = _last_of_each(merged.sort_index(kind="stable"), None).reindex(columns=list(names))
         values = merged.to_numpy(np.float64)
         grid = merged.index.to_numpy(np.int64)
-        runs.extend(_runs(site, asset, grid, values, step_ns, max_gap_ns // step_ns))
+        runs.extend(_runs(site, asset, grid, values, step_ns, max_gap_ns // step_ns, hold))
     return SiteRuns(site, names, tuple(runs), readings)
 
 
 def _runs(
-    site: str, asset: str, grid: NDArray[np.int64], values: NDArray[np.float64], step_ns: int, hold: int
+    site: str,
+    asset: str,
+    grid: NDArray[np.int64],
+    values: NDArray[np.float64],
+    step_ns: int,
+    gap: int,
+    hold: NDArray[np.int64],
 ) -> Iterator[Run]:
+    """The runs of one asset from its values float64[N, F] at the steps `grid` int64[N]; `gap` and `hold` int64[F] count steps."""
     spoke = ~np.isnan(values).all(axis=1)
     grid, values = grid[spoke], values[spoke]
     if len(grid) == 0:
         return
-    breaks = np.flatnonzero(np.diff(grid) > hold) + 1
+    # Row of the latest value of each sensor, -1 before the first.
+    known = np.where(np.isnan(values), -1, np.arange(len(grid), dtype=np.int32)[:, None])
+    latest = np.maximum.accumulate(known, axis=0)
+    breaks = np.flatnonzero(np.diff(grid) > gap) + 1
     for first, last in zip(np.r_[0, breaks], np.r_[breaks, len(grid)], strict=True):
-        rows = grid[first:last] - grid[first]
-        # Row of the latest value of each sensor at every grid time; -1 before the first.
-        source = np.full((int(rows[-1]) + 1, values.shape[1]), -1, np.int32)
-        source[rows] = np.where(np.isnan(values[first:last]), -1, rows[:, None])
-        source = np.maximum.accumulate(source, axis=0)
-        position = np.searchsorted(rows, np.maximum(source, 0))
-        held = np.take_along_axis(values[first:last], position, axis=0)
-        age = np.arange(len(source), dtype=np.int32)[:, None] - source
-        held[(source < 0) | (age > hold)] = np.nan
+        times = np.arange(grid[first], grid[last - 1] + 1)
+        source = latest[first + np.searchsorted(grid[first:last], times, side="right") - 1]
+        held = np.take_along_axis(values, np.maximum(source, 0), axis=0)
+        held[(source < 0) | (times[:, None] - grid[source] > hold)] = np.nan
         yield Run(site, asset, int(grid[first]) * step_ns, step_ns, held)
 
 

@@ -41,6 +41,7 @@ class Dataset:
       folder: where `manifest.json` and the shards lie.
       sensors: F names, sorted; the order of every value's columns.
       step_ns: grid spacing in ns.
+      max_gap_ns, hold_ns: longest silence within a run, and by sensor how long its last value counts, in ns.
       shards: by site, those that can train.
       scaling: by site, the one its shards are written in, as `SensorScaling.to_dict` gives it.
       own_scaling: by site, the one of its rows alone; the same without `DatasetSettings.share_scale`.
@@ -53,6 +54,7 @@ class Dataset:
     sensors: tuple[str, ...]
     step_ns: int
     max_gap_ns: int
+    hold_ns: tuple[int, ...]
     steps: int
     shards: Mapping[str, ShardPaths]
     scaling: Mapping[str, dict[str, Any]]
@@ -99,6 +101,7 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
             "sensors": list(grid.sensors),
             "step_ns": grid.step_ns,
             "max_gap_ns": grid.max_gap_ns,
+            "hold_ns": list(grid.hold_ns),
             "steps": snapshot.settings.steps,
             "sites": sites,
         }
@@ -141,6 +144,7 @@ def load_dataset(folder: Path) -> Dataset | None:
             sensors=tuple(manifest["sensors"]),
             step_ns=manifest["step_ns"],
             max_gap_ns=manifest["max_gap_ns"],
+            hold_ns=tuple(manifest["hold_ns"]),
             steps=manifest["steps"],
             shards=shards,
             scaling=scaling,

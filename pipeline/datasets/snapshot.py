@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class DatasetSettings:
     Attributes:
       steps: T, rows of a frame; a site whose training part has no frame is excluded.
       step_ns: grid spacing in ns; None takes the median spacing of the readings of a sensor.
-      max_gap_ns: longest silence over which values are held, ns; None is five steps.
+      max_gap_ns: longest silence of a machine within a run, ns; None is five steps.
+      hold_ns: how long a sensor's last value counts while its machine reports, ns, at least `max_gap_ns`; None is five times the
+        spacing that is usual for the sensor.
       validation: last share of each site's rows that is kept for validation, in (0, 1).
       until_ns: only readings before this event time (ns since 1970 UTC).
       sensors: sensors to use; None is all that any site sends.
@@ -31,6 +33,7 @@ class DatasetSettings:
     steps: int
     step_ns: int | None = None
     max_gap_ns: int | None = None
+    hold_ns: int | None = None
     validation: float = 0.2
     until_ns: int | None = None
     sensors: tuple[str, ...] | None = None

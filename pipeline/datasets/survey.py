@@ -18,16 +18,21 @@ from pipeline.datasets.spacing import Spacings, infer_step_ns
 from pipeline.datasets.tables import sensor_names
 from pipeline.errors import ConfigError, NothingToDo
 
+_SPACINGS_HELD = 5
+"""Lost readings that a value outlives."""
+
 ReadSite = Callable[[str], Iterable[pa.Table]]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The regular form of all sites' readings: `sensors` sorted, spacing and longest held silence in ns."""
+    """The regular form of all sites' readings: `sensors` sorted; spacing, longest silence within a run, and for each sensor how long its
+    last value counts, in ns."""
 
     sensors: tuple[str, ...]
     step_ns: int
     max_gap_ns: int
+    hold_ns: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,13 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
     """
     settings = snapshot.settings
     found: set[str] = set()
-    steps_ns: list[int] = []
+    spacings: list[Spacings] = []
     for site in snapshot.sources:
-        spacings = Spacings()
+        spacings.append(Spacings())
         for table in read_site(site):
             found.update(sensor_names(table.column_names))
-            if settings.step_ns is None:
-                spacings.add(table)
-        inferred = spacings.median_ns()
-        if inferred is not None:
-            steps_ns.append(inferred)
+            spacings[-1].add(table)
+    steps_ns = [step for each in spacings if (step := each.median_ns()) is not None]
     if not found:
         raise NothingToDo(
             "no site has readings: nothing to train on; check the topics or the folder, then run again"
@@ -94,7 +96,19 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
             "no asset has two readings at different times: nothing to train on; wait for more data"
         )
     step_ns = settings.step_ns or int(np.sort(steps_ns)[len(steps_ns) // 2])
-    return Grid(sensors, step_ns, settings.max_gap_ns if settings.max_gap_ns is not None else 5 * step_ns)
+    max_gap_ns = settings.max_gap_ns if settings.max_gap_ns is not None else _SPACINGS_HELD * step_ns
+    return Grid(sensors, step_ns, max_gap_ns, _holds(sensors, spacings, max_gap_ns, settings.hold_ns))
+
+
+def _holds(
+    sensors: Sequence[str], sites: Sequence[Spacings], max_gap_ns: int, asked_ns: int | None
+) -> tuple[int, ...]:
+    """How long each sensor's value counts: as asked, or as long as the site needs where it reports most rarely."""
+    if asked_ns is not None:
+        return (max(asked_ns, max_gap_ns),) * len(sensors)
+    usual = [spacings.usual_ns(max_gap_ns) for spacings in sites]
+    longest = [max(site.get(sensor, 0) for site in usual) for sensor in sensors]
+    return tuple(max(max_gap_ns, _SPACINGS_HELD * spacing) for spacing in longest)
 
 
 def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) -> SitePart:
@@ -105,6 +119,7 @@ def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) ->
         read_site(site),
         step_ns=grid.step_ns,
         max_gap_ns=grid.max_gap_ns,
+        hold_ns=grid.hold_ns,
         sensors=grid.sensors,
         until_ns=settings.until_ns,
     )

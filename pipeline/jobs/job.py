@@ -116,7 +116,12 @@ def _train_and_export(
     evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors))
     clock.lap("evaluate")
     with watch.step("exporting"):
-        model = export_detector(learned.detector, detector_root(config), max_gap_ns=dataset.max_gap_ns)
+        model = export_detector(
+            learned.detector,
+            detector_root(config),
+            max_gap_ns=dataset.max_gap_ns,
+            hold_ns=dataset.hold_ns,
+        )
     clock.lap("export")
     summary = summarise(
         folder,

@@ -14,6 +14,7 @@ def dataset_settings(config: Config) -> DatasetSettings:
         steps=config.model.steps,
         step_ns=_ns(data.step),
         max_gap_ns=_ns(data.max_gap),
+        hold_ns=_ns(data.hold),
         validation=data.validation,
         until_ns=None if data.train_until is None else int(data.train_until.timestamp() * 1_000_000) * 1000,
         sensors=None if data.sensors is None else tuple(data.sensors),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.scoring.alerts import CLOSED, OPEN, AlertEvent, AlertTracker, Change
-from pipeline.scoring.buffer import AssetGrid, GridRules, Stretch
+from pipeline.scoring.buffer import AssetGrid, GridRules, Held, Stretch
 from pipeline.scoring.memory import Memory, ModelState
 
 _NEVER = np.iinfo(np.int64).min // 4
@@ -19,7 +19,8 @@ class Job:
     """Consecutive new steps of one machine.
 
     `time_ns` int64[K], `rows` float32[K, F]. `fresh` tells that a gap lies before them: the machine's short memory begins anew.
-    `live` is False for steps that an earlier process has decided already and that only rebuild the state.
+    `live` is False for steps that an earlier process has decided already and that only rebuild the state. `held` is what was known of
+    the machine at the last of them.
     """
 
     site: str
@@ -28,6 +29,16 @@ class Job:
     rows: NDArray[np.float32]
     fresh: bool
     live: bool
+    held: Held
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a machine was after its step at `time_ns`."""
+
+    time_ns: int
+    state: ModelState
+    held: Held
 
 
 class AssetState:
@@ -44,15 +55,16 @@ class AssetState:
         sensors: int,
         hold_off_ns: int,
         memory: Memory | None = None,
+        held: Held | None = None,
     ) -> None:
-        """A machine of which nothing is known yet but what an earlier process remembered."""
+        """A machine of which nothing is known yet but what an earlier process remembered: `memory` of this detector, `held` of any."""
         self.site, self.name = site, name
-        self.grid = AssetGrid(rules, sensors)
+        self.grid = AssetGrid(rules, sensors, held)
         self.tracker = AlertTracker(hold_off_ns)
         self.model_state: ModelState | None = None if memory is None else memory.state
         self.model_time_ns = _NEVER if memory is None else memory.time_ns
         self._marks: dict[int, deque[tuple[int, int]]] = {}
-        self._kept: deque[tuple[int, ModelState]] = deque()
+        self._kept: deque[Kept] = deque()
         self._told_ns = self.model_time_ns
         self.heard_ms = 0
         self.adopted = False
@@ -83,24 +95,27 @@ class AssetState:
         time_ns = stretch.time_ns[seen:]
         fresh = seen == 0 and not stretch.continues
         self.model_time_ns = int(time_ns[-1])
-        return Job(self.site, self, time_ns, stretch.values[seen:].astype(np.float32), fresh, live)
+        return Job(
+            self.site, self, time_ns, stretch.values[seen:].astype(np.float32), fresh, live, stretch.held
+        )
 
-    def remember(self, time_ns: int, state: ModelState, apart_ns: int, horizon_ns: int) -> None:
-        """Take the detector's state after the step at `time_ns`; states at least `apart_ns` apart are kept for `horizon_ns`."""
+    def remember(self, job: Job, state: ModelState, apart_ns: int, horizon_ns: int) -> None:
+        """Take the detector's state after the steps of `job`; states at least `apart_ns` apart are kept for `horizon_ns`."""
         self.model_state = state
-        if not self._kept or time_ns - self._kept[-1][0] >= apart_ns:
-            self._kept.append((time_ns, state))
-        while len(self._kept) > 1 and self._kept[1][0] <= time_ns - horizon_ns:
+        time_ns = int(job.time_ns[-1])
+        if not self._kept or time_ns - self._kept[-1].time_ns >= apart_ns:
+            self._kept.append(Kept(time_ns, state, job.held))
+        while len(self._kept) > 1 and self._kept[1].time_ns <= time_ns - horizon_ns:
             self._kept.popleft()
 
-    def to_keep(self, before_ns: int) -> tuple[int, ModelState] | None:
+    def to_keep(self, before_ns: int) -> Kept | None:
         """The latest kept state at or before `before_ns` if it is later than the last one given."""
         found = None
         for kept in self._kept:
-            if self._told_ns < kept[0] <= before_ns:
+            if self._told_ns < kept.time_ns <= before_ns:
                 found = kept
         if found is not None:
-            self._told_ns = found[0]
+            self._told_ns = found.time_ns
         return found
 
     def resume_offset(self, partition: int) -> int | None:

@@ -23,13 +23,15 @@ _NEVER = np.iinfo(np.int64).min // 4
 class GridRules:
     """The grid and its bounds, all in ns.
 
-    `step_ns` is the spacing (grid times are its multiples since 1970 UTC), `max_gap_ns` how long a value is held,
-    `tolerance_ns` how far a reading may arrive out of order.
+    `step_ns` is the spacing (grid times are its multiples since 1970 UTC), `max_gap_ns` the longest silence of a machine that ends no
+    stretch, `tolerance_ns` how far a reading may arrive out of order, `hold_ns` by sensor how long its last value counts; None is
+    `max_gap_ns` for all.
     """
 
     step_ns: int
     max_gap_ns: int
     tolerance_ns: int
+    hold_ns: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -44,32 +46,46 @@ class GridRules:
             raise ConfigError(f"tolerance = {self.tolerance_ns / 1e9:g} s: expected zero or more")
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The last value of each sensor, float64[F], NaN if none came, and the grid time from which it counts, int64[F] ns."""
+
+    values: NDArray[np.float64]
+    since_ns: NDArray[np.int64]
+
+    @classmethod
+    def nothing(cls, sensors: int) -> "Held":
+        """Before the first reading."""
+        return cls(np.full(sensors, np.nan), np.full(sensors, _NEVER, np.int64))
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Consecutive final steps without a gap: `time_ns` int64[K], `values` float64[K, F] (NaN where unknown).
 
-    `continues` tells whether it follows directly on the machine's previous stretch.
+    `continues` tells whether it follows directly on the machine's previous stretch; `held` is what was known at its end.
     """
 
     time_ns: NDArray[np.int64]
     values: NDArray[np.float64]
     continues: bool
+    held: Held
 
 
 class AssetGrid:
     """The buffer of one machine; holds the readings of the tolerance span and the last value of each sensor."""
 
-    def __init__(self, rules: GridRules, sensors: int) -> None:
-        """An empty buffer for `sensors` sensors."""
+    def __init__(self, rules: GridRules, sensors: int, held: Held | None = None) -> None:
+        """A buffer for `sensors` sensors of which `held` is known from before."""
         self.rules = rules
+        self._hold_ns = np.array(rules.hold_ns or (rules.max_gap_ns,) * sensors, np.int64)
         self.late = 0
         self.duplicate = 0
         self.newest_ns = _NEVER
         self._final_ns = _NEVER
         self._time: NDArray[np.int64] = np.empty(0, np.int64)
         self._values: NDArray[np.float64] = np.empty((0, sensors))
-        self._held = np.full(sensors, np.nan)
-        self._held_ns = np.full(sensors, _NEVER, np.int64)
+        self._held = Held.nothing(sensors) if held is None else held
         self._reading_ns = _NEVER
         self._running = False
 
@@ -117,7 +133,7 @@ class AssetGrid:
             self._final_ns = final
             return []
         # Row 0 stands for what was known before: each sensor's last value and when it was read.
-        rows = np.concatenate([self._held[None, :], value])
+        rows = np.concatenate([self._held.values[None, :], value])
         source = np.where(np.isnan(rows), 0, np.arange(len(rows))[:, None])
         source = np.maximum.accumulate(source, axis=0)
         read_at = np.r_[_NEVER, time]
@@ -138,14 +154,17 @@ class AssetGrid:
             grid = np.arange(start, end + 1, step, dtype=np.int64)
             position = np.searchsorted(moments, grid, side="right") - 1
             found = source[position]
-            taken_at = np.where(found == 0, self._held_ns[None, :], read_at[found])
+            taken_at = np.where(found == 0, self._held.since_ns[None, :], read_at[found])
             picked = np.take_along_axis(rows, found, axis=0)
-            picked[grid[:, None] - taken_at > rules.max_gap_ns] = np.nan
-            stretches.append(Stretch(grid, picked, self._running))
+            known_then = Held(picked[-1].copy(), taken_at[-1])
+            picked[grid[:, None] - taken_at > self._hold_ns] = np.nan
+            stretches.append(Stretch(grid, picked, self._running, known_then))
             self._running = True
         newest = source[-1]
-        self._held_ns = np.where(newest == 0, self._held_ns, read_at[newest])
-        self._held = np.take_along_axis(rows, newest[None, :], axis=0)[0]
+        self._held = Held(
+            np.take_along_axis(rows, newest[None, :], axis=0)[0],
+            np.where(newest == 0, self._held.since_ns, read_at[newest]),
+        )
         self._reading_ns = int(moments[-1])
         if self._reading_ns + rules.max_gap_ns < final:
             self._running = False

@@ -1,7 +1,8 @@
-"""What the detector remembers of a machine, kept in Kafka: a scorer that starts again goes on with the very same numbers.
+"""What is remembered of a machine, kept in Kafka: a scorer that starts again goes on with the very same numbers.
 
 One message a machine in the compacted topic `iiot.<site>.scorer.v1`, sent in the transaction that stores the position. It
-holds the state after a step that lies so far back that reading again from the stored position covers everything behind it.
+holds the detector's state after a step that lies so far back that reading again from the stored position covers everything behind it, and the
+last value of each sensor then: of a sensor that reports changes only it may be hours old. A later detector takes over the values alone.
 """
 
 import io
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.scoring.buffer import Held
+
 ModelState = Mapping[str, NDArray[Any]]
 
 
@@ -23,12 +26,14 @@ def memory_topic(site: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """State of one machine after its step at `time_ns` (ns since 1970 UTC) under a detector's name and version."""
+    """State of one machine after its step at `time_ns` (ns since 1970 UTC) under a detector's name and version; `held` is by `sensors`."""
 
     detector: str
     version: int
     time_ns: int
     state: ModelState
+    sensors: tuple[str, ...]
+    held: Held
 
     def to_bytes(self) -> bytes:
         """One message; nothing in it is executed when read."""
@@ -37,6 +42,9 @@ class Memory:
             "detector": np.array(self.detector),
             "version": np.array(self.version, np.int64),
             "time_ns": np.array(self.time_ns, np.int64),
+            "sensors": np.array(self.sensors),
+            "held": self.held.values,
+            "held_since_ns": self.held.since_ns,
         }
         np.savez_compressed(file, **about, **{f"state.{name}": value for name, value in self.state.items()})
         return file.getvalue()
@@ -51,7 +59,13 @@ class Memory:
                     for name in found.files
                     if name.startswith("state.")
                 }
-                return cls(str(found["detector"]), int(found["version"]), int(found["time_ns"]), state)
+                sensors = tuple(str(name) for name in found["sensors"])
+                held = Held(
+                    found["held"].astype(np.float64).reshape(len(sensors)),
+                    found["held_since_ns"].astype(np.int64).reshape(len(sensors)),
+                )
+                about = str(found["detector"]), int(found["version"]), int(found["time_ns"])
+                return cls(*about, state, sensors, held)
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, TypeError):
             return None
 
@@ -62,3 +76,13 @@ class Memory:
             and set(self.state) == set(shapes)
             and all(self.state[name].shape == tuple(shape[1:]) for name, shape in shapes.items())
         )
+
+    def held_of(self, sensors: Sequence[str]) -> Held:
+        """What was known of these sensors, in their order."""
+        known = Held.nothing(len(sensors))
+        where = {name: i for i, name in enumerate(self.sensors)}
+        for i, name in enumerate(sensors):
+            if name in where:
+                known.values[i] = self.held.values[where[name]]
+                known.since_ns[i] = self.held.since_ns[where[name]]
+        return known

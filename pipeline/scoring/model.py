@@ -47,6 +47,7 @@ class ServingModel:
     steps: int
     sites: frozenset[str]
     max_gap_ns: int | None
+    hold_ns: tuple[int, ...] | None
     state_shapes: Mapping[str, tuple[int | None, ...]]
     slow_state: frozenset[str]
     history: Mapping[str, SensorHistory]
@@ -67,7 +68,7 @@ class ServingModel:
             loaded = tf.saved_model.load(str(folder))
             signatures = loaded.signatures
             sites = described.get("sites") or ()
-            gap = described.get("max_gap_ns")
+            gap, hold = described.get("max_gap_ns"), described.get("hold_ns")
             return cls(
                 name=str(described.get("name") or folder.parent.name),
                 version=int(described.get("version") or folder.name),
@@ -76,6 +77,7 @@ class ServingModel:
                 steps=int(described["steps"]),
                 sites=frozenset(str(site) for site in sites),
                 max_gap_ns=None if gap is None else int(gap),
+                hold_ns=None if hold is None else tuple(int(each) for each in hold),
                 state_shapes={name: tuple(shape) for name, shape in described["state"].items()},
                 slow_state=frozenset(described["slow_state"]),
                 history=_history(described),

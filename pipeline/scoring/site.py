@@ -44,15 +44,13 @@ class SiteScorer:
         """`logged` is the last alert sent for each machine, `memories` what was remembered of it; `counts` is added to."""
         self.site, self.counts = site, counts
         self._settings, self._model, self._logged = settings, model, logged
-        self._memories = {
-            name: memory
-            for name, memory in memories.items()
-            if memory.fits(model.name, model.version, model.state_shapes)
-        }
+        self._memories = dict(memories)
         gap = model.step_ns * 5 if model.max_gap_ns is None else model.max_gap_ns
         if settings.max_gap_s is not None:
             gap = int(settings.max_gap_s * 1e9)
-        self._rules = GridRules(model.step_ns, gap, int(settings.event_time.out_of_orderness * 1e9))
+        tolerance = int(settings.event_time.out_of_orderness * 1e9)
+        hold = None if model.hold_ns is None else tuple(max(each, gap) for each in model.hold_ns)
+        self._rules = GridRules(model.step_ns, gap, tolerance, hold)
         # Neighbouring steps are one alert, however far apart steps are.
         self._hold_off_ns = max(int(settings.hold_off_s * 1e9), model.step_ns)
         # Reading again begins this far back. A remembered state lies between `_settled_ns` and half a frame before it: early
@@ -127,14 +125,16 @@ class SiteScorer:
     def _asset(self, name: str, live: bool) -> AssetState:
         asset = self._assets.get(name)
         if asset is None:
-            model = self._model
+            model, memory = self._model, self._memories.get(name)
+            fits = memory is not None and memory.fits(model.name, model.version, model.state_shapes)
             asset = AssetState(
                 self.site,
                 name,
                 self._rules,
                 len(model.sensors),
                 self._hold_off_ns,
-                self._memories.get(name),
+                memory if fits else None,
+                None if memory is None else memory.held_of(model.sensors),
             )
             if live:
                 asset.adopt(self._logged.get(name))
@@ -165,7 +165,7 @@ class SiteScorer:
             ) -> Sequence[tuple[str, str]]:
                 return self._model.suspects(job.site, before, job.rows[: i + 1])
 
-            asset.remember(int(job.time_ns[-1]), found.state, self._apart_ns, self._horizon_ns)
+            asset.remember(job, found.state, self._apart_ns, self._horizon_ns)
             changes = asset.tracker.advance(job.time_ns, found.score, found.threshold, describe, suspects)
             if not job.live:
                 continue
@@ -215,7 +215,8 @@ class SiteScorer:
         for asset in self._assets.values():
             kept = asset.to_keep(asset.grid.newest_ns - self._settled_ns)
             if kept is not None:
-                memory = Memory(self._model.name, self._model.version, *kept)
+                model = self._model
+                memory = Memory(model.name, model.version, kept.time_ns, kept.state, model.sensors, kept.held)
                 self._memories[asset.name] = memory
                 found.append((asset.name, memory.to_bytes()))
         return found

@@ -15,7 +15,7 @@ from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import Dataset, alone_shards, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.datasets.sources import FileReadings
-from pipeline.datasets.spacing import infer_step_ns
+from pipeline.datasets.spacing import Spacings, infer_step_ns
 from pipeline.datasets.tables import tables_from_frame
 from pipeline.errors import NothingToDo
 from tests.pipeline.plants import plant, write_plants
@@ -110,6 +110,78 @@ def test_the_step_is_the_median_over_every_sensors_spacings(times: list[list[int
     spacings = [gap for sensor in times for gap in np.diff(sorted(set(sensor)))]
     expected = int(float(f"{np.median(spacings) * S:.3g}")) if spacings else None
     assert infer_step_ns([table(every, **columns)]) == expected
+
+
+def test_the_usual_spacing_of_a_sensor_is_its_pause_and_neither_its_bursts_nor_an_outage() -> None:
+    minutes = np.arange(2000)
+    columns: dict[str, list[float | None]] = {
+        "regular": [1.0] * 2000,
+        "changes_only": [1.0 if minute % 120 < 20 else None for minute in minutes],
+        "once": [1.0 if minute == 3 else None for minute in minutes],
+        "outage": [None if 500 <= minute < 1400 else 1.0 for minute in minutes],
+        "every_ten": [1.0 if minute % 10 == 0 else None for minute in minutes],
+        "never": [None] * 2000,
+    }
+    spacings = Spacings()
+    spacings.add(table((minutes * 60).tolist(), **columns))
+    found = {name: ns / (60 * S) for name, ns in spacings.usual_ns(5 * 60 * S).items()}
+    assert found == {"regular": 1, "changes_only": 101, "once": 1996, "outage": 1, "every_ten": 10}
+
+
+def test_time_in_which_the_whole_machine_is_off_is_nobodys_spacing() -> None:
+    minutes = np.array([day * 1440 + minute for day in range(10) for minute in range(480)])
+    slow: list[float | None] = [1.0 if minute % 30 == 0 else None for minute in minutes]
+    spacings = Spacings()
+    spacings.add(table((minutes * 60).tolist(), fast=[1.0] * len(minutes), slow=slow))
+    assert spacings.usual_ns(5 * 60 * S) == {"fast": 60 * S, "slow": 30 * 60 * S}
+
+
+def test_the_value_of_a_slow_sensor_counts_for_five_of_its_own_spacings_unless_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    rows = 3000
+    lab = np.full(rows, np.nan)
+    lab[::10] = np.arange(rows // 10)
+    lab[2000:2100] = np.nan
+    times = pd.date_range("2026-01-01", periods=rows, freq="60s", tz="UTC")
+    noise = np.random.default_rng(0).normal(size=rows)
+    pd.DataFrame({"timestamp": times, "fast": noise, "lab": lab}).to_csv(tmp_path / "s.csv", index=False)
+    readings = FileReadings(read_site_dir(tmp_path))
+
+    def known(**asked: int) -> Any:
+        settings = DatasetSettings(64, **asked)
+        dataset = build_dataset(
+            tmp_path / "out", take_snapshot(readings.sources(), settings), readings.tables
+        )
+        runs = resample_site(
+            "s",
+            readings.tables("s"),
+            step_ns=dataset.step_ns,
+            max_gap_ns=dataset.max_gap_ns,
+            hold_ns=dataset.hold_ns,
+            sensors=dataset.sensors,
+        ).runs
+        assert len(runs) == 1 and dataset.sensors == ("fast", "lab")
+        return runs[0].values[:, 1], dataset.hold_ns
+
+    values, hold = known()
+    assert hold == (5 * 60 * S, 50 * 60 * S)
+    # The last reading before its outage, at 1990, counts until 2040; the next comes at 2100.
+    assert np.isnan(values).nonzero()[0].tolist() == list(range(2041, 2100))
+    np.testing.assert_array_equal(values[1990:2041], 199.0)
+    values, hold = known(hold_ns=2 * 60 * S)
+    assert hold == (5 * 60 * S,) * 2
+    assert np.isnan(values[:20]).nonzero()[0].tolist() == [6, 7, 8, 9, 16, 17, 18, 19]
+
+
+def test_the_value_of_a_slow_sensor_counts_into_the_next_run() -> None:
+    off = table(
+        [0, 1, 2, 3, 60, 61, 62], fast=[1, 1, 1, 1, 2, 2, 2], slow=[7, None, None, None, None, 8, None]
+    )
+    first, second = resample_site("s", [off], step_ns=S, max_gap_ns=5 * S, hold_ns=(5 * S, 100 * S)).runs
+    assert first.values[:, 1].tolist() == [7, 7, 7, 7] and second.values[:, 1].tolist() == [7, 8, 8]
+    short = resample_site("s", [off], step_ns=S, max_gap_ns=5 * S, hold_ns=(5 * S, 30 * S)).runs[1]
+    assert np.isnan(short.values[0, 1]) and short.values[1:, 1].tolist() == [8, 8]
 
 
 def test_frames_never_cross_runs_and_a_seed_fixes_their_order(tmp_path: Path) -> None:
