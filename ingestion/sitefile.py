@@ -5,8 +5,8 @@ Column `timestamp`, optional `asset`, optional `label` (0/1, empty where unknown
 
 from __future__ import annotations
 
-import codecs
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,38 +14,19 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from ingestion.csvexport import read_csv
 from ingestion.errors import InputDataError
+from ingestion.layout import USUAL, Layout
+from ingestion.longform import Readings, one_row_a_time
 from ingestion.records import RESERVED
 from ingestion.settings import check_name
 
 _SUFFIXES = (".parquet", ".csv")
-_MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
 _SPECIAL = ("timestamp", "asset", "label")
-_NO_UTF8 = "cp1252"
-_TORN = 0.01
-"""A larger share of rows without the header's number of cells is another kind of file, not an export that was cut off."""
+_MOSTLY = 0.5
 _EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What an export calls its special columns (every other numeric one is a sensor) and how it writes time.
-
-    `time_format` is in the letters of `strptime`, None for ISO 8601 or numbers; `time_zone` is the IANA zone of times that carry
-    no offset.
-    """
-
-    timestamp: str = "timestamp"
-    asset: str = "asset"
-    label: str = "label"
-    time_format: str | None = None
-    time_zone: str = "UTC"
-
-
-USUAL = Layout()
 
 
 @dataclass(frozen=True)
@@ -114,26 +95,41 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
             f"{path}: no column `timestamp`; found {', '.join(names[:8]) or 'no columns'}; "
             "rename the one that holds the time, or name it (--time NAME)"
         )
-    taken = [name for name in names if name in RESERVED and name != "asset"]
-    if taken:
-        raise InputDataError(f"{path}: the column name {taken[0]!r} is reserved; rename that sensor")
+    if layout.sensor is None:
+        _refuse_reserved(path, (name for name in names if name not in _SPECIAL))
     if table.num_rows == 0:
         return _without_rows(site)
-    frame = pd.DataFrame({"timestamp": _times(path, table["timestamp"], layout, notes)})
-    frame["asset"] = _assets(table, site)
-    sensors = {
-        name: values
+    times, assets = _times(path, table["timestamp"], layout, notes), _assets(table, site)
+    labels = _labels(path, table["label"]) if "label" in names else None
+    if layout.sensor is not None and layout.value is not None:
+        named = pd.Series(table[layout.sensor].cast(pa.string()).to_pandas(), dtype=object)
+        values, text = _cells(table[layout.value])
+        values[_infinite(layout.value, values, notes)] = np.nan
+        try:
+            frame, sensors = one_row_a_time(Readings(times, assets, named, values, text, labels), notes)
+        except InputDataError as error:
+            raise InputDataError(f"{path}: {error}") from None
+        _refuse_reserved(path, sensors)
+        return _in_order(site, frame, sensors, notes, path)
+    series = {
+        name: column
         for name in names
-        if name not in _SPECIAL and (values := _numbers(name, table[name], notes)) is not None
+        if name not in _SPECIAL and (column := _numbers(name, table[name], notes)) is not None
     }
-    if not sensors:
+    if not series:
         raise InputDataError(
             f"{path}: no numeric sensor column besides {', '.join(names)}; expected at least one"
         )
-    series = {"timestamp": frame["timestamp"], "asset": frame["asset"], **sensors}
-    if "label" in names:
-        series["label"] = _labels(path, table["label"])
-    return _in_order(site, pd.DataFrame(series), tuple(sensors), notes, path)
+    frame = pd.DataFrame({"timestamp": times, "asset": assets, **series})
+    if labels is not None:
+        frame["label"] = labels
+    return _in_order(site, frame, tuple(series), notes, path)
+
+
+def _refuse_reserved(path: Path, sensors: Iterable[str]) -> None:
+    taken = [name for name in sensors if name in (*RESERVED, *_SPECIAL)]
+    if taken:
+        raise InputDataError(f"{path}: the name {taken[0]!r} is reserved; rename that sensor")
 
 
 def _without_rows(site: str) -> SiteFile:
@@ -153,6 +149,11 @@ def _in_order(
         notes.append("rows are not in time order; they were sorted")
         frame = frame.sort_values("timestamp", kind="stable")
     again = frame.duplicated(["timestamp", "asset"])
+    if again.mean() > _MOSTLY:
+        raise InputDataError(
+            f"{path}: {int(again.sum())} of {len(frame)} rows repeat the time of an earlier row of their asset; if a row is one reading, name its "
+            "columns (--sensor, --value); if there are several machines, theirs (--asset); or export finer times"
+        )
     if again.any():
         notes.append(
             f"{int(again.sum())} rows repeat the time of an earlier row of their asset; the first was kept"
@@ -173,6 +174,9 @@ def _with_usual_names(path: Path, table: pa.Table, layout: Layout) -> pa.Table:
     """The table with its special columns renamed; each that was named must exist and must not take another's place."""
     names = table.column_names
     special = {"timestamp": layout.timestamp, "asset": layout.asset, "label": layout.label}
+    for column in (layout.sensor, layout.value):
+        if column is not None and column not in names:
+            raise InputDataError(f"{path}: no column {column!r}; found {', '.join(names[:8])}")
     for usual, given in special.items():
         if given == usual:
             continue
@@ -191,73 +195,11 @@ def _read(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
         if path.suffix.lower() == ".parquet":
             return pq.ParquetFile(path).read()
         if path.suffix.lower() == ".csv":
-            return _read_csv(path, layout, notes)
+            return read_csv(path, layout, notes)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:200]
         raise InputDataError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from error
     raise InputDataError(f"{path}: expected a .parquet or .csv file")
-
-
-def _read_csv(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
-    encoding = _encoding(path)
-    if encoding == _NO_UTF8:
-        notes.append("not UTF-8; read as Windows-1252")
-    with path.open(encoding=encoding, errors="replace") as handle:
-        header, sample = handle.readline().strip(), handle.readline().strip()
-    delimiter = max(";,\t", key=header.count)
-    decimal = (
-        "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
-    )
-    options = pacsv.ConvertOptions(
-        column_types={layout.timestamp: pa.string(), layout.asset: pa.string()},
-        null_values=_MISSING,
-        strings_can_be_null=True,
-        decimal_point=decimal,
-        auto_dict_encode=False,
-    )
-    torn: list[pacsv.InvalidRow] = []
-
-    def leave_out(row: pacsv.InvalidRow) -> str:
-        torn.append(row)
-        return "skip"
-
-    table = pacsv.read_csv(
-        path,
-        read_options=pacsv.ReadOptions(encoding=encoding),
-        parse_options=pacsv.ParseOptions(delimiter=delimiter, invalid_row_handler=leave_out),
-        convert_options=options,
-    )
-    # More cells than names are a value that holds the delimiter, which shifts what follows it; fewer, a line that was cut off.
-    row = next((row for row in torn if row.actual_columns > row.expected_columns), None)
-    if torn and (row or table.num_rows == 0 or len(torn) > max(1, _TORN * table.num_rows)):
-        row = row or torn[0]
-        raise InputDataError(
-            f"{path}: {len(torn)} of {len(torn) + table.num_rows} rows have not the header's {row.expected_columns} cells, the first "
-            f"{row.actual_columns}: {row.text[:80]!r}; quote cells that hold {delimiter!r}, or export again"
-        )
-    if torn:
-        notes.append(f"{len(torn)} rows have fewer cells than the header; they were left out")
-    return table.rename_columns([name.strip() for name in table.column_names])
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as handle:
-        start = handle.read(2)
-        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
-        handle.seek(0)
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        try:
-            while chunk := handle.read(1 << 20):
-                decoder.decode(chunk)
-        except UnicodeDecodeError:
-            return _NO_UTF8
-    return "utf-8"
-
-
-def _after_first(line: str, delimiter: str) -> str:
-    # The first cell is usually the time, whose fraction of a second has a point in every locale.
-    return line.partition(delimiter)[2]
 
 
 def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]) -> pd.Series:
@@ -338,38 +280,43 @@ def _assets(table: pa.Table, site: str) -> pd.Series:
 
 
 def _numbers(name: str, column: pa.ChunkedArray, notes: list[str]) -> np.ndarray | None:
-    kind = column.type
-    if pa.types.is_null(kind):
-        values: np.ndarray = np.full(len(column), np.nan)
-    elif (
-        pa.types.is_boolean(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-    ):
-        values = np.array(column.cast(pa.float64()).to_pandas(), dtype=np.float64)
-    else:
-        raw = pd.Series(column.to_pandas())
-        values = _text_numbers(raw)
-        bad = int((np.isnan(values) & raw.notna().to_numpy()).sum())
-        if bad > raw.notna().sum() / 2 or pa.types.is_temporal(kind) or pa.types.is_nested(kind):
-            notes.append(f"column {name!r} is not numeric ({kind}); it was ignored")
-            return None
-        if bad:
-            notes.append(f"column {name!r}: {bad} cells are not numbers; they count as missing")
-    infinite = np.isinf(values)
-    if infinite.any():
-        notes.append(f"column {name!r}: {int(infinite.sum())} infinite values; they count as missing")
-        values[infinite] = np.nan
+    """A sensor's column, None if it is not one."""
+    values, text = _cells(column)
+    bad, said = int(text.sum()), int(text.sum() + (~np.isnan(values)).sum())
+    if bad > said / 2:
+        notes.append(f"column {name!r} is not numeric ({column.type}); it was ignored")
+        return None
+    if bad:
+        notes.append(f"column {name!r}: {bad} cells are not numbers; they count as missing")
+    values[_infinite(name, values, notes)] = np.nan
     if np.isnan(values).all():
         notes.append(f"column {name!r} has no value at all")
     return values
 
 
-def _text_numbers(raw: pd.Series) -> np.ndarray:
-    if raw.dtype != object:
-        return np.full(len(raw), np.nan)
-    return np.array(pd.to_numeric(raw, errors="coerce"), dtype=np.float64)
+def _infinite(name: str, values: np.ndarray, notes: list[str]) -> np.ndarray:
+    infinite = np.isinf(values)
+    if infinite.any():
+        notes.append(f"column {name!r}: {int(infinite.sum())} infinite values; they count as missing")
+    return infinite
+
+
+def _cells(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """float64[N], NaN where there is no number, and bool[N], where there is something else."""
+    kind = column.type
+    number = (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    )
+    if number or pa.types.is_null(kind):
+        return np.array(column.cast(pa.float64()).to_pandas(), dtype=np.float64), np.zeros(len(column), bool)
+    raw = pd.Series(column.to_pandas())
+    values = np.full(len(raw), np.nan)
+    if raw.dtype == object and not pa.types.is_nested(kind) and not pa.types.is_temporal(kind):
+        values = np.array(pd.to_numeric(raw, errors="coerce"), dtype=np.float64)
+    return values, np.isnan(values) & raw.notna().to_numpy()
 
 
 def _labels(path: Path, column: pa.ChunkedArray) -> Any:

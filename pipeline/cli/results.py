@@ -109,6 +109,17 @@ def backtest(
         str,
         typer.Option("--label", metavar="COLUMN", help="The column of 0 and 1 that marks incidents, if any."),
     ] = "label",
+    sensor: Annotated[
+        str | None,
+        typer.Option(
+            "--sensor",
+            metavar="COLUMN",
+            help="In exports of one row per reading: the column that names the sensor.",
+        ),
+    ] = None,
+    value: Annotated[
+        str | None, typer.Option("--value", metavar="COLUMN", help="The column of its value; with --sensor.")
+    ] = None,
     time_format: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +139,7 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
-    from ingestion.sitefile import Layout
+    from ingestion.layout import Layout
     from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
     from pipeline.jobs.exports import read_exports
@@ -136,10 +147,14 @@ def backtest(
     if recipe is not None and (mode or out):
         name = "--mode" if mode else "--report"
         raise typer.BadParameter(f"not together with {name}, which is of one recipe", param_hint="--recipe")
+    if (sensor is None) != (value is None):
+        raise typer.BadParameter(
+            "only together: the sensor's column and its value's", param_hint="--sensor, --value"
+        )
     until = instant(train_until, "--train-until")
     assert until is not None
     watch = JobWatch()
-    layout = Layout(time, asset, label, time_format, zone(time_zone, "--time-zone"))
+    layout = Layout(time, asset, label, time_format, zone(time_zone, "--time-zone"), sensor, value)
     exports = read_exports(data, until, layout, config, mode, watch)
     recipes = None
     if recipe is not None:

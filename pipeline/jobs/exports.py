@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.errors import InputDataError
-from ingestion.sitefile import Layout, SiteFile, read_site_dir
+from ingestion.layout import Layout
+from ingestion.sitefile import SiteFile, read_site_dir
 from pipeline.artefacts import MODES
 from pipeline.config import Config, SiteConfig, load_config
 from pipeline.config.schema import NAME, NAME_RULE

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from ingestion.errors import InputDataError
-from ingestion.sitefile import Layout, read_site_dir, read_site_file
+from ingestion.layout import Layout
+from ingestion.sitefile import read_site_dir, read_site_file
 
 
 def write(folder, text, name="press-1.csv", encoding="utf-8"):
@@ -233,3 +234,85 @@ def test_the_example_machines_are_whole_and_regular():
         assert file.frame["timestamp"].iloc[0] == pd.Timestamp("2026-01-05T00:00:00Z")
         assert set(file.frame["timestamp"].diff().dropna()) == {pd.Timedelta("1min")}
         assert not file.frame.isna().any().any()
+
+
+LONG = Layout(timestamp="time", asset="unit", label="alarm", sensor="tag", value="value")
+
+
+def test_an_export_of_one_row_per_reading_becomes_one_row_per_time(tmp_path):
+    text = (
+        "time,unit,tag,value,quality,alarm\n"
+        "2026-03-01T10:00:05Z,P1,TIC-1.PV,71.5,Good,0\n"
+        "2026-03-01T10:00:00Z,P1,FIC-1.PV,3,Good,0\n"
+        "2026-03-01T10:00:05Z,P1,FIC-1.PV,4,Good,1\n"
+        "2026-03-01T10:00:05Z,P2,TIC-1.PV,20,Good,\n"
+        "2026-03-01T10:00:10Z,P1,TIC-1.PV,Bad Input,Bad,0\n"
+        "2026-03-01T10:00:15Z,P1,TIC-1.PV,72.5,Good,0\n"
+        "2026-03-01T10:00:15Z,P1,TIC-1.PV,99,Good,0\n"
+        "2026-03-01T10:00:15Z,P1,MODE,AUTO,Good,0\n"
+        "2026-03-01T10:00:15Z,P1,,1,Good,0\n"
+        "never,P1,TIC-1.PV,1,Good,0\n"
+    )
+    file = read(tmp_path, text, LONG)
+    assert file.sensors == ("FIC-1.PV", "TIC-1.PV")
+    times = file.frame["timestamp"].dt.strftime("%S").tolist()
+    assert list(zip(times, file.frame["asset"], strict=True)) == [
+        ("00", "P1"),
+        ("05", "P1"),
+        ("05", "P2"),
+        ("10", "P1"),
+        ("15", "P1"),
+    ]
+    nan = np.nan
+    np.testing.assert_array_equal(
+        file.frame[list(file.sensors)].to_numpy(), [[3, nan], [4, 71.5], [nan, 20], [nan, nan], [nan, 72.5]]
+    )
+    assert str(file.frame["timestamp"].dtype) == "datetime64[ns, UTC]"
+    assert [None if label is pd.NA else int(label) for label in file.labels] == [0, 1, None, 0, 0]
+    assert set(file.notes) == {
+        "1 rows without a usable timestamp were left out",
+        "1 rows name no sensor; they were left out",
+        "1 rows repeat sensor and time of an earlier row; the first was kept",
+        "sensor 'MODE' is mostly text; it was ignored",
+        "sensor 'TIC-1.PV': 1 cells are not numbers; they count as missing",
+    }
+
+
+def test_a_wide_export_and_the_same_readings_one_by_one_are_one_file(tmp_path):
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame(rng.normal(size=(300, 4)).round(3), columns=list("dbca"))
+    wide[rng.random(wide.shape) < 0.3] = np.nan
+    wide.insert(0, "timestamp", pd.date_range("2026-03-01", periods=300, freq="s", tz="UTC"))
+    wide = wide[wide[list("abcd")].notna().any(axis=1)]
+    long = wide.melt("timestamp", var_name="tag", value_name="value").dropna().sample(frac=1, random_state=1)
+    ours = read(tmp_path, wide.to_csv(index=False))
+    theirs = read(tmp_path, long.to_csv(index=False), Layout(sensor="tag", value="value"))
+    assert theirs.sensors == ("a", "b", "c", "d") and theirs.labels is None
+    pd.testing.assert_frame_equal(ours.frame[["timestamp", "asset", *"abcd"]], theirs.frame)
+
+
+def test_numbers_as_tag_names_and_decimal_commas_are_read_and_taken_names_are_not(tmp_path):
+    layout = Layout(sensor="tag", value="Wert")
+    file = read(tmp_path, "timestamp;tag;Wert\n2026-03-01;4711;1,5\n2026-03-01;0815;2,5\n", layout)
+    assert file.sensors == ("0815", "4711") and file.frame[["0815", "4711"]].to_numpy().tolist() == [
+        [2.5, 1.5]
+    ]
+    with pytest.raises(InputDataError, match=r"press-1\.csv: the name 'offset' is reserved"):
+        read(tmp_path, "timestamp,tag,Wert\n2026-03-01,offset,1\n", layout)
+    with pytest.raises(InputDataError, match="no column 'tag'; found timestamp, t"):
+        read(tmp_path, "timestamp,t\n2026-03-01,1\n", layout)
+    with pytest.raises(
+        InputDataError, match=r"press-1\.csv: no row has a usable time, a sensor's name and a number"
+    ):
+        read(tmp_path, "timestamp,tag,Wert\n2026-03-01,MODE,AUTO\n", layout)
+
+
+def test_a_file_whose_rows_mostly_repeat_a_time_is_refused_with_what_it_may_be(tmp_path):
+    rows = "".join(f"2026-03-01T10:00:0{i // 3}Z,{'abc'[i % 3]},{i}\n" for i in range(9))
+    with pytest.raises(InputDataError, match=r"6 of 9 rows repeat the time .*\(--sensor, --value\)"):
+        read(tmp_path, "timestamp,tag,value\n" + rows)
+    assert read(tmp_path, "timestamp,tag,value\n" + rows, Layout(sensor="tag", value="value")).sensors == (
+        "a",
+        "b",
+        "c",
+    )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ingestion.sitefile import Layout
+from ingestion.layout import Layout
 from models.detector import Detector
 from models.export import export_detector
 from models.sources.grouped import GroupedNetwork

@@ -1,0 +1,80 @@
+"""Comma-, semicolon- or tab-separated exports of whatever locale as Arrow tables."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from ingestion.errors import InputDataError
+from ingestion.layout import Layout
+
+_MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
+_NO_UTF8 = "cp1252"
+_TORN = 0.01
+"""A larger share of rows without the header's number of cells is another kind of file, not an export that was cut off."""
+
+
+def read_csv(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
+    """The rows of a CSV; what was tolerated is added to `notes`. Raises InputDataError, OSError, ValueError, ArrowException."""
+    encoding = _encoding(path)
+    if encoding == _NO_UTF8:
+        notes.append("not UTF-8; read as Windows-1252")
+    with path.open(encoding=encoding, errors="replace") as handle:
+        header, sample = handle.readline().strip(), handle.readline().strip()
+    delimiter = max(";,\t", key=header.count)
+    decimal = (
+        "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
+    )
+    options = pacsv.ConvertOptions(
+        column_types={name: pa.string() for name in (layout.timestamp, layout.asset, layout.sensor) if name},
+        null_values=_MISSING,
+        strings_can_be_null=True,
+        decimal_point=decimal,
+        auto_dict_encode=False,
+    )
+    torn: list[pacsv.InvalidRow] = []
+
+    def leave_out(row: pacsv.InvalidRow) -> str:
+        torn.append(row)
+        return "skip"
+
+    table = pacsv.read_csv(
+        path,
+        read_options=pacsv.ReadOptions(encoding=encoding),
+        parse_options=pacsv.ParseOptions(delimiter=delimiter, invalid_row_handler=leave_out),
+        convert_options=options,
+    )
+    # More cells than names are a value that holds the delimiter, which shifts what follows it; fewer, a line that was cut off.
+    row = next((row for row in torn if row.actual_columns > row.expected_columns), None)
+    if torn and (row or table.num_rows == 0 or len(torn) > max(1, _TORN * table.num_rows)):
+        row = row or torn[0]
+        raise InputDataError(
+            f"{path}: {len(torn)} of {len(torn) + table.num_rows} rows have not the header's {row.expected_columns} cells, the first "
+            f"{row.actual_columns}: {row.text[:80]!r}; quote cells that hold {delimiter!r}, or export again"
+        )
+    if torn:
+        notes.append(f"{len(torn)} rows have fewer cells than the header; they were left out")
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as handle:
+        start = handle.read(2)
+        if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        handle.seek(0)
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        try:
+            while chunk := handle.read(1 << 20):
+                decoder.decode(chunk)
+        except UnicodeDecodeError:
+            return _NO_UTF8
+    return "utf-8"
+
+
+def _after_first(line: str, delimiter: str) -> str:
+    # The first cell is usually the time, whose fraction of a second has a point in every locale.
+    return line.partition(delimiter)[2]
