@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,38 +17,50 @@ from ingestion.records import Decoded, RecordBatch
 from ingestion.settings import IngestSettings
 
 _LOG = logging.getLogger("ingestion.decode")
-_SAMPLE = 200
+_SAMPLE, _ENOUGH = 200, 20
 _LONGEST = 256 << 10
 _SURE = 5
 
 
 class Auto:
-    """Decoder of one partition; `chosen` is the format's name once known. Until then messages are read as flat JSON."""
+    """Decoder of one partition; `chosen` is the format's name, empty until a record is recognised, which is flat JSON until then.
+
+    The choice stands once `_ENOUGH` records are recognised, or `_SAMPLE` looked at: one odd message at the start of a topic must not
+    decide how all others are read. Until then most votes so far decide.
+    """
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
         self._decoder: formats.Decoder | None = None
+        self._votes: Counter[str] = Counter()
+        self._looked = 0
+        self._stands = False
         self.chosen = ""
 
     def decode(self, batch: RecordBatch) -> Decoded:
         """See `ingestion.decode.Decoder`. Raises StorageError if the choice cannot be kept."""
-        if self._decoder is None:
-            self.chosen = self._choose(batch)
-            rules = replace(self._settings.decode, format=self.chosen or "flat")
-            decoder = formats.build_decoder(replace(self._settings, decode=rules))
-            if not self.chosen:
-                return decoder.decode(batch)
-            self._decoder = decoder
+        if not self._stands:
+            self._look(batch)
+        assert self._decoder is not None
         return self._decoder.decode(batch)
 
-    def _choose(self, batch: RecordBatch) -> str:
+    def _look(self, batch: RecordBatch) -> None:
         memory = Memory(self._settings.data_dir, batch, self._settings.decode.learned_from)
         saved = memory.load()
         known = saved.get("format")
         if known in formats.FORMATS and known != "auto":
-            return str(known)
-        name, votes = recognise(batch.keys, batch.values, batch.topic)
-        if name:
+            self._stands = True
+            self._read_as(str(known))
+            return
+        left = _SAMPLE - self._looked
+        self._votes += recognised(batch.keys[:left], batch.values[:left], batch.topic)
+        if not self._settings.decode.schema_registry:
+            del self._votes["avro"]
+        self._looked += min(left, len(batch.values))
+        name, votes = self._votes.most_common(1)[0] if self._votes else ("", 0)
+        self._stands = bool(name) and (self._votes.total() >= _ENOUGH or self._looked >= _SAMPLE)
+        self._read_as(name)
+        if self._stands:
             memory.save({**saved, "format": name})
             _LOG.info(
                 "%s/%d: recognised format %s from %d of the first %d records; set `format` to decide otherwise",
@@ -55,19 +68,30 @@ class Auto:
                 batch.partition,
                 name,
                 votes,
-                min(len(batch.values), _SAMPLE),
+                self._looked,
             )
-        return name
+
+    def _read_as(self, name: str) -> None:
+        if self._decoder is None or name != self.chosen:
+            rules = replace(self._settings.decode, format=name or "flat")
+            self._decoder = formats.build_decoder(replace(self._settings, decode=rules))
+            self.chosen = name
 
 
-def recognise(keys: list[bytes | None], values: list[bytes | None], topic: str) -> tuple[str, int]:
-    """`(format, records that speak for it)` of the first records; an empty name if none is readable."""
+def recognised(keys: Sequence[bytes | None], values: Sequence[bytes | None], topic: str) -> Counter[str]:
+    """By format the records that speak for it."""
     votes: Counter[str] = Counter()
-    for key, value in zip(keys[:_SAMPLE], values[:_SAMPLE], strict=True):
+    for key, value in zip(keys, values, strict=True):
         if value and len(value) <= _LONGEST:
             name = _recognise_one(key, value, topic)
             if name:
                 votes[name] += 1
+    return votes
+
+
+def recognise(keys: list[bytes | None], values: list[bytes | None], topic: str) -> tuple[str, int]:
+    """`(format, records that speak for it)` of the first records; an empty name if none is readable."""
+    votes = recognised(keys[:_SAMPLE], values[:_SAMPLE], topic)
     return votes.most_common(1)[0] if votes else ("", 0)
 
 

@@ -6,6 +6,7 @@ caller looks at the messages one by one.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from ingestion.decode.rows import OWN_FIELDS, TIME_FIELDS, bad_sensor_name, depth_of, number_of
+from ingestion.decode.rows import (
+    OWN_FIELDS,
+    SENSOR_FIELDS,
+    TIME_FIELDS,
+    VALUE_FIELDS,
+    bad_sensor_name,
+    depth_of,
+    number_of,
+)
 from ingestion.decode.states import States, codes_of
 
 _HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
@@ -28,7 +37,8 @@ class NotColumnar(Exception):
 @dataclass(frozen=True)
 class Columns:
     """Rows of a group: `parent` int64[R], index of the message of each row; `time` numbers or text with nulls, or None;
-    `sensors` by name, float64[R] with NaN still inside; `silent` bool[R], rows in which no sensor has a value; `ignored` text and nested fields beside `values`;
+    `sensors` by name, float64[R] with NaN still inside; `odd` bool[R], rows that the literal reader has to judge: no sensor has a value, or
+    the only one has its name in a field beside it; `ignored` text and nested fields beside `values`;
     `counts` of texts that were read as numbers or are none."""
 
     parent: np.ndarray
@@ -37,7 +47,7 @@ class Columns:
     seq: pa.Array | None
     quality: pa.Array | None
     sensors: dict[str, pa.Array]
-    silent: np.ndarray
+    odd: np.ndarray
     ignored: int
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -108,13 +118,21 @@ def flatten(messages: pa.Array, states: States) -> Columns:
         sensors[name] = _sensor(name, array, states, counts)
     if not sensors:
         raise NotColumnar("no sensors")
-    silent = np.ones(len(parent), dtype=bool)
-    for array in sensors.values():
+    odd = _silent(sensors.values(), len(parent))
+    if any(pa.types.is_string(fields[name].type) for name in SENSOR_FIELDS if name in fields):
+        # A value with its name in a text beside it: a narrow reading unless something else is read as well.
+        odd |= _silent((array for name, array in sensors.items() if name not in VALUE_FIELDS), len(parent))
+    return Columns(parent, time, asset, seq, quality, sensors, odd, ignored, counts)
+
+
+def _silent(sensors: Iterable[pa.Array], rows: int) -> np.ndarray:
+    """bool[R], where none of the sensors has a value."""
+    silent = np.ones(rows, dtype=bool)
+    for array in sensors:
         if array.null_count == 0:
-            silent[:] = False
-            break
+            return np.zeros(rows, dtype=bool)
         silent &= array.is_null().to_numpy(zero_copy_only=False)
-    return Columns(parent, time, asset, seq, quality, sensors, silent, ignored, counts)
+    return silent
 
 
 def children(array: pa.StructArray) -> dict[str, pa.Array]:

@@ -57,8 +57,8 @@ class FlatJson:
         except NotColumnar:
             self._split(indices, values, batch, pieces)
             return
-        if found.silent.any():
-            odd = np.unique(found.parent[found.silent])
+        if found.odd.any():
+            odd = np.unique(found.parent[found.odd])
             pieces.append(self._one_by_one(indices[odd], batch))
             self._group(np.delete(indices, odd), batch, pieces)
             return

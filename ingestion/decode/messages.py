@@ -17,6 +17,7 @@ from ingestion.decode.rows import (
     Refused,
     Row,
     bad_sensor_name,
+    narrow_fields,
     number_of,
     parse_json,
 )
@@ -27,8 +28,6 @@ from ingestion.settings import DecodeRules, EventTimeRules, Limits
 
 GOOD, UNCERTAIN, BAD = 192, 64, 0
 MAX_ARRAY = 256
-SENSOR_FIELDS = ("sensor", "tag", "metric", "signal", "name", "point", "measurement")
-VALUE_FIELDS = ("value", "val", "v")
 
 
 @dataclass(frozen=True)
@@ -277,12 +276,3 @@ def asset_text(raw: Any) -> str | None:
         if len(text) <= 256 and (text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)):
             return text
     raise Refused("bad_asset", "expected text of at most 256 characters as asset")
-
-
-def narrow_fields(item: dict[str, Any]) -> tuple[str, str] | None:
-    """The fields that hold sensor name and value if the object is one narrow reading."""
-    value = next((name for name in VALUE_FIELDS if name in item), None)
-    if value is None or "values" in item:
-        return None
-    sensor = next((name for name in SENSOR_FIELDS if isinstance(item.get(name), str)), None)
-    return None if sensor is None else (sensor, value)

@@ -11,15 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.decode.columns import Columns, NotColumnar, children, time_of, typed
-from ingestion.decode.messages import (
-    SENSOR_FIELDS,
-    VALUE_FIELDS,
-    Message,
-    MessageDecoder,
-)
+from ingestion.decode.messages import Message, MessageDecoder
 from ingestion.decode.pieces import part_of, unite, usable
 from ingestion.decode.readings import Piece, from_columns
-from ingestion.decode.rows import Row, bad_sensor_name, parse_json
+from ingestion.decode.rows import SENSOR_FIELDS, VALUE_FIELDS, Row, bad_sensor_name, parse_json
 from ingestion.decode.shape import Shape
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits

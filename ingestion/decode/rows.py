@@ -17,6 +17,8 @@ from ingestion.records import RESERVED
 from ingestion.settings import DecodeRules, Limits
 
 TIME_FIELDS = ("ts", "timestamp", "time", "timestamp_ms", "event_time")
+SENSOR_FIELDS = ("sensor", "tag", "metric", "signal", "name", "point", "measurement")
+VALUE_FIELDS = ("value", "val", "v")
 OWN_FIELDS = (*TIME_FIELDS, "asset", "seq", "quality", "values")
 MAX_DEPTH = 64
 MAX_FIELDS = 4
@@ -165,7 +167,26 @@ def _row(item: Any, rules: DecodeRules, counts: Counter[str]) -> Row:
         _add(row, name, raw, rules, counts)
     if not row.sensors and not row.dropped:
         raise Refused("no_values", "no sensor value in the message")
+    named = narrow_fields(item)
+    if named is not None and not any(
+        value is not None or isinstance(item[name], float)
+        for name, value in row.sensors.items()
+        if name not in VALUE_FIELDS
+    ):
+        raise Refused(
+            "narrow",
+            f"names its sensor in {named[0]!r} and holds nothing but its value: set format = 'narrow' or 'auto'",
+        )
     return row
+
+
+def narrow_fields(item: dict[str, Any]) -> tuple[str, str] | None:
+    """The fields that hold sensor name and value if the object is one narrow reading."""
+    value = next((name for name in VALUE_FIELDS if name in item), None)
+    if value is None or "values" in item:
+        return None
+    sensor = next((name for name in SENSOR_FIELDS if isinstance(item.get(name), str)), None)
+    return None if sensor is None else (sensor, value)
 
 
 def _asset(raw: Any) -> str | None:

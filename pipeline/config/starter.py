@@ -33,6 +33,7 @@ bootstrap = "{bootstrap}"          # or "embedded" for a broker that FedPlant st
 
 {blocks}
 [ingestion]
+format = "auto"                    # what messages look like; see what `fedplant inspect TOPIC` says
 window = "1min"                    # length of a window file; longer for slow sensors: some 100 readings a window
 out_of_orderness = "10s"           # readings may be this much out of order before they count as late
 allowed_lateness = "1d"            # late readings up to this age are kept as addenda

@@ -30,12 +30,32 @@ def test_each_example_is_recognised_and_the_choice_is_said_and_kept(
 ) -> None:
     with caplog.at_level(logging.INFO, "ingestion.decode"):
         auto = decoder("auto", tmp_path, schema_registry=str(tmp_path))
-        auto.decode(batch_of(b"\xff\xfe poison", sample, sample))
+        auto.decode(batch_of(b"\xff\xfe poison", *[sample] * 12))
+        assert auto.chosen == name and not caplog.text  # type: ignore[attr-defined]
+        auto.decode(batch_of(*[sample] * 12, first=13))
     assert auto.chosen == name  # type: ignore[attr-defined]
-    assert f"recognised format {name} from 2 of the first 3 records" in caplog.text
+    assert f"recognised format {name} from 24 of the first 25 records" in caplog.text
     later = decoder("auto", tmp_path, schema_registry=str(tmp_path))
     later.decode(batch_of(*[value for other, value in SAMPLES if other != name][:2], first=3))
     assert later.chosen == name  # type: ignore[attr-defined]
+
+
+def test_one_odd_message_at_the_start_does_not_decide_how_all_others_are_read(tmp_path: Path) -> None:
+    auto = decoder("auto", tmp_path)
+    assert reasons(auto.decode(batch_of(b"stop, look, listen"))) == [(0, "bad_timestamp")]
+    assert auto.chosen == "csv"  # type: ignore[attr-defined]
+    for first in range(1, 25):
+        found = auto.decode(batch_of(b'{"ts":1451649600512,"values":{"t":%d}}' % first, first=first))
+        assert first < 2 or [row["t"] for row in rows(found)] == [first]
+    assert auto.chosen == "flat"  # type: ignore[attr-defined]
+    auto.decode(batch_of(*[b"stop, look, listen"] * 200, first=25))
+    assert auto.chosen == "flat"  # type: ignore[attr-defined]
+
+
+def test_bytes_that_look_like_avro_do_not_end_an_ingestion_that_has_no_registry(tmp_path: Path) -> None:
+    auto = decoder("auto", tmp_path)
+    assert reasons(auto.decode(batch_of(encoded(), encoded()))) == [(0, "not_json"), (1, "not_json")]
+    assert auto.chosen == ""  # type: ignore[attr-defined]
 
 
 def test_nothing_readable_leaves_the_choice_open(tmp_path: Path) -> None:

@@ -49,6 +49,23 @@ def test_clocks_that_are_ahead_or_booted_at_1970_and_five_megabytes_are_dead_let
     assert [row["offset"] for row in rows(found)] == [3]
 
 
+def test_narrow_messages_are_no_flat_ones_whatever_stands_beside_them(tmp_path: Path) -> None:
+    narrow = b'{"asset":"m","sensor":"temperature","ts":%d,"value":71.2,"unit":"C"}' % TS
+    wide = b'{"asset":"m","name":"mixer","ts":%d,"value":3,"speed":4}' % TS
+    alone = b'{"asset":"m","ts":%d,"value":5}' % TS
+    found = decoder("flat", tmp_path).decode(batch_of(*[narrow] * 30, wide, alone, *[narrow] * 30))
+    assert reasons(found) == [(index, "narrow") for index in (*range(30), *range(32, 62))]
+    assert "names its sensor in 'sensor'" in found.rejects[0].message
+    assert "format = 'narrow'" in found.rejects[0].message
+    assert [{name: row.get(name) for name in ("offset", "value", "speed")} for row in rows(found)] == [
+        {"offset": 30, "value": 3, "speed": 4},
+        {"offset": 31, "value": 5, "speed": None},
+    ]
+    states = decoder("flat", tmp_path, states={"name": {"on": 1.0}})
+    state = b'{"ts":%d,"name":"on","value":1}' % TS
+    assert [row["name"] for row in rows(states.decode(batch_of(state, state)))] == [1.0, 1.0]
+
+
 NAMES = st.sampled_from(["t", "p", "a.b", "state", "offset", "ts", ""])
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False, width=32)
 ODD = (
@@ -74,6 +91,8 @@ READINGS = st.fixed_dictionaries(
         "values": st.dictionaries(NAMES, CELLS, max_size=3) | st.none() | st.just(5),
         "t": CELLS,
         "note": st.just("text"),
+        "name": st.sampled_from(["pump 3", "7", None, 5]),
+        "value": CELLS,
     },
 )
 PLAIN = st.fixed_dictionaries(
