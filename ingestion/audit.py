@@ -280,14 +280,15 @@ class _Audit:
     def _letters(
         self, consumer: KafkaConsumer, name: str, topic: str, topic_id: str
     ) -> Iterator[tuple[int, int, bool]]:
-        """(partition, offset, whether the message is a list) of every letter of this very topic."""
+        """(partition, offset, whether the message is a list) of every letter of this very topic that this group sent."""
+        group = self._settings.group_id.encode()
         parts = [TopicPartition(name, p) for p in sorted(consumer.partitions_for_topic(name) or ())]
         ends = consumer.end_offsets(parts, timeout_ms=self._timeout)
         starts = consumer.beginning_offsets(parts, timeout_ms=self._timeout)
         for part in parts:
             for record in self._read(consumer, part, starts[part], ends[part]):
                 headers = dict(record.headers)
-                ours = headers.get("topic") == topic.encode()
+                ours = headers.get("topic") == topic.encode() and headers.get("group", group) == group
                 if ours and headers.get("topic_id", topic_id.encode()) == topic_id.encode():
                     several = (record.value or b"").lstrip()[:1] == b"["
                     yield int(headers["partition"]), int(headers["offset"]), several

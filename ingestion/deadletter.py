@@ -8,7 +8,7 @@ CUT_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Letter:
-    """One message to set aside: destination, original bytes, where it came from and why it could not be kept."""
+    """One message to set aside: destination, original bytes, where it came from, which group read it and why it could not be kept."""
 
     destination: str
     topic: str
@@ -19,6 +19,7 @@ class Letter:
     stage: str
     reason: str
     message: str
+    group: str
     late_rows: int = 0
     cut_from: int = 0
 
@@ -41,7 +42,7 @@ class Letter:
     @property
     def headers(self) -> list[tuple[str, bytes]]:
         """Coordinates and cause as text headers."""
-        names = ("topic", "topic_id", "partition", "offset", "stage", "reason", "message")
+        names = ("topic", "topic_id", "partition", "offset", "stage", "reason", "message", "group")
         cut = [("cut_from_bytes", str(self.cut_from).encode())] if self.cut_from else []
         # Half a surrogate pair, as the text of a user's own decoder may hold it, has no UTF-8.
         texts = [(name, str(getattr(self, name)).encode(errors="backslashreplace")) for name in names]

@@ -26,6 +26,7 @@ class Lane:
     says that another process took over."""
 
     site: Site
+    group: str
     store: PartitionStore
     windows: Windows
     decoder: Decoder
@@ -115,6 +116,7 @@ class Lane:
             reject.stage,
             reject.reason,
             reject.message,
+            self.group,
         )
 
     def _late(self, batch: RecordBatch, rows: pa.Table) -> Iterable[Letter]:
@@ -136,7 +138,14 @@ def new_lane(settings: IngestSettings, site: Site, start: Resume, counts: SiteCo
     """A freshly assigned partition; what its folder set aside as damaged is counted here."""
     counts.damaged_files += start.store.damaged
     return Lane(
-        site, start.store, start.windows, build_decoder(settings), counts, start.told, start.last_read
+        site,
+        settings.group_id,
+        start.store,
+        start.windows,
+        build_decoder(settings),
+        counts,
+        start.told,
+        start.last_read,
     )
 
 

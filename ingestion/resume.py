@@ -6,6 +6,7 @@ from typing import Any
 
 from ingestion.errors import ContinuityError
 from ingestion.eventtime import NS
+from ingestion.folderid import folder_id
 from ingestion.records import Imprint
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity, PartitionStore
@@ -46,12 +47,17 @@ class Resume:
 
 
 def metadata(
-    topic_id: str, max_event: int, settled: int, last_read: Imprint | None, letters: list[Any] | None = None
+    topic_id: str,
+    max_event: int,
+    settled: int,
+    last_read: Imprint | None,
+    letters: list[Any] | None = None,
+    folder: str | None = None,
 ) -> str:
-    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters, last record, and
-    which messages between the two have a letter (`Told.note`)."""
+    """What a commit says beside the offset: topic id, largest event time before it, position of confirmed letters, last record,
+    which messages between the two have a letter (`Told.note`), and the data folder's id."""
     event = None if max_event <= NEVER else max_event
-    note = {"t": topic_id, "e": event, "s": settled, "r": last_read, "l": letters}
+    note = {"t": topic_id, "e": event, "s": settled, "r": last_read, "l": letters, "f": folder}
     return json.dumps(note, separators=(",", ":"))
 
 
@@ -75,6 +81,13 @@ def resume(settings: IngestSettings, identity: Identity, committed: Committed | 
         store = PartitionStore(settings.data_dir, identity, length).scan(new_folder=True)
         if note and note["t"] != identity.topic_id:
             note = None
+    elsewhere = note is not None and note.get("f") not in (None, folder_id(settings.data_dir))
+    if committed is not None and elsewhere and committed.offset > log.start and not settings.accept_gap:
+        raise ContinuityError(
+            f"{place}: group {settings.group_id!r} has read up to offset {committed.offset} into another data folder, or this one was emptied "
+            f"since ({settings.data_dir}): give the group a new name to read the log from its start into this folder, or start with "
+            "--accept-gap to go on from there"
+        )
     known = committed is not None and note is not None
     start = log.start
     if committed is not None and note is not None and not store.read_again:

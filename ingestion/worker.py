@@ -13,6 +13,7 @@ import numpy as np
 import pandas  # noqa: F401  pyarrow imports it at first use; here, so that no worker does it mid-stream
 
 from ingestion.deadletter import Letter
+from ingestion.folderid import folder_id
 from ingestion.lane import Lane
 from ingestion.observation import PublishTimes
 from ingestion.records import RecordBatch
@@ -50,8 +51,10 @@ class Worker(TaskThread):
     """Works on what is fed in order; `assure` comes before every publication. A failure ends it and is raised from `check`."""
 
     def __init__(self, settings: IngestSettings, assure: Assure) -> None:
+        """Raises StorageError if the data folder cannot be used."""
         self._limit = settings.limits.max_buffered_bytes
         self._assure = assure
+        self._folder = folder_id(settings.data_dir)
         self._state = threading.Lock()
         self._letter_bytes = 0
         self._read_to: dict[tuple[str, int], int] = {}
@@ -107,7 +110,7 @@ class Worker(TaskThread):
                 settled = max(lane.told.upto, lane.windows.position)
                 found.topic_ids[key] = lane.store.identity.topic_id
                 told = lane.told.note(offset, settled)
-                note = metadata(found.topic_ids[key], max_event, settled, lane.last_read, told)
+                note = metadata(found.topic_ids[key], max_event, settled, lane.last_read, told, self._folder)
                 found.marks[key] = Mark(offset, note)
                 found.letters.extend(lane.letters)
                 found.counts.append((lane, len(lane.letters)))
