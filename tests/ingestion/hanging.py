@@ -1,6 +1,7 @@
 """An ingestion whose disk or commits can be made to hang, and that says when it pauses."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from ingestion.consumer import Progress, ingest
 
 
 class Watched:
-    """An endless ingestion in a thread, whose disk and commits hang while these events are not set; what it raises lands in `raised`."""
+    """An endless ingestion in a thread, whose disk and commits hang while these events are not set, and whose disk takes `slow` seconds
+    more; what it raises lands in `raised`."""
 
     def __init__(self, settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self.disk, self.commits = threading.Event(), threading.Event()
+        self.slow = 0.0
         self.events, self.positions = list[str](), dict[int, int]()
         self.raised: list[BaseException] = []
         self.disk.set()
@@ -24,6 +27,7 @@ class Watched:
 
         def when_told(folder: Path) -> None:
             watched.disk.wait(30)
+            time.sleep(watched.slow)
             sync(folder)
 
         class Consumer(ingestion.consumer.Consumer):
