@@ -14,10 +14,10 @@ from scipy.signal import lfilter
 
 from models.options import DetectorOptions
 from models.sources.base import Source
-from models.sources.folds import FOLDS, segments
+from models.sources.folds import FOLDS, fold_rows, segments
 from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, RECOVERED
 from models.tables import Calibration, SourceCalibration, stack
-from models.threshold import threshold
+from models.threshold import INDEPENDENT, predictive_quantile, threshold
 
 _CHUNK = 4096
 _LEAST_TAIL = 0.5
@@ -98,7 +98,8 @@ def calibrate(
         total = energy.sum(axis=1)
         smooth = np.mean(_averages(total, float(total.mean()), options), axis=0)
         least = _LEAST_SCORE if judge.source.excursion else _TYPICAL_ENERGY
-        source_weight[i] = judge.weight / scale / max(float(np.quantile(smooth, 0.99)), least)
+        rare = predictive_quantile(smooth, 0.01, INDEPENDENT * max(options.spans))
+        source_weight[i] = judge.weight / scale / max(rare, least)
         combined += source_weight[i] * energy
     rest = combined.mean(axis=0)
     averages = _averages(combined.sum(axis=1), float(rest.sum()), options)
@@ -169,9 +170,10 @@ def _one_source(
     held = np.minimum(size, CLIPPED_AT * tail)
     usual = np.maximum(_mean(held), _LEAST_USUAL)
     last_level = usual
+    gain = np.ones_like(usual)
     if rate > 0:
         level = _average(np.where(known, held, usual), rate, usual)
-        size = size / np.clip(np.concatenate([usual[None], level[:-1]]) / usual, 1.0, LARGEST_GAIN)
+        gain = np.clip(np.concatenate([usual[None], level[:-1]]) / usual, 1.0, LARGEST_GAIN)
         last_level = level[-1]
     trust = np.ones(len(wanders))
     if rate <= 0 and options.weigh_sensors:
@@ -183,13 +185,31 @@ def _one_source(
     trust = np.where(ever, trust if (trust * ever).sum() > 0.05 * ever.sum() else 1.0, 0.0)
     weight = trust / max(float(trust.sum()), 1e-9)
     if source.excursion:
-        energy = np.log1p(np.maximum(size / tail - 1.0, 0.0))
+        energy = np.log1p(np.maximum(beyond(residual / spread) / gain - 1.0, 0.0))
     else:
-        energy = np.minimum(size**2, options.cap)
+        energy = np.minimum((size / gain) ** 2, options.cap)
     present = np.maximum((known * weight).sum(axis=1, keepdims=True), 1e-6)
     energy = np.where(known, energy, 0.0) * weight / present
     found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight)
     return found, energy
+
+
+def beyond(normalised: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Magnitudes [N, F] in units of the 99 % quantile, each of five contiguous blocks by mean and quantile of the four others.
+
+    By its own a block that goes where no other was would forgive itself. A sensor that only one block knows is judged by that.
+    """
+    centre, size = _mean(normalised), np.abs(normalised)
+    found = np.empty_like(normalised)
+    (blocks,) = fold_rows([len(normalised)])
+    for start, stop, _ in segments(blocks):
+        # A single row has no others.
+        others = np.delete(normalised, np.s_[start:stop], axis=0) if stop - start < len(size) else normalised
+        told = np.isfinite(others).any(axis=0)
+        shift = np.where(told, _mean(others) - centre, 0.0)
+        tail = np.where(told, _quantile(np.abs(others - shift)), _quantile(size))
+        found[start:stop] = np.abs(normalised[start:stop] - shift) / np.maximum(tail, _LEAST_TAIL)
+    return found
 
 
 def _along(

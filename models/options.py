@@ -9,7 +9,7 @@ from types import MappingProxyType
 from models.errors import InvalidModel
 
 SOURCES: Mapping[str, float] = MappingProxyType(
-    {"ridge": 1.5, "stiff_ridge": 1.0, "pca": 1.5, "excursion": 0.25, "network": 0.25}
+    {"ridge": 1.5, "stiff_ridge": 1.0, "pca": 1.5, "excursion": 0.375, "network": 0.25}
 )
 """Every residual source and its weight in the score of a detector that has them all."""
 

@@ -13,7 +13,7 @@ from models.options import DetectorOptions
 
 _RESOLVED = 60
 """Steps above a quantile for it to be known: neighbouring scores share most of their longest average."""
-_INDEPENDENT = 3
+INDEPENDENT = 3
 """Longest averages between two scores that share nothing any more."""
 _WEEK = 7 * 86_400.0
 _HOLD_OFF = 600.0
@@ -25,7 +25,7 @@ def threshold(score: NDArray[np.float64], options: DetectorOptions, step_seconds
     if options.rule == "alarms_per_week":
         return alarm_threshold(score, options.alarms_per_week, step_seconds)
     rule = tail_quantile if options.rule == "tail" else predictive_quantile
-    return rule(score, options.false_alarm_rate, _INDEPENDENT * max(options.spans))
+    return rule(score, options.false_alarm_rate, INDEPENDENT * max(options.spans))
 
 
 def independent_visits(above: NDArray[np.bool_], apart: int) -> int:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
+from models.calibration import beyond
 from models.errors import InvalidInput, InvalidModel
 from models.fitting import Fitted, fit_detector, fit_sources
 from models.options import DetectorOptions
@@ -157,6 +158,23 @@ def test_a_source_with_nothing_but_residuals_under_its_floor_is_not_made_loud_ag
     assert blunt == pytest.approx(0.5)
     # The 99 % quantile of a sine's smoothed energy is above that of a typical residual.
     assert 0.1 < sharp < 0.5
+
+
+def test_where_a_block_goes_alone_is_an_excursion_however_long_it_stays_there():
+    values = np.random.default_rng(5).normal(size=(1000, 2))
+    values[600:800, 1] += 6
+    found = beyond(values)
+    assert found[:, 0].max() < 2 and (found[600:800, 0] > 1).mean() < 0.05
+    # By mean and quantile of all rows, its own among them, hardly any step of the block is one.
+    apart = np.abs(values[:, 1] - values[:, 1].mean())
+    assert (apart[600:800] > np.quantile(apart, 0.99)).mean() < 0.06
+    assert (found[600:800, 1] > 1).mean() > 0.99
+    assert (np.delete(found[:, 1], np.s_[600:800]) > 1).mean() < 0.02
+    missing = np.where(np.arange(1000)[:, None] < 200, np.nan, values)
+    assert np.isnan(beyond(missing)[:200]).all() and np.isfinite(beyond(missing)[200:]).all()
+    late = np.where(np.arange(1000)[:, None] < 800, np.nan, values)
+    assert (beyond(late)[800:] > 1).mean() < 0.02
+    assert np.isfinite(beyond(values[:1])).all()
 
 
 def test_mistakes_are_named(fleet):
