@@ -175,6 +175,7 @@ class IngestionCounts:
         windows: window files published.
         left_open: readings of windows that are not closed yet; the next run reads them again.
         sensors: values dropped by the sensor mapping, sensor -> reason -> number.
+        repaired: what was mended or left out inside messages that were kept, by name (`docs/reference/formats.md`).
     """
 
     read: int = 0
@@ -186,6 +187,7 @@ class IngestionCounts:
     windows: int = 0
     left_open: int = 0
     sensors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    repaired: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def plain_table(first: str, columns: Iterable[str], title: str | None = None, re
 
 
 def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
-    """Where every message of every site went, and which values the sensor mapping dropped."""
+    """Where every message of every site went, what was left out inside those that were kept, and which values the sensor mapping dropped."""
     table = plain_table(
         "site",
         ("messages", "kept", "still open", "late", "duplicate", "dead letters", "windows"),
@@ -59,11 +59,25 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
         for site, count in counts.items()
         for sensor, why in sorted(count.sensors.items())
     ]
-    if not dropped:
+    inside = [
+        f"{site}: {', '.join(f'{what} {n:,}' for what, n in sorted(count.repaired.items()))}"
+        for site, count in counts.items()
+        if count.repaired
+    ]
+    if not dropped and not inside:
         return table
     from rich.console import Group
 
-    return Group(table, "values dropped by the sensor mapping:", *(f"  {line}" for line in dropped))
+    lines = [
+        line
+        for title, found in (
+            ("inside kept messages:", inside),
+            ("values dropped by the sensor mapping:", dropped),
+        )
+        if found
+        for line in (title, *(f"  {each}" for each in found))
+    ]
+    return Group(table, *lines)
 
 
 def audit_table(report: AuditReport) -> Any:

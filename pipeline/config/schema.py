@@ -121,7 +121,10 @@ class IngestionConfig(Section):
         None,
         description="For Avro: a folder with `<id>.avsc` files or the http(s) address of a schema registry.",
     )
-    group: str = Field("fedplant-ingest", description="Kafka consumer group, in printable ASCII; each data folder needs one of its own.")
+    group: str = Field(
+        "fedplant-ingest",
+        description="Kafka consumer group, in printable ASCII; each data folder needs one of its own.",
+    )
     min_quality: int | None = Field(
         None,
         ge=0,

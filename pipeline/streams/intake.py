@@ -201,5 +201,6 @@ def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
             windows=found["windows"],
             left_open=found["left_open"],
             sensors=found["sensors"],
+            repaired=found["repaired"],
         )
     return counts

@@ -66,3 +66,19 @@ def test_a_run_ends_with_what_became_of_every_sites_messages():
     assert any(line.split() == ["west", "9", "4", "5", "0", "0", "0", "4", "-"] for line in lines)
     assert "  rounds     none: no network is trained" in [line.rstrip() for line in lines]
     assert "  left out   west: no data" in [line.rstrip() for line in lines]
+
+
+def test_what_was_left_out_inside_kept_messages_is_told_beside_what_the_mapping_dropped():
+    east = IngestionCounts(
+        read=9,
+        kept=9,
+        repaired={"not_a_number": 59_048, "ignored_field": 3},
+        sensors={"t": {"below_range": 2}},
+    )
+    lines = drawn(counts_table({"east": east, "west": IngestionCounts(read=1, kept=1)}), 80).splitlines()
+    assert [line.strip() for line in lines[-4:]] == [
+        "inside kept messages:",
+        "east: ignored_field 3, not_a_number 59,048",
+        "values dropped by the sensor mapping:",
+        "east: t: below_range 2",
+    ]
