@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from models.options import DetectorOptions
 from models.sources.base import Source
 from models.sources.folds import FOLDS, fold_rows, segments
-from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, RECOVERED
+from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, LOUDEST, RECOVERED
 from models.tables import Calibration, SourceCalibration, stack
 from models.threshold import INDEPENDENT, predictive_quantile, threshold
 
@@ -102,8 +102,11 @@ def calibrate(
         source_weight[i] = judge.weight / scale / max(rare, least)
         combined += source_weight[i] * energy
     rest = combined.mean(axis=0)
-    averages = _averages(combined.sum(axis=1), float(rest.sum()), options)
-    score = np.minimum(np.mean(averages, axis=0), RECOVERED * averages[int(np.argmin(options.spans))])
+    score = _score(combined, rest, options)
+    if len(rest) > LOUDEST:
+        # Of many sensors the loudest are loud: the score's unit is again what is rare.
+        unit = max(predictive_quantile(score, 0.01, INDEPENDENT * max(options.spans)), _LEAST_SCORE)
+        score, rest, source_weight = score / unit, rest / unit, source_weight / unit
     limit = max(threshold(score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
         **stack(parts),
@@ -263,8 +266,24 @@ def _average(
     return np.asarray(lfilter([rate], [1.0, rate - 1.0], values, axis=0, zi=before[None])[0])
 
 
+def _score(
+    combined: NDArray[np.float64], rest: NDArray[np.float64], options: DetectorOptions
+) -> NDArray[np.float64]:
+    """Score [N] of what each sensor says, [N, F], beginning at a usual step's, [F]."""
+    shortest = int(np.argmin(options.spans))
+    if len(rest) <= LOUDEST:
+        averages = _averages(combined.sum(axis=1), float(rest.sum()), options)
+        return np.minimum(np.mean(averages, axis=0), RECOVERED * averages[shortest])
+    by_sensor = _averages(combined, rest, options)
+    mean, quickest = (
+        np.partition(each, -LOUDEST, axis=1)[:, -LOUDEST:].sum(axis=1)
+        for each in (np.mean(by_sensor, axis=0), by_sensor[shortest])
+    )
+    return np.minimum(mean, RECOVERED * quickest)
+
+
 def _averages(
-    energy: NDArray[np.float64], first: float, options: DetectorOptions
+    energy: NDArray[np.float64], first: NDArray[np.float64] | float, options: DetectorOptions
 ) -> list[NDArray[np.float64]]:
-    """Exponential averages of float[N] over each of the spans."""
+    """Exponential averages of float[N, ...] over each of the spans, from `first` [...] on."""
     return [_average(energy, 2.0 / (span + 1.0), first) for span in options.spans]

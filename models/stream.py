@@ -31,6 +31,8 @@ BASELINE_SHARE = 0.2
 
 RECOVERED = 2.0
 """A score is at most so many times its shortest average: once a machine runs well again, the longer ones still remember."""
+LOUDEST = 50
+"""Sensors that a score sums over, those that say most at a step: a fault touches a few, and in a mean over hundreds it is lost."""
 LARGEST_LIFT = 2.0
 """Most that the threshold rises by as the usual score does; a score beyond always raises an alarm."""
 LARGEST_MARGIN = 20.0
@@ -131,10 +133,9 @@ def advance(
         exponential(combined, 2.0 / (span + 1.0), state["average"][:, i])
         for i, span in enumerate(detector.options.spans)
     ]
-    contribution = tf.add_n(averages) / np.float32(len(averages))
-    contribution = tf.where(scored[:, :, None], contribution, 0.0)
+    contribution = tf.where(scored[:, :, None], _loudest(tf.add_n(averages) / np.float32(len(averages))), 0.0)
     total = tf.reduce_sum(contribution, axis=2)
-    quickest = averages[int(np.argmin(detector.options.spans))]
+    quickest = _loudest(averages[int(np.argmin(detector.options.spans))])
     limited = tf.minimum(total, RECOVERED * tf.reduce_sum(quickest, axis=2))
     contribution *= tf.math.divide_no_nan(limited, total)[:, :, None]
     score = tf.where(scored, limited, np.float32(np.nan))
@@ -196,6 +197,20 @@ def series(
         tf.transpose(shares.concat(), (1, 0, 2)),
         dict(zip(STATE, held, strict=True)),
     )
+
+
+def _loudest(values: tf.Tensor) -> tf.Tensor:
+    """The `LOUDEST` largest over the sensors of float32[B, N, F], 0 for the others."""
+    import tensorflow as tf
+
+    if values.shape[2] <= LOUDEST:
+        return values
+    least = tf.math.top_k(values, LOUDEST).values[:, :, -1:]
+    above, equal = values > least, values == least
+    # Of equal ones the first, as many as fit: all together must not count for more than fifty.
+    room = LOUDEST - tf.reduce_sum(tf.cast(above, tf.int32), axis=2, keepdims=True)
+    fits = tf.logical_and(equal, tf.cumsum(tf.cast(equal, tf.int32), axis=2) <= room)
+    return tf.where(tf.logical_or(above, fits), values, 0.0)
 
 
 def _threshold(
