@@ -66,6 +66,8 @@ class AssetState:
         self._marks: dict[int, deque[tuple[int, int]]] = {}
         self._kept: deque[Kept] = deque()
         self._told_ns = self.model_time_ns
+        # Reading again from so far before a remembered state cuts the runs behind it in the same places.
+        self._lead_ns = rules.max_gap_ns + rules.tolerance_ns + 2 * rules.step_ns
         self.heard_ms = 0
         self.adopted = False
 
@@ -82,7 +84,9 @@ class AssetState:
         stretches = self.grid.add(time_ns, values)
         marks = self._marks.setdefault(partition, deque())
         marks.append((offset, self.grid.newest_ns))
-        while len(marks) > 1 and marks[0][1] <= self.grid.newest_ns - horizon_ns:
+        # However many steps a batch had, reading again must reach the state that is remembered.
+        needed_ns = min(self.grid.newest_ns - horizon_ns, self._told_ns - self._lead_ns)
+        while len(marks) > 1 and marks[0][1] <= needed_ns:
             marks.popleft()
         jobs = (self._job(stretch, live) for stretch in stretches)
         return [job for job in jobs if job is not None]

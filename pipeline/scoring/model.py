@@ -69,6 +69,8 @@ class ServingModel:
             signatures = loaded.signatures
             sites = described.get("sites") or ()
             gap, hold = described.get("max_gap_ns"), described.get("hold_ns")
+            if hold is not None and len(hold) != len(described["sensors"]):
+                raise ValueError("hold_ns is not one a sensor")
             return cls(
                 name=str(described.get("name") or folder.parent.name),
                 version=int(described.get("version") or folder.name),

@@ -14,9 +14,9 @@ STEPS, SENSORS, STEP_S = 16, ("temperature", "vibration", "flow"), 60
 START = 1_772_323_200
 
 
-def export_detector(folder):
+def export_detector(folder, **more):
     """A SavedModel with the documented signatures: distance of a step from the mean of the frame that ends there, and a part
-    that remembers everything ever seen, so that forgetting anything shows in the scores."""
+    that remembers everything ever seen, so that forgetting anything shows in the scores. `more` is added to its description."""
     import tensorflow as tf
 
     width = len(SENSORS)
@@ -82,6 +82,7 @@ def export_detector(folder):
         "state": {name: [None, *shape] for name, shape in shapes.items()},
         "slow_state": ["baseline", "level"],
         "sensor_history": [],
+        **more,
     }
     (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / "detector.json").write_text(json.dumps(described))

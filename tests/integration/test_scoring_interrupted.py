@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.scoring import topics
@@ -17,6 +18,7 @@ from tests.integration.scoring import (
     STEP_S,
     Interrupted,
     essence,
+    export_detector,
     recording,
     send,
     sent_alerts,
@@ -110,6 +112,30 @@ def test_an_alert_that_outlives_a_restart_keeps_its_name(broker, detector, topic
     assert alerts[0]["alert_id"] == alerts[1]["alert_id"]
     assert alerts[1]["started"] == alerts[0]["event_time"]
     assert alerts[1]["duration_s"] > 390 * STEP_S
+
+
+def test_a_set_point_sent_once_is_still_known_after_a_restart_hours_later(
+    broker, topic, make_topic, tmp_path
+):
+    hour = 3600 * 10**9
+    detector = export_detector(tmp_path / "detector" / "7", hold_ns=[300 * 10**9, 300 * 10**9, 24 * hour])
+    values = recording(700)
+    values[1:, 2] = np.nan
+    values[0, 2] = 50.0
+    found = {}
+    for name, cuts in (("calm", [700]), ("restarted", [300, 450, 700])):
+        site, source, group = topic(name), make_topic(1), topic("group")
+        first = 0
+        for last in cuts:
+            send(broker, source, {"press": values[first:last]}, first=first)
+            settings = settings_for(broker, detector, site, source, group, scores_dir=tmp_path / name)
+            report = score(settings, until="end")
+            first = last
+        found[name] = pd.read_parquet(report.sites[site].score_file)
+    assert len(found["calm"]) == 699
+    pd.testing.assert_frame_equal(found["calm"], found["restarted"])
+    # What is held shows: the part that remembers everything has seen the set point all along.
+    assert found["calm"]["score"].iloc[-1] > 0.1 * 50 * (1 - 0.999**650)
 
 
 def test_a_later_scorer_takes_over_and_the_earlier_one_stops(broker, detector, topic, make_topic):

@@ -34,8 +34,9 @@ site = tf.constant([sys.argv[2]])
 out = loaded["stream"](site=site, values=tf.constant(np.load(sys.argv[3])[None]), **loaded["start"](site=site))
 np.savez(sys.argv[4], **{k: v.numpy() for k, v in out.items()})
 """
-    folder = export_detector(detector, tmp_path / "fleet", max_gap_ns=5)
-    assert json.loads((folder / "assets.extra" / "detector.json").read_text())["max_gap_ns"] == 5
+    folder = export_detector(detector, tmp_path / "fleet", max_gap_ns=5, hold_ns=range(len(detector.sensors)))
+    described = json.loads((folder / "assets.extra" / "detector.json").read_text())
+    assert described["max_gap_ns"] == 5 and described["hold_ns"] == list(range(len(detector.sensors)))
     site = detector.sites[0]
     values = runs[site][0][-300:].astype(np.float32)
     np.save(tmp_path / "values.npy", values)
