@@ -73,8 +73,10 @@ class Outbox:
     def _begin(self) -> Producer:
         producer = Producer(self._options, logger=LOG)
         try:
-            # Asked before any connection is up, librdkafka asks for the coordinator again only after half a second.
-            self._watched(lambda: producer.list_topics(_COORDINATED, timeout=self._timeout))
+            # Asked before any connection is up, librdkafka asks for the coordinator again only after half a second. The first
+            # answer may come by the bootstrap connection, which it closes then; the second comes by one that stays.
+            for _ in range(2):
+                self._watched(lambda: producer.list_topics(_COORDINATED, timeout=self._timeout))
             self._watched(lambda: producer.init_transactions(self._timeout))
         except KafkaException as error:
             raise BrokerUnavailable(
