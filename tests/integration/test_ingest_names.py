@@ -8,6 +8,7 @@ import pytest
 from ingestion.consumer import ingest
 from ingestion.errors import InputDataError
 from ingestion.settings import DecodeRules, IngestSettings, Site
+from ingestion.store import read_site
 from tests.ingestion.harness import letters, on_disk, produce, reading, settings_for
 
 
@@ -44,6 +45,21 @@ def test_a_group_whose_letters_could_not_be_sent_is_refused_with_what_is_allowed
     with pytest.raises(InputDataError, match=r"1-1000 printable ASCII characters; rename it$") as caught:
         IngestSettings((Site("s"),), "-", Path(), group_id=group)
     assert repr(group[:80]) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_assets_and_sensors_of_every_alphabet_come_back_as_sent(broker, make_topic, topic, tmp_path: Path):
+    site = topic("site")
+    assets = ["Pumpe Süd", "ポンプ/1", "насос №2", "مضخة", "🏭", "e\u0301", "\u00e9", "../../out"]
+    sensors = {"Öltemperatur °C": 1.5, "圧力": 2.0, "давление": -3.0, "../flow": 4.0}
+    sent = [reading(s, asset, values=sensors) for s, asset in enumerate(assets)]
+    produce(broker, make_topic(1, f"iiot.{site}.telemetry.v1"), sent)
+    counts = ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site]
+    assert (counts.kept, sum(counts.dead.values())) == (len(assets), 0)
+    (table,) = read_site(tmp_path, site)
+    assert table.column("asset").to_pylist() == assets
+    assert {name: set(table.column(name).to_pylist()) for name in table.column_names[5:]} == {
+        name: {value} for name, value in sensors.items()
+    }
 
 
 def half_a_character(value: bytes, _key: bytes | None, _topic: str) -> object:
