@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from models.options import DetectorOptions
+from models.scaling import CLIP
 from models.sources.base import Source
 from models.sources.folds import FOLDS, fold_rows, segments
 from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, LOUDEST, RECOVERED
@@ -30,19 +31,24 @@ _NORMAL_TAIL = 2.576
 """The 99 % quantile of the magnitude of a standard normal variable."""
 _WANDERS = 0.4
 _MUTED = 0.5
+_MOST_RESCALED = 2.0
+"""Most that a block is rescaled by: a sensor that moves in one block alone would be a hundred times its size in the others' scale."""
+_Rescaling = dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""By block a factor and a shift, [F] each."""
 
 
 @dataclass(frozen=True)
 class Judge:
     """A source as it is calibrated on: `rows[i]` says, for each of a run's steps, which row of the source was not fitted on it.
 
-    `weight` is the source's in the score. `heavy_tails`: a sensor whose residuals have heavier tails than normal ones is
+    `weight` is the source's in the score. `blocks`: these rows are blocks, each a fit without itself. `heavy_tails`: a sensor whose residuals have heavier tails than normal ones is
     measured by its 99 % quantile. `own_wander`: sensors whose residual wanders weigh less, and not only those whose value does.
     """
 
     source: Source
     rows: tuple[NDArray[np.int32], ...]
     weight: float
+    blocks: bool = False
     heavy_tails: bool = False
     own_wander: bool = False
 
@@ -88,21 +94,22 @@ def calibrate(
     rate = follow_rate(len(values), options)
     wanders = wander(values)
     ever = np.isfinite(values).any(axis=0)
-    parts, energies = zip(
+    parts, energies, unknown = zip(
         *(_one_source(judge, runs, context, rate, wanders, ever, options) for judge in judges), strict=True
     )
     scale = sum(judge.weight for judge in judges)
-    combined = np.zeros_like(values)
+    combined, strange = np.zeros_like(values), np.zeros_like(values)
     source_weight = np.zeros(len(judges))
-    for i, (judge, energy) in enumerate(zip(judges, energies, strict=True)):
+    for i, (judge, energy, unscaled) in enumerate(zip(judges, energies, unknown, strict=True)):
         total = energy.sum(axis=1)
         smooth = np.mean(_averages(total, float(total.mean()), options), axis=0)
         least = _LEAST_SCORE if judge.source.excursion else _TYPICAL_ENERGY
         rare = predictive_quantile(smooth, 0.01, INDEPENDENT * max(options.spans))
         source_weight[i] = judge.weight / scale / max(rare, least)
         combined += source_weight[i] * energy
+        strange += source_weight[i] * unscaled
     rest = combined.mean(axis=0)
-    score = _score(combined, rest, options)
+    score = _score(strange, rest, options)
     if len(rest) > LOUDEST:
         # Of many sensors the loudest are loud: the score's unit is again what is rare.
         unit = max(predictive_quantile(score, 0.01, INDEPENDENT * max(options.spans)), _LEAST_SCORE)
@@ -149,12 +156,13 @@ def _one_source(
     wanders: NDArray[np.float64],
     ever: NDArray[np.bool_],
     options: DetectorOptions,
-) -> tuple[SourceCalibration, NDArray[np.float64]]:
-    """One source's arrays [F], and its energy [N, F], weighted by sensor."""
+) -> tuple[SourceCalibration, NDArray[np.float64], NDArray[np.float64]]:
+    """One source's arrays [F], its energy [N, F], weighted by sensor, and that of blocks whose scale is not known either."""
     source = judge.source
-    residual = np.concatenate(
-        [_along(source, run, rows, context) for run, rows in zip(runs, judge.rows, strict=True)]
-    ).astype(np.float64)
+    residual = _residuals(judge, runs, context)
+    # Where slow changes are followed, baseline and gain bring later rows into scale.
+    in_own_scale = not judge.blocks or rate > 0
+    strange = residual if in_own_scale else _residuals(judge, runs, context, _others_scales(runs, judge.rows))
     known = np.isfinite(residual)
     limit = CLIPPED_AT * np.maximum(_typical(residual), source.floor)
     clipped = np.clip(residual, -limit, limit)
@@ -162,7 +170,8 @@ def _one_source(
     last_baseline = centre
     if rate > 0:
         baseline = _average(np.where(known, clipped, centre), min(rate / BASELINE_SHARE, 1.0), centre)
-        residual = residual - np.concatenate([centre[None], baseline[:-1]])
+        followed = np.concatenate([centre[None], baseline[:-1]])
+        residual, strange = residual - followed, strange - followed
         last_baseline = baseline[-1]
     spread = np.maximum(_typical(residual), source.floor)
     tail = np.maximum(_quantile(np.abs(residual) / spread), _LEAST_TAIL)
@@ -187,14 +196,19 @@ def _one_source(
     # With every sensor wandering, wandering is what this machine does.
     trust = np.where(ever, trust if (trust * ever).sum() > 0.05 * ever.sum() else 1.0, 0.0)
     weight = trust / max(float(trust.sum()), 1e-9)
-    if source.excursion:
-        energy = np.log1p(np.maximum(beyond(residual / spread) / gain - 1.0, 0.0))
-    else:
-        energy = np.minimum((size / gain) ** 2, options.cap)
     present = np.maximum((known * weight).sum(axis=1, keepdims=True), 1e-6)
-    energy = np.where(known, energy, 0.0) * weight / present
+
+    def weighed(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.where(known, energy, 0.0) * weight / present)
+
     found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight)
-    return found, energy
+    if source.excursion:
+        energy = weighed(np.log1p(np.maximum(beyond(residual / spread) / gain - 1.0, 0.0)))
+        return found, energy, energy
+    energy, unknown = (
+        weighed(np.minimum((each / spread / gain) ** 2, options.cap)) for each in (residual, strange)
+    )
+    return found, energy, unknown
 
 
 def beyond(normalised: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,22 +229,47 @@ def beyond(normalised: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _along(
-    source: Source, run: NDArray[np.float32], rows: NDArray[np.int32], context: int
-) -> NDArray[np.float32]:
-    """Residuals float32[N - context, F] of a run from its step `context` on, NaN where the value is."""
+def _others_scales(runs: Sequence[NDArray[np.float32]], rows: Sequence[NDArray[np.int32]]) -> _Rescaling:
+    """What brings scaled values of each block into the scale of the other blocks, which is what new rows will be in.
+
+    The mean and deviation of a short training are those of its own rows: by them later rows lie further out.
+    """
+    values, of = np.concatenate(runs).astype(np.float64), np.concatenate(rows)
+    centre, deviation = _mean(values), _deviation(values)
+    found = {}
+    for block in np.unique(of):
+        others = values[of != block]
+        told = np.isfinite(others).any(axis=0) & (deviation > _LEAST_USUAL)
+        change = np.where(told, deviation / np.maximum(_deviation(others), _LEAST_USUAL), 1.0)
+        factor = np.clip(change, 1.0 / _MOST_RESCALED, _MOST_RESCALED)
+        shift = centre - factor * np.where(told, _mean(others), centre)
+        found[int(block)] = (factor.astype(np.float32), shift.astype(np.float32))
+    return found
+
+
+def _residuals(
+    judge: Judge, runs: Sequence[NDArray[np.float32]], context: int, rescaling: _Rescaling | None = None
+) -> NDArray[np.float64]:
+    """Residuals [N, F] of all runs from step `context` of each on, NaN where the value is."""
     import tensorflow as tf
 
+    source = judge.source
     arrays = {name: tf.constant(value) for name, value in source.arrays().items()}
-    known = np.nan_to_num(run, nan=0.0)
-    parts = []
-    for start, stop, row in segments(rows):
-        for first in range(max(start, context), stop, _CHUNK):
-            end = min(stop, first + _CHUNK)
-            part = tf.constant(known[None, first - source.context : end])
-            parts.append(source.residuals(arrays, part, tf.constant([row])).numpy()[0])
-    found = np.concatenate(parts)
-    return np.where(np.isnan(run[context:]), np.float32(np.nan), found)
+    found = []
+    for run, rows in zip(runs, judge.rows, strict=True):
+        for start, stop, row in segments(rows):
+            factor, shift = (np.float32(1), np.float32(0)) if rescaling is None else rescaling[row]
+            for first in range(max(start, context), stop, _CHUNK):
+                part = run[first - source.context : min(stop, first + _CHUNK)]
+                frames = np.nan_to_num(np.clip(part * factor + shift, -CLIP, CLIP), nan=0.0)
+                residual = source.residuals(arrays, tf.constant(frames[None]), tf.constant([row])).numpy()[0]
+                found.append(np.where(np.isnan(part[source.context :]), np.nan, residual))
+    return np.concatenate(found).astype(np.float64)
+
+
+def _deviation(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of each sensor's known cells, 0 without any."""
+    return np.asarray(np.sqrt(_mean((values - _mean(values)) ** 2)))
 
 
 def _typical(residual: NDArray[np.float64]) -> NDArray[np.float64]:

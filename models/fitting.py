@@ -138,7 +138,8 @@ def fit_sources(
         for row, found in held.items():
             folds = fold_rows(_lengths(scaled[row]), FOLDS)
             judges[row] += [
-                Judge(found[i], folds, wanted.weights[i], wanted.heavy_tails, wanted.own_wander) for i in kept
+                Judge(found[i], folds, wanted.weights[i], True, wanted.heavy_tails, wanted.own_wander)
+                for i in kept
             ]
     by_row = {
         row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, of_row[row])
@@ -222,7 +223,7 @@ def _as_one(
     for wanted in fits:
         _, held = fit_rows(wanted.fit, [runs], [], 0.0, [steady_sensors(runs, plain)])
         judges += [
-            Judge(source, folds, weight, wanted.heavy_tails, wanted.own_wander)
+            Judge(source, folds, weight, True, wanted.heavy_tails, wanted.own_wander)
             for source, weight in zip(held[0], wanted.weights, strict=True)
             if weight > 0
         ]

@@ -177,6 +177,23 @@ def test_where_a_block_goes_alone_is_an_excursion_however_long_it_stays_there():
     assert np.isfinite(beyond(values[:1])).all()
 
 
+def test_young_machines_with_the_relations_of_others_flag_little():
+    """What others know leaves small residuals; that later rows lie further out than the few of training then shows."""
+    from scipy.signal import lfilter
+
+    mixture = np.random.default_rng(9).normal(size=(12, 5))
+    keep = np.exp(-1 / 50)
+    flagged = []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        drivers = lfilter([1], [1, -keep], random.normal(size=(4, 1800, 12)) * np.sqrt(1 - keep**2), axis=1)
+        values = drivers[:, 500:] @ mixture + 0.3 * random.normal(size=(4, 1300, 5))
+        runs = {f"m{i}": [of[:300]] for i, of in enumerate(values)}
+        detector = fitted(runs, sources=("ridge", "stiff_ridge", "pca"))
+        flagged += [detector.score(f"m{i}", of[300:]).is_anomaly.mean() for i, of in enumerate(values)]
+    assert np.mean(flagged) < 0.02
+
+
 def test_mistakes_are_named(fleet):
     with pytest.raises(InvalidModel, match="zscore, pca"):
         fit_baseline("oracle", SENSORS, 60.0, STEPS, {}, {})
