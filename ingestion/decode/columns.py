@@ -113,6 +113,14 @@ def flatten(messages: pa.Array, states: States) -> Columns:
         if inner is not None and inner.null_count == 0 and not _numeric(array.type) and name not in states:
             ignored += len(array) - array.null_count
             continue
+        if inner is not None and pa.types.is_string(array.type) and name not in states:
+            # Whether such text is a value is for its own message to say, not for its neighbours.
+            beside, texts = inner.is_valid(), len(array) - array.null_count
+            array = pc.if_else(beside, pa.scalar(None, array.type), array)
+            left = len(array) - array.null_count
+            ignored += texts - left
+            if not left:
+                continue
         if name in sensors:
             raise NotColumnar("sensor beside and inside values")
         sensors[name] = _sensor(name, array, states, counts)

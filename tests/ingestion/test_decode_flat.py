@@ -66,6 +66,23 @@ def test_narrow_messages_are_no_flat_ones_whatever_stands_beside_them(tmp_path: 
     assert [row["name"] for row in rows(states.decode(batch_of(state, state)))] == [1.0, 1.0]
 
 
+def test_text_beside_values_is_no_value_whatever_its_neighbours_look_like(tmp_path: Path) -> None:
+    batch = batch_of(
+        b'{"ts":1451649600512,"values":{"t":1},"note":"7"}',
+        b'{"ts":1451649600512,"p":2,"note":"8"}',
+        b'{"ts":1451649600512,"values":null,"p":3,"note":"on"}',
+        b'{"ts":1451649600512,"values":{"t":4}}',
+    )
+    found = decoder("flat", tmp_path).decode(batch)
+    assert [[row.get(name) for name in ("t", "p", "note")] for row in rows(found)] == [
+        [1, None, None],
+        [None, 2, 8],
+        [None, 3, None],
+        [4, None, None],
+    ]
+    assert found.counts == {"ignored_field": 1, "text_number": 1, "not_a_number": 1}
+
+
 NAMES = st.sampled_from(["t", "p", "a.b", "state", "offset", "ts", ""])
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False, width=32)
 ODD = (
@@ -109,7 +126,11 @@ TEXTS = st.fixed_dictionaries(
         ),
     }
 )
-MESSAGES = st.lists(TEXTS, min_size=9, max_size=20) | st.lists(
+BESIDE = st.fixed_dictionaries(
+    {"ts": st.just(TS), "p": NUMBERS, "note": st.sampled_from(["7", "on", "1e3", None])},
+    optional={"values": st.fixed_dictionaries({"t": NUMBERS})},
+)
+MESSAGES = st.lists(TEXTS | BESIDE, min_size=2, max_size=20) | st.lists(
     PLAIN | TEXTS | READINGS | st.lists(PLAIN | READINGS, max_size=3), min_size=1, max_size=24
 )
 
