@@ -102,7 +102,7 @@ class Others:
 
 
 def detect(
-    judged: Mapping[str, Machine], others: Others | None, prior_rows: float = 2000.0
+    judged: Mapping[str, Machine], others: Others | None, prior_rows: float = 2000.0, trusting: bool = False
 ) -> dict[str, Figures]:
     """Figures of machines by the detector of each one's own rows beside `others`; with no row it is a machine never heard of."""
     from models.architectures import TcnSpec
@@ -111,7 +111,7 @@ def detect(
     from models.options import DetectorOptions
     from models.scaling import moments
 
-    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows)
+    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows, trusting=trusting)
     sensors = next(iter(judged.values())).train.shape[1]
 
     def detector(sites: Sequence[str], beside: Mapping[str, np.ndarray]) -> Any:
@@ -168,7 +168,7 @@ def joining(
             pooled = replace(others, prior=GramStatistics(total / sum(rows.values()), 1.0))
             late = {name: fleet[name].latest(count) for name in targets}
             jobs: dict[str, Callable[[], dict[str, Figures]]] = {
-                FLEET: lambda late=late, others=others: detect(late, others, prior_rows=1e9)
+                FLEET: lambda late=late, others=others: detect(late, others, 1e9, trusting=True)
             }
             if count != 0:
                 jobs |= {

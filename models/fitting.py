@@ -30,8 +30,8 @@ _FLEET_ROWS = 60_000
 _SITE_ROWS = 250_000
 """Rows a site's calibration looks at, the last ones; sources are fitted on all."""
 
-Prior = Callable[[str | None], "GramStatistics | None"]
-"""Ridge statistics of an average site's row, without the named site if one is named."""
+Prior = Callable[[str], "GramStatistics | None"]
+"""Ridge statistics of an average site's row, without the named site."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def fit_sources(
 
     A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
     calibration of a typical other site, or, where no site has one of its own, that of all sites as one machine. A site's linear
-    sources are fitted with `options.prior_rows` rows of an average site beside its own. `assets` names the machine that each run of a
+    sources are fitted with up to `options.prior_rows` rows of an average other site beside its own. `assets` names the machine that each run of a
     site is of; without it a site is one machine.
 
     Raises:
@@ -126,12 +126,18 @@ def fit_sources(
     for wanted in fits:
         prior = wanted.prior
 
-        def without(row: int | None, prior: Prior | None = prior) -> GramStatistics | None:
+        def without(row: int, prior: Prior | None = prior) -> GramStatistics | None:
             assert prior is not None
-            return prior(None if row is None else sites[row])
+            return prior(sites[row])
 
         whole, held = fit_rows(
-            wanted.fit, scaled, alone, options.prior_rows, steady, None if prior is None else without
+            wanted.fit,
+            scaled,
+            alone,
+            options.prior_rows,
+            steady,
+            None if prior is None else without,
+            trusting=options.trusting,
         )
         kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
         sources.extend(whole[i] for i in kept)
@@ -282,7 +288,7 @@ def fit_detector(
 def _of_now(prior: Prior, sensors: int) -> Prior:
     """The part of the ridge's statistics that is of sensors now and the constant: that of the components but for their nearer clipping."""
 
-    def part(without: str | None) -> GramStatistics | None:
+    def part(without: str) -> GramStatistics | None:
         whole = prior(without)
         if whole is None:
             return None

@@ -31,7 +31,8 @@ class DetectorOptions:
       spans: steps of the exponential averages of the score. `average_seconds`: the same as durations, which `resolved` turns into steps
         of the sampling period; None keeps the steps.
       min_steps: scored training steps a site needs for a calibration of its own.
-      prior_rows: rows of an average site that the linear sources are fitted with beside a site's own.
+      prior_rows: rows of an average other site that the linear sources are fitted with beside a site's own, at most; `trusting`: in any
+        case so many, also where with them the site's own rows are predicted worse.
       follow: the memory for slow changes as a share of the training's length, 0 to follow nothing. `follow_from`: rows of training from which
         slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
         `follow_from_seconds`: the same as a duration.
@@ -49,6 +50,7 @@ class DetectorOptions:
     spans: tuple[int, ...] = (3, 10, 30)
     min_steps: int = 100
     prior_rows: float = 2000.0
+    trusting: bool = False
     follow: float = 0.5
     follow_from: int = 4000
     average_seconds: tuple[float, ...] | None = None

@@ -48,6 +48,13 @@ class Source(Protocol):
         """
 
 
+class LinearSource(Source, Protocol):
+    """A source whose residuals are a linear function of a design row."""
+
+    def coefficients(self, row: int) -> NDArray[np.float32]:
+        """What predicts the sensors from a row of the design, float32[D, F], at one of the stacked rows."""
+
+
 class SourceFit(Protocol):
     """How a source is fitted from sums that add up over stretches, blocks and sites."""
 
@@ -58,5 +65,5 @@ class SourceFit(Protocol):
 
     def solve(
         self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
-    ) -> tuple[Source, ...]:
+    ) -> tuple[LinearSource, ...]:
         """Sources with one row for each of `statistics`; `steady` bool[F] a row says which sensors do not wander there."""

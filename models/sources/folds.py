@@ -8,15 +8,19 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sources.base import Source, SourceFit
+from models.sources.base import LinearSource, SourceFit
 from models.sources.gram import GramStatistics, federated_prior
 
 FOLDS = 5
 _HALF = 5.0
 """At so many times the prior's rows of its own, a site takes half of them."""
+_SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
+"""Shares of the prior that are tried, one after the other."""
+_NO_WORSE = 1.1
+"""A prior with which this factor more of the held-back rows' mean squares stays unexplained than without does no harm."""
 
-PriorWithout = Callable[[int | None], "GramStatistics | None"]
-"""What an average row of the fleet is like, without the site of a row if one is named."""
+PriorWithout = Callable[[int], "GramStatistics | None"]
+"""What an average row of the sites is like, without the site of a row; None if there is no other."""
 
 
 def fold_rows(lengths: Sequence[int], folds: int = FOLDS) -> tuple[NDArray[np.int32], ...]:
@@ -41,31 +45,81 @@ def fit_rows(
     prior_rows: float,
     steady: Sequence[NDArray[np.bool_]],
     prior: PriorWithout | None = None,
-) -> tuple[tuple[Source, ...], dict[int, tuple[Source, ...]]]:
+    *,
+    trusting: bool = False,
+) -> tuple[tuple[LinearSource, ...], dict[int, tuple[LinearSource, ...]]]:
     """Sources over all rows, and for each row of `alone` and the last one those over its folds.
 
     `scaled` holds the runs float32[N, F] of each row: the sites, each in its own scaling, and the fleet last, in its own.
-    Sites share what their rows are like on average, worth `prior_rows` rows to a site that has few of its own and less and less
-    to one that has many; with one site that changes nothing. The fold of
-    a site takes the average of the other sites, or what was left out would be learned from after all. `prior` gives those
-    averages where they come from elsewhere than `scaled`.
+    Beside its own rows a site is fitted with what rows of the other sites are like on average. That is worth `prior_rows` rows to
+    a site that has few of its own and less and less to one that has many; a site of `alone` takes a smaller share of it, or
+    nothing, where its own rows that were held back are predicted worse with it than without, unless `trusting`. A site's own rows
+    are no part of its prior, or what was left out of a fold would be learned from after all, and the fit that is kept would be
+    another than the one that was judged. `prior` gives those averages where they come from elsewhere than `scaled`.
     """
     blocks = [_blocks(fit, runs) for runs in scaled]
     totals = [_sum(of_row) for of_row in blocks]
     last = len(scaled) - 1
     if prior is None:
 
-        def prior(without: int | None) -> GramStatistics | None:
+        def prior(without: int) -> GramStatistics | None:
             return federated_prior([totals[row] for row in alone or range(last) if row != without])
 
-    shared = prior(None)
-    whole = fit.solve([_with(total, shared, prior_rows) for total in totals[:last]] + totals[last:], steady)
-    held = {}
-    for row in [*alone, last]:
-        others = None if row == last else prior(row)
-        left = [_with(totals[row].plus(block, -1.0), others, prior_rows) for block in blocks[row]]
-        held[row] = fit.solve(left, [steady[row]] * len(left))
-    return whole, held
+    full, held = [], {}
+    for row in range(last):
+        others = prior(row)
+        share = 1.0
+        if row in alone:
+            share, held[row] = _held_out(
+                fit, blocks[row], totals[row], others, prior_rows, steady[row], trusting
+            )
+        full.append(_with(totals[row], others, prior_rows, share))
+    _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], trusting)
+    return fit.solve([*full, totals[last]], steady), held
+
+
+def _held_out(
+    fit: SourceFit,
+    blocks: Sequence[GramStatistics],
+    total: GramStatistics,
+    others: GramStatistics | None,
+    prior_rows: float,
+    steady: NDArray[np.bool_],
+    trusting: bool,
+) -> tuple[float, tuple[LinearSource, ...]]:
+    """The share of the prior that helps, and the sources fitted with it on all but each block."""
+
+    def without_each(share: float) -> tuple[LinearSource, ...]:
+        left = [_with(total.plus(block, -1.0), others, prior_rows, share) for block in blocks]
+        return fit.solve(left, [steady] * len(left))
+
+    found = without_each(1.0)
+    if others is None or prior_rows <= 0 or trusting:
+        return 1.0, found
+    nothing = without_each(0.0)
+    bar = _unexplained(nothing, blocks) + np.log(_NO_WORSE)
+    for share in _SHARES:
+        if share < 1.0:
+            found = without_each(share)
+        if _unexplained(found, blocks) <= bar:
+            return share, found
+    return 0.0, nothing
+
+
+def _unexplained(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics]) -> float:
+    """Mean over sources and over sensors that move of the logarithm of the mean squared residual, each block's from its own row."""
+    rows = sum(block.rows for block in blocks)
+    moves = np.diag(_sum(blocks).gram)[: sources[0].coefficients(0).shape[1]] > 0
+    if not moves.any():
+        return 0.0
+    found = []
+    for source in sources:
+        squares = np.sum(
+            [block.unexplained(source.coefficients(i)) for i, block in enumerate(blocks)], axis=0
+        )
+        # What lies under the floor anyway is not worth being predicted better.
+        found.append(float(np.mean(np.log(squares[moves] / rows + source.floor**2))))
+    return float(np.mean(found))
 
 
 def _blocks(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramStatistics]:
@@ -85,7 +139,9 @@ def _sum(statistics: Sequence[GramStatistics]) -> GramStatistics:
     return total
 
 
-def _with(statistics: GramStatistics, prior: GramStatistics | None, rows: float) -> GramStatistics:
-    if prior is None or rows <= 0:
+def _with(
+    statistics: GramStatistics, prior: GramStatistics | None, rows: float, share: float
+) -> GramStatistics:
+    if prior is None or rows <= 0 or share <= 0:
         return statistics
-    return statistics.plus(prior, rows / (1.0 + statistics.rows / (_HALF * rows)))
+    return statistics.plus(prior, share * rows / (1.0 + statistics.rows / (_HALF * rows)))

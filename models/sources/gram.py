@@ -47,6 +47,12 @@ class GramStatistics:
         share = 1.0 / self.rows if self.rows > 0 else 0.0
         return GramStatistics(self.gram * share, self.rows * share)
 
+    def unexplained(self, coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Sum over the rows of (x_f - x'c_f)^2, float64[F], for coefficients c float[D, F] that predict the first F columns."""
+        left = -np.asarray(coefficients, np.float64)
+        left[np.arange(left.shape[1]), np.arange(left.shape[1])] += 1.0
+        return np.asarray(np.maximum(np.einsum("df,df->f", left, self.gram @ left), 0.0))
+
     def to_dict(self) -> dict[str, Any]:
         """Give a JSON-safe form; the float64 values survive exactly."""
         return {"gram": self.gram.tolist(), "rows": self.rows}

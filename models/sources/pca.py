@@ -54,6 +54,11 @@ class PcaSource:
         clipped = tf.clip_by_value(frames, -CLIP, CLIP)
         return frames - tf.matmul(clipped, tf.gather(arrays["projection"], rows))
 
+    def coefficients(self, row: int) -> NDArray[np.float32]:
+        """As `LinearSource.coefficients`; the constant predicts nothing."""
+        projection = self.projection[row]
+        return np.vstack([projection, np.zeros((1, len(projection)), np.float32)])
+
 
 @dataclass(frozen=True)
 class PcaFit:

@@ -59,6 +59,10 @@ class RidgeSource:
         weights = tf.gather(arrays["weights"], rows)
         return frames[:, LAGS:] - (tf.matmul(past, weights[:, :-1]) + weights[:, -1:])
 
+    def coefficients(self, row: int) -> NDArray[np.float32]:
+        """As `LinearSource.coefficients`."""
+        return self.weights[row]
+
 
 @dataclass(frozen=True)
 class RidgeFit:

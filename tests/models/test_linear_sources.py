@@ -96,7 +96,10 @@ def test_a_fold_never_sees_the_block_it_judges(fit):
     changed = values.copy()
     changed[:97] = np.random.default_rng(1).normal(size=(97, 3)) * 5
     steady = [np.ones(3, bool)] * 3
-    found = [fit_rows(fit, [[v], [other], [v]], [0, 1], 2000, steady)[1][0][0] for v in (values, changed)]
+    found = [
+        fit_rows(fit, [[v], [other], [v]], [0, 1], 2000, steady, trusting=True)[1][0][0]
+        for v in (values, changed)
+    ]
     one, two = (next(iter(source.arrays().values())) for source in found)
     # Fold 0 leaves out the first 100 steps; its last three are the past of what follows.
     assert np.abs(one[0] - two[0]).max() < 1e-5
@@ -113,8 +116,59 @@ def test_a_wandering_sensor_bends_no_component_and_a_prior_fades_as_a_site_learn
     for rows in (300, 30_000):
         own = run(30_000, 12)[:rows]
         with_prior, alone = (
-            fit_rows(FIT, [[own], [other], [own]], [0, 1], prior, steady)[0][0].weights[0]
+            fit_rows(FIT, [[own], [other], [own]], [0, 1], prior, steady, trusting=True)[0][0].weights[0]
             for prior in (2000, 0)
         )
         moved.append(float(np.abs(with_prior - alone).max()))
     assert moved[0] > 5 * moved[1] > 0
+
+
+def related(rows, seed, signs, lacks=()):
+    """Three sensors that follow one slow course, each with its sign; NaN where a sensor is lacking."""
+    random = np.random.default_rng(seed)
+    course = np.sin(np.arange(rows) / 40 + seed) + 0.3 * random.normal(size=rows)
+    found = (course[:, None] * signs + 0.05 * random.normal(size=(rows, 3))).astype(np.float32)
+    found[:, list(lacks)] = np.nan
+    return found
+
+
+LIKE, UNLIKE = (1, 1, 1), (1, -1, -1)
+
+
+def unexplained(weights, runs):
+    """Mean squared residual of each sensor, in rows that nobody learned from."""
+    sums = FIT.summarise(runs, 0, len(runs))
+    return sums.unexplained(weights) / sums.rows
+
+
+@pytest.mark.parametrize("fit", [FIT, PcaFit(3, 0.6)])
+def test_a_site_takes_nothing_from_sites_whose_sensors_are_related_in_another_way(fit):
+    own, steady = related(400, 1, LIKE), [np.ones(3, bool)] * 3
+    for other, helps in ((related(4000, 2, LIKE), True), (related(4000, 2, UNLIKE), False)):
+        weights = {}
+        for way, prior, trusting in (("chosen", 2000, False), ("all", 2000, True), ("none", 0, False)):
+            whole, held = fit_rows(fit, [[own], [other], [own]], [0, 1], prior, steady, trusting=trusting)
+            weights[way] = np.stack([whole[0].coefficients(0), held[0][0].coefficients(0)])
+        np.testing.assert_array_equal(weights["chosen"], weights["all" if helps else "none"])
+        assert np.abs(weights["all"] - weights["none"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("rows", [200, 400, 1600])
+def test_sites_with_other_sensors_make_no_relation_worse_than_a_site_alone_knows_it(rows):
+    # Each site lacks another sensor, so no pair is seen by all and each by one site only.
+    runs = [[related(rows, site, LIKE, lacks=[site])] for site in range(3)]
+    steady = [np.ones(3, bool)] * 4
+    fresh = [related(2000, 9 + site, LIKE, lacks=[site]) for site in range(3)]
+    found = {
+        way: fit_rows(FIT, [*runs, runs[0]], [0, 1, 2], prior, steady, trusting=trusting)[0][0]
+        for way, prior, trusting in (("chosen", 2000, False), ("all", 2000, True), ("alone", 0, False))
+    }
+    worse = {
+        way: np.array(
+            [np.delete(unexplained(source.coefficients(site), fresh[site]), site) for site in range(3)]
+        )
+        for way, source in found.items()
+    }
+    print({way: each.mean() for way, each in worse.items()})
+    assert (worse["chosen"] < 1.1 * worse["alone"]).all()
+    assert worse["all"].mean() > 1.5 * worse["alone"].mean()
