@@ -51,7 +51,7 @@ class Learned:
       curves: learning curves of the trained modes; for `local` the mean over sites.
       privacy: what noise promises, by what was shared: `rounds`, `statistics`; empty without noise.
       personal: by site with weights of its own, or its group's, whose they are.
-      left_out: site and remark of those that took no part in what the federated detector is made from.
+      remarks: site and remark of those that took no part in what the federated detector is made from, or less than they would have.
     """
 
     scorers: Mapping[str, Mapping[str, Scorer]]
@@ -59,7 +59,7 @@ class Learned:
     curves: Curves
     privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     personal: Mapping[str, str] = field(default_factory=dict)
-    left_out: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
 
 
 def architecture(config: Config) -> ArchitectureSpec:
@@ -95,7 +95,7 @@ def learn(
     detector = None
     privacy: dict[str, Mapping[str, Any]] = {}
     personal: dict[str, str] = {}
-    left_out: list[tuple[str, str]] = []
+    remarks: list[tuple[str, str]] = []
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
             statistics = training.fleet_statistics(sites)
@@ -112,7 +112,9 @@ def learn(
         personal.update(own.whose)
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
             if of is not None:
-                left_out += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
+                remarks += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
+        if result is not None:
+            remarks += result.shortened.items()
         for shared, budget in (
             ("rounds", result and result.privacy),
             ("statistics", statistics and statistics.budget),
@@ -139,7 +141,7 @@ def learn(
     if names:
         with watch.step("baselines") as step:
             scorers.update(fit_baselines(config, dataset, rows, names, step))
-    return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(left_out))
+    return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(remarks))
 
 
 def fit_baselines(

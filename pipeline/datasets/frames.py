@@ -3,7 +3,7 @@
 Everything is TensorFlow graph code without `py_function`, so the same code runs eagerly, in TFF's native runtime and
 in the compiled plan of a remote site. A *spec* is the path of a shard, optionally followed by `?shuffle=<n>`: the number
 seeds the order of the frames, so that a training whose only input is a string still has a different, reproducible order
-every round; behind it may stand the files of the site's memory (`shard_spec`). Several paths joined by a line break are read as one shard: that is how all sites become one client.
+every round; behind it may stand how long the site's update may be (`limited`) and the files of the site's memory (`shard_spec`). Several paths joined by a line break are read as one shard: that is how all sites become one client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 _ALL_RECORDS = 1 << 31
+_SHUFFLE = "?shuffle="
 
 
 def shard_spec(
@@ -25,17 +26,30 @@ def shard_spec(
     # Two numbers become one so that the string needs one number only; the multiplier keeps rounds of seeds apart.
     joined = path if isinstance(path, str) else "\n".join(path)
     memory = f"&recall={recall}&remember={remember}" if remember else ""
-    return f"{joined}?shuffle={seed * 1_000_003 + round_number}{memory}"
+    return f"{joined}{_SHUFFLE}{seed * 1_000_003 + round_number}{memory}"
+
+
+def limited(spec: str, longest: float) -> str:
+    """The same spec for a site whose update may have at most the Euclidean length `longest`."""
+    path, _, rest = spec.rpartition(_SHUFFLE) if _SHUFFLE in spec else (spec, "", "-1")
+    number, ampersand, memory = rest.partition("&")
+    return f"{path}{_SHUFFLE}{number}&longest={longest:.9g}{ampersand}{memory}"
+
+
+def longest_update(spec: tf.Tensor) -> tf.Tensor:
+    """Gives the length that `limited` put into a spec, float64, infinite without."""
+    found = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=-?\d+&longest=([-+.\de]+)(&.*)?)?$", r"\1")
+    return tf.strings.to_number(tf.where(tf.equal(found, ""), "inf", found), tf.float64)
 
 
 def spec_paths(spec: str) -> list[str]:
     """Gives the shards that a spec names."""
-    return spec.rsplit("?shuffle=", 1)[0].split("\n")
+    return spec.rsplit(_SHUFFLE, 1)[0].split("\n")
 
 
 def _split_spec(spec: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    path = tf.strings.regex_replace(spec, r"(?s)\?shuffle=\d+(&.*)?$", "")
-    number = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=(\d+)(&.*)?)?$", r"\1")
+    path = tf.strings.regex_replace(spec, r"(?s)\?shuffle=-?\d+(&.*)?$", "")
+    number = tf.strings.regex_replace(spec, r"(?s)^.*?(?:\?shuffle=(-?\d+)(&.*)?)?$", r"\1")
     number = tf.where(tf.equal(number, ""), "-1", number)
     return path, tf.strings.to_number(number, tf.int64)
 

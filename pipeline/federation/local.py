@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipeline.datasets.frames import cut_frames, frame_order, memory_files, open_shard
+from pipeline.datasets.frames import cut_frames, frame_order, longest_update, memory_files, open_shard
 from pipeline.federation.algorithms import Algorithm
 from pipeline.federation.algorithms.base import Site, Tensors, Worked
 from pipeline.federation.optimizers import InPlace, Optimizer, Step
@@ -94,7 +94,7 @@ class LocalTraining:
         update, contribution = (
             [tf.where(taken, part, tf.zeros_like(part)) for part in parts] for parts in (update, contribution)
         )
-        norms = [tf.reduce_sum(tf.square(tf.cast(part, tf.float64))) for part in update]
+        update, squared_norm = _shortened(update, longest_update(spec))
         sites = tf.cast(taken, tf.float32)
         return collections.OrderedDict(
             update=tuple(update),
@@ -104,7 +104,7 @@ class LocalTraining:
                 loss_sum=tf.where(taken, loss_sum, tf.zeros_like(loss_sum)),
                 frames=tf.where(taken, frames, tf.zeros_like(frames)),
                 steps=steps,
-                squared_norm=tf.add_n(norms),
+                squared_norm=squared_norm,
                 sites=sites,
             ),
         )
@@ -213,6 +213,15 @@ class LocalTraining:
             return tf.constant(1.0)
         weight = tf.cast(frames, tf.float32)
         return weight if self.weighting.cap is None else tf.minimum(weight, self.weighting.cap)
+
+
+def _shortened(update: Tensors, longest: Any) -> tuple[Tensors, Any]:
+    """The update, no longer than `longest`, and its squared length, float64."""
+    squared = tf.add_n([tf.reduce_sum(tf.square(tf.cast(part, tf.float64))) for part in update])
+    factor = tf.minimum(tf.constant(1.0, tf.float64), tf.math.divide_no_nan(longest, tf.sqrt(squared)))
+    # Of a length of 0 nothing can be left; a factor of 1 changes no bit.
+    factor = tf.where(squared > 0, factor, tf.ones_like(factor))
+    return [part * tf.cast(factor, part.dtype) for part in update], squared * tf.square(factor)
 
 
 def _recall(path: Any, weights: Tensors) -> Tensors:

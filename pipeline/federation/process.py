@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pipeline.federation.aggregation.factory import aggregation
 from pipeline.federation.algorithms import ALGORITHMS, Algorithm
 from pipeline.federation.local import Amount, Frames, LocalTraining, Weighting
 from pipeline.federation.optimizers import optimizer
+from pipeline.federation.rules import unbounded
 from pipeline.federation.schedules import Schedule
 from pipeline.federation.settings import TrainingSettings
 
@@ -49,11 +50,13 @@ class Process:
       learning: `tff.learning.templates.LearningProcess`; `next` is `(S@SERVER, {string}@CLIENTS) -> (S, metrics)@SERVER`.
       evaluate_shard: `(weights, string) -> (loss_sum=float32, frames=int64)`, TensorFlow only.
       weight_leaves: number of tensors in the model weights; the state begins with them.
+      bounds_updates: whether an update that would outweigh the others is to be shortened, since nothing else bounds it.
     """
 
     learning: Any
     evaluate_shard: Any
     weight_leaves: int
+    bounds_updates: bool = False
 
 
 def build_process(make_model: Callable[[], tf.keras.Model], spec: ProcessSpec) -> Process:
@@ -89,7 +92,7 @@ def build_process(make_model: Callable[[], tf.keras.Model], spec: ProcessSpec) -
         settings.learning_rate_decay,
     )
     weight_specs = [tf.TensorSpec(weight.shape, tf.float32) for weight in initial]
-    return _compose(
+    process = _compose(
         [np.asarray(weight, np.float32) for weight in initial],
         local,
         algorithm,
@@ -97,6 +100,7 @@ def build_process(make_model: Callable[[], tf.keras.Model], spec: ProcessSpec) -
         aggregation(settings, weight_specs, spec.population),
         spec.population,
     )
+    return replace(process, bounds_updates=unbounded(settings))
 
 
 def for_architecture(architecture: ArchitectureSpec, spec: ProcessSpec) -> Process:

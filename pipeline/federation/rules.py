@@ -42,6 +42,12 @@ def fewest_sites(settings: TrainingSettings) -> int:
     return 1 if settings.aggregation == "mean" else 3
 
 
+def unbounded(settings: TrainingSettings) -> bool:
+    """Whether no rule, no clipping and no noise bounds what one site's update does, and updates are all that sites send."""
+    protected = settings.aggregation != "mean" or settings.privacy != "none"
+    return not protected and settings.clip_updates is None and not ALGORITHMS[settings.algorithm].contributes
+
+
 def _numbers(s: TrainingSettings) -> Iterator[str]:
     for name in ("rounds", "local_epochs", "batch", "stride", "patience", "keep_checkpoints", "weight_cap"):
         if getattr(s, name) < 1:

@@ -7,20 +7,20 @@ import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
-from pipeline.datasets.frames import spec_paths
+from pipeline.datasets.frames import limited, spec_paths
 from pipeline.errors import TrainingFailed
 from pipeline.federation.allocator import keep_freed_memory
 from pipeline.federation.form import CompiledForm
 from pipeline.federation.graph import PlainGraph
 from pipeline.federation.process import Process
-from pipeline.federation.screening import diverged
+from pipeline.federation.screening import diverged, too_long
 from pipeline.federation.settings import RuntimeName
 
 State = list[Any]
@@ -38,12 +38,14 @@ def _let_go_of_tffs_default_context() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A round: the new state (flat), mean loss, frames trained on, and the clients that were left out with the reason."""
+    """A round: the new state (flat), mean loss, frames trained on, the clients that were left out with the reason, and those whose
+    update was shortened with how many times as long as a typical one it was."""
 
     state: State
     loss: float
     frames: int
     failed: Mapping[str, str]
+    shortened: Mapping[str, float] = field(default_factory=dict)
 
 
 class Runtime(Protocol):
@@ -75,6 +77,7 @@ class InProcess:
         self._form = CompiledForm(process.learning.initialize, process.learning.next)
         self._evaluate = PlainGraph(process.evaluate_shard)
         self._leaves = process.weight_leaves
+        self._bounds_updates = process.bounds_updates
         # A step leaves cores idle between its operations; a session may be run by several threads.
         self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "fedplant-client")
 
@@ -106,16 +109,40 @@ class InProcess:
         }
         steps = {client: int(self._told(worked[client], "steps")) for client in norms}
         failed.update(diverged(norms, steps))
+        shortened = self._shortened(worked, failed, norms, steps, specs, prepared)
         left = {client: update for client, update in worked.items() if client not in failed}
         while left:
             new, (loss, frames) = self._form.combine(state, left.values())
             if all(np.isfinite(value).all() for value in new[: self._leaves]):
-                return Outcome(new, float(loss), int(frames), failed)
+                return Outcome(new, float(loss), int(frames), failed, shortened)
             # Finite each, not in sum: too few sites to compare, so the longest goes.
             longest = max(left, key=lambda client: norms[client])
             failed[longest] = f"its update diverged: its length is {norms[longest]:.3g}"
             del left[longest]
         return Outcome(state, float("nan"), 0, failed)
+
+    def _shortened(
+        self,
+        worked: dict[str, list[Any]],
+        failed: dict[str, str],
+        norms: Mapping[str, float],
+        steps: Mapping[str, int],
+        specs: Mapping[str, str],
+        prepared: Sequence[Any],
+    ) -> dict[str, float]:
+        """Let clients whose update would outweigh the others' do their work again with a limit; one that does not keep to it has failed."""
+        left = {client: norm for client, norm in norms.items() if client not in failed}
+        limits = too_long(left, steps) if self._bounds_updates else {}
+        again = {client: limited(specs[client], longest) for client, longest in limits.items()}
+        for client, found in self._each(lambda spec: self._form.work(spec, prepared), again).items():
+            kept = isinstance(found, list) and _finite(found)
+            if kept and np.sqrt(self._told(found, "squared_norm")) <= limits[client] * (1 + 1e-3):
+                worked[client] = found
+            else:
+                failed[client] = (
+                    f"its update of length {norms[client]:.3g} stays longer than the limit of {limits[client]:.3g}"
+                )
+        return {client: norms[client] / limits[client] for client in limits if client not in failed}
 
     def _told(self, update: list[Any], name: str) -> float:
         return float(update[self._form.place(name)])

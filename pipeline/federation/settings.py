@@ -129,6 +129,7 @@ class RoundResult:
       seconds: wall time of round and validation.
       excluded: sites that no longer take part, with the reason.
       took_part: sites whose update counted.
+      shortened: sites whose update would have outweighed the others', with how many times as long as a typical one it was.
     """
 
     round: int
@@ -139,6 +140,7 @@ class RoundResult:
     seconds: float
     excluded: Mapping[str, str] = field(default_factory=dict)
     took_part: tuple[str, ...] = ()
+    shortened: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class TrainingResult:
       excluded: sites that did not, with the reason.
       stopped: `converged` or `rounds`.
       privacy: what the noise promises about a site; None without noise.
+      shortened: sites whose update was shortened in a round, in words.
     """
 
     weights: list[NDArray[np.float32]]
@@ -162,3 +165,4 @@ class TrainingResult:
     excluded: Mapping[str, str]
     stopped: Literal["converged", "rounds"]
     privacy: Budget | None = None
+    shortened: Mapping[str, str] = field(default_factory=dict)

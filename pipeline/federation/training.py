@@ -114,6 +114,7 @@ def train(
         excluded=progress.excluded,
         stopped="converged" if progress.rule.stop else "rounds",
         privacy=_budget(settings, shards, progress.curve),
+        shortened=_shortened(progress.curve),
     )
 
 
@@ -169,6 +170,7 @@ class _Rounds:
             seconds=time.perf_counter() - began,
             excluded=dict(progress.excluded),
             took_part=tuple(site for site in clients if site not in failed),
+            shortened=outcome.shortened,
         )
         progress.add(result, outcome.state)
         if self._remembers:
@@ -236,6 +238,19 @@ def _budget(
         return None
     took_part = [[r.round for r in curve if site in r.took_part] for site in shards]
     return training_budget(settings.privacy, settings.noise_multiplier, settings.delta, took_part, len(curve))
+
+
+def _shortened(curve: Sequence[RoundResult]) -> dict[str, str]:
+    """By site, what to tell of updates that were shortened."""
+    times: dict[str, list[float]] = {}
+    for result in curve:
+        for site, length in result.shortened.items():
+            times.setdefault(site, []).append(length)
+    return {
+        site: f"its update was up to {max(found):.3g} times as long as a typical site's and was shortened to that, "
+        f"in {len(found)} of {len(curve)} rounds; look at its data, and set training.aggregation if you do not trust it"
+        for site, found in times.items()
+    }
 
 
 def _missing(clients: Mapping[str, str]) -> dict[str, str]:

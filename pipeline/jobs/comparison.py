@@ -124,7 +124,7 @@ def compare_recipes(
                 found[name] = Compared(recipes[name].mode, Evaluation(), 0.0, {}, str(error))
                 continue
             notes.update(dict.fromkeys(together(ready.skipped)))
-            notes.update(dict.fromkeys((*together(learned.left_out), *evaluation.notes)))
+            notes.update(dict.fromkeys((*together(learned.remarks), *evaluation.notes)))
             manifest = run_manifest(config, ready.dataset, learned)
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)

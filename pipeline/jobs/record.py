@@ -34,7 +34,7 @@ def summarise(
         frames={site: shard.train_frames for site, shard in dataset.shards.items()},
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
-        warnings=tuple(together([*_warnings(dataset), *learned.left_out])),
+        warnings=tuple(together([*_warnings(dataset), *learned.remarks])),
         **known,
     )
 

@@ -14,7 +14,7 @@ from pipeline.federation.aggregation.robust import Median, MultiKrum, RobustFact
 from pipeline.federation.privacy import gaussian_epsilon, training_budget, tree_sensitivity
 from pipeline.federation.process import ProcessSpec, for_architecture
 from pipeline.federation.runtime import InProcess
-from pipeline.federation.screening import diverged
+from pipeline.federation.screening import diverged, too_long, typical_lengths
 from pipeline.federation.settings import TrainingSettings
 from pipeline.federation.training import train
 from tests.pipeline.test_training import SENSORS, SPEC, STEPS, make_shards
@@ -105,6 +105,24 @@ def test_an_update_a_hundred_times_too_long_is_named() -> None:
     assert diverged({"a": 1.0, "b": 1e6}, dict.fromkeys("ab", 1)) == {}
     assert diverged({"a": 1.0, "b": 2.0, "c": 90.0}, {"a": 1, "b": 1, "c": 10_000}) == {}
     assert diverged({"a": 0.0, "b": 0.0, "c": 1.0}, dict.fromkeys("abc", 1)) == {}
+
+
+def test_a_length_is_held_against_the_other_sites_whatever_their_number_and_steps() -> None:
+    alike = dict.fromkeys("abcd", 4)
+    assert too_long({"a": 1.0, "b": 2.0, "c": 1.5, "d": 10.0}, alike) == {"d": 1.5}
+    assert too_long({"a": 1.0, "b": 2.0, "c": 1.5, "d": 4.4}, alike) == {}
+    # Two sites: either may be the liar. Of three, one that says nothing makes no honest one look long.
+    assert too_long({"a": 1.0, "b": 50.0}, alike) == {} == too_long({"a": 1.0, "b": 1.2, "c": 1e-9}, alike)
+    assert diverged({"a": 1.0, "b": 1.2, "c": 1e-9}, alike) == {}
+    assert too_long({"a": 0.0, "b": 0.0, "c": 1.0}, alike) == {}
+    # A hundred times the steps: as a random walk ten times as long, in one direction a hundred times.
+    much = {"a": 1, "b": 1, "c": 100}
+    assert typical_lengths({"a": 1.0, "b": 1.0, "c": 100.0}, much) == {"a": 10.0, "b": 10.0, "c": 100.0}
+    assert (
+        too_long({"a": 1.0, "b": 1.0, "c": 10.0}, much)
+        == {}
+        == too_long({"a": 1.0, "b": 1.0, "c": 100.0}, much)
+    )
 
 
 def one_round(

@@ -1,9 +1,11 @@
 """What the ways of learning hand on beside detectors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.liars import liar, lying
 from ingestion.sitefile import read_site_dir
 from models.detector import Detector
 from pipeline.artefacts import CENTRALISED, FEDERATED, Evaluation
@@ -61,3 +63,27 @@ def test_a_site_that_was_left_out_on_the_way_is_told_with_the_reason(tmp_path):
             line.startswith(f"north: left out of the {what}: its shard cannot be read") for line in warnings
         )
     assert learned.detector is not None and set(learned.detector.sites) == {"east", "north", "west"}
+
+
+def test_a_site_whose_update_would_outweigh_the_others_is_told_in_the_warnings_and_takes_part(tmp_path):
+    config, prepared = prepared_plants(tmp_path)
+    shards = {
+        **prepared.dataset.shards,
+        "north": liar(prepared.dataset.shards["north"], "turned round, tenfold"),
+    }
+    dataset = replace(prepared.dataset, shards=shards)
+    with lying():
+        learned = learn(
+            config,
+            dataset,
+            prepared.training_rows(),
+            [FEDERATED],
+            workdir=tmp_path / "w",
+            watch=SilentWatch(),
+        )
+    rounds = len(learned.curves.modes[FEDERATED].rounds)
+    warnings = summarise(tmp_path, config, prepared, learned, Evaluation()).warnings
+    (told,) = [line for line in warnings if "times as long" in line]
+    assert told.startswith("north: its update was up to ") and f"in {rounds} of {rounds} rounds" in told
+    assert "training.aggregation" in told
+    assert learned.curves.modes[FEDERATED].excluded == {}

@@ -26,8 +26,8 @@ NAMED = {
 }
 
 
-def losses(folder: Path, lie: str | None, rule: str) -> tuple[list[float], dict[str, str]]:
-    """Validation of the honest sites after each round, and who was left out."""
+def losses(folder: Path, lie: str | None, rule: str) -> tuple[list[float], dict[str, str], dict[str, str]]:
+    """Validation of the honest sites after each round, who was left out, and whose update was shortened."""
     folder.mkdir(exist_ok=True)
     shards = make_shards(folder, HONEST + "e")
     settings = TrainingSettings(rounds=3, client_optimizer="sgd", client_learning_rate=0.05, **RULES[rule])
@@ -35,22 +35,28 @@ def losses(folder: Path, lie: str | None, rule: str) -> tuple[list[float], dict[
     if lie is not None:
         shards["e"] = liar(shards["e"], lie)
     done = train(shards, SPEC, settings, steps=STEPS, sensors=SENSORS, workdir=folder / "w")
-    return [float(np.mean([each.sites[site] for site in HONEST])) for each in done.curve], dict(done.excluded)
+    validation = [float(np.mean([each.sites[site] for site in HONEST])) for each in done.curve]
+    return validation, dict(done.excluded), dict(done.shortened)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_lie_is_named_or_bounded_and_the_training_goes_on(rule, tmp_path):
     with lying():
-        truth, nobody = losses(tmp_path / "truth", None, rule)
+        truth, nobody, as_it_is = losses(tmp_path / "truth", None, rule)
         told = {lie: losses(tmp_path / str(number), lie, rule) for number, lie in enumerate(LIES)}
-    assert nobody == {} and truth[-1] < truth[0]
-    for lie, (found, excluded) in told.items():
+    assert nobody == as_it_is == {} and truth[-1] < truth[0]
+    for lie, (found, excluded, shortened) in told.items():
         assert len(found) == 3 and np.isfinite(found).all()
         assert set(excluded) == ({"e"} if lie in NAMED else set())
         if lie in NAMED:
             assert excluded["e"].startswith(NAMED[lie])
-        if (rule, lie) in (("mean", "turned round, tenfold"), ("clipped", "turned round, tenfold")):
-            # Not long enough to be told from other data, and one of five in a mean: this is what the rules are for.
+        outweighs = rule == "mean" and lie == "turned round, tenfold"
+        assert set(shortened) == ({"e"} if outweighs else set())
+        if outweighs:
+            times = float(shortened["e"].removeprefix("its update was up to ").split(" times")[0])
+            assert 5 < times < 20 and "in 3 of 3 rounds" in shortened["e"]
+        if (rule, lie) == ("clipped", "turned round, tenfold"):
+            # Clipping follows the lengths that sites tell, and one of five tells a great one.
             assert found[-1] > found[0]
         else:
             assert found[-1] < found[0] and found[-1] < 1.1 * truth[-1]
@@ -73,3 +79,50 @@ def test_an_update_that_arrives_broken_is_refused_although_its_sender_counts_it(
     runtime.close()
     assert outcome.failed == {"b": "its update is not finite"}
     assert all(np.isfinite(value).all() for value in outcome.state[: process.weight_leaves])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"compression_bits": 8}, {"algorithm": "fedprox"}, {"algorithm": "fedyogi"}]
+)
+def test_an_update_that_outweighs_the_others_is_made_as_long_as_theirs(settings, tmp_path):
+    told: dict[str, np.ndarray] = {}
+    with lying():
+        shards = make_shards(tmp_path, HONEST)
+        where = {site: paths.train for site, paths in shards.items()}
+        where["e"] = liar(shards["d"], "turned round, tenfold").train
+        spec = ProcessSpec(TrainingSettings(client_optimizer="sgd", **settings), STEPS, SENSORS)
+        runtime = InProcess(for_architecture(SPEC, spec))
+        work, place = runtime._form.work, runtime._form.place("squared_norm")
+
+        def heard(spec: str, prepared: list) -> list:
+            found = work(spec, prepared)
+            told[spec.replace(str(tmp_path), "")] = np.sqrt(found[place])
+            return found
+
+        runtime._form.work = heard  # type: ignore[method-assign]
+        outcome = runtime.round(runtime.initialize(), where)
+        runtime.close()
+    (again,) = [spec for spec in told if "longest" in spec]
+    honest = [length for spec, length in told.items() if "lie" not in spec]
+    assert len(told) == 6 and outcome.failed == {} and set(outcome.shortened) == {"e"}
+    assert told[again] == pytest.approx(sorted(honest)[2], rel=1e-6)
+    (first,) = [length for spec, length in told.items() if "lie" in spec and spec != again]
+    assert outcome.shortened["e"] == pytest.approx(first / told[again], rel=1e-6) and first > 5 * max(honest)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip_updates": 0.5},
+        {"privacy": "gaussian", "clip_updates": 0.5},
+        {"aggregation": "median"},
+        {"algorithm": "scaffold"},
+    ],
+)
+def test_what_is_bounded_otherwise_or_sends_a_second_message_is_left_as_it_is(settings, tmp_path):
+    with lying():
+        shards = make_shards(tmp_path, HONEST)
+        shards["e"] = liar(shards["d"], "turned round, tenfold")
+        chosen = TrainingSettings(rounds=1, client_optimizer="sgd", client_learning_rate=0.05, **settings)
+        done = train(shards, SPEC, chosen, steps=STEPS, sensors=SENSORS, workdir=tmp_path / "w")
+    assert done.excluded == done.shortened == {}
