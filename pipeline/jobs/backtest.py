@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pipeline.artefacts import Curves, Evaluation
-from pipeline.evaluation.judging import held_out, judge
+from pipeline.datasets.prepared import Prepared
+from pipeline.errors import NothingToDo
+from pipeline.evaluation.judging import Judged, held_out, judge
 from pipeline.evaluation.scorefile import write_scores
 from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.exports import Exports
@@ -52,19 +55,19 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
       watch: is told about every step.
 
     Raises:
-      NothingToDo: no site has enough readings before `train_until`.
+      NothingToDo: no site has enough readings before `train_until`, or none that has any from then on.
       TrainingFailed, NotEnoughData: nothing could be learned.
     """
-    config, labels = exports.config, exports.labels
+    config = exports.config
     with result_folder(work_dir) as folder:
         snapshot = exports.snapshot()
         prepared = prepare_training(config, folder / "datasets", snapshot, exports.readings, watch)
         run = folder / "runs" / run_id(snapshot.id, config)
         workdir = folder / "training" / run.name
+        judged = to_judge(prepared, exports)
         rows = prepared.training_rows()
         learned = learn(config, prepared.dataset, rows, exports.modes, workdir=workdir, watch=watch)
         with watch.step("judging") as step:
-            judged = held_out(prepared, config.model.steps, labels)
             seconds, hold_off = prepared.dataset.step_ns / 1e9, config.scoring.hold_off
             evaluation = judge(learned.scorers, judged, seconds, hold_off, step)
         summary = summarise(run, config, prepared, learned, evaluation)
@@ -79,8 +82,29 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
         if report is not None:
             from pipeline.report import write_report
 
-            write_report(run, report, labels=labels)
+            write_report(run, report, labels=exports.labels)
         return Backtest(evaluation, learned.curves, run_manifest(config, prepared.dataset, learned))
+
+
+def to_judge(prepared: Prepared, exports: Exports) -> dict[str, list[Judged]]:
+    """What every site is judged on.
+
+    Raises:
+      NothingToDo: no site that can learn has a reading from `train_until` on.
+    """
+    found = held_out(prepared, exports.config.model.steps, exports.labels)
+    if not any(found.values()):
+        until, last = exports.config.dataset.train_until, {}
+        for site in found:
+            end = max(run.end_ns for run in prepared.runs(site)) / 1e9
+            last[site] = (
+                f"the last reading is of {datetime.fromtimestamp(end, timezone.utc):%Y-%m-%d %H:%M:%S}"
+            )
+        raise NothingToDo(
+            f"no site that can learn has readings to be judged on from {until:%Y-%m-%d %H:%M:%S} UTC: {'; '.join(together(last))}"
+            " (--train-until)"
+        )
+    return found
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.snapshot import take_snapshot
 from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
-from pipeline.evaluation.judging import held_out, judge
-from pipeline.jobs.backtest import result_folder
+from pipeline.evaluation.judging import judge
+from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest
@@ -144,9 +144,9 @@ def _judged(
         "training": config.training.model_dump(mode="json"),
     }
     workdir = root / hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:12]
+    judged = to_judge(ready, exports)
     learned = learn(config, dataset, ready.training_rows(), (mode,), workdir=workdir, watch=watch)
     with watch.step("judging") as step:
-        judged = held_out(ready, config.model.steps, exports.labels)
         evaluation = judge(
             {name: learned.scorers[mode]}, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step
         )

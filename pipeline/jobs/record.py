@@ -104,6 +104,7 @@ def detector_path(folder: Path, mode: str, site: str) -> Path:
 
 def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Site and remark."""
+    yield from _alone(dataset)
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"
@@ -118,3 +119,16 @@ def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
         if outcome.implausible:
             names = listed(outcome.implausible)
             yield site, f"values out of all proportion, left out of the scale: {names} (set a valid range)"
+
+
+def _alone(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Sites that no other site has anything in common with."""
+    known = {site: set(dataset.sensors) - set(dataset.outcomes[site].silent) for site in dataset.shards}
+    for site, own in sorted(known.items()):
+        if len(known) == 1:
+            yield site, "the only site that can learn, so federated is what it learns alone"
+        elif not any(own & other for name, other in known.items() if name != site):
+            yield (
+                site,
+                "no sensor in common with any other site, so next to nothing is learned from them (names must be the same)",
+            )

@@ -56,6 +56,7 @@ TOLD = {
         "readings are 10min apart and a value is held for 5min: set dataset.max_gap",
     ),
     "huge offset": ("moves by less than", "counts as constant: load (subtract an offset)"),
+    "other sensors": ("no sensor in common with any other site", "names must be the same"),
 }
 
 
@@ -168,3 +169,24 @@ def test_nothing_but_incidents_is_no_perfect_score(tmp_path, config, capsys):
         note.startswith("east: every labelled step after training is of an incident")
         for note in found["notes"]
     )
+
+
+def test_a_site_by_itself_is_told_that_there_is_nobody_to_learn_from(tmp_path, config, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1), "short": plant(2).head(10)})
+    found = judged(data, config, capsys, "--mode", "federated", "--mode", "local")
+    assert "east: the only site that can learn, so federated is what it learns alone" in found["notes"]
+    assert found["sites"]["east"]["federated"]["auc_pr"] == found["sites"]["east"]["local"]["auc_pr"] > 0.9
+
+
+@pytest.mark.parametrize("more", [["--mode", "federated"], ["--recipe", "linear,pca"]])
+def test_where_only_sites_that_cannot_learn_go_on_nothing_is_judged_and_it_says_so(
+    more, tmp_path, config, capsys
+):
+    # Both are too sparse for a frame, or end before the time from which on is judged.
+    sites = {"east": plant(1, 500), "north": plant(3, 500), "odd": every(plant(2).head(40), "1d")}
+    data = write_plants(tmp_path / "data", sites)
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, *more]
+    assert run(arguments) == 11
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fedplant:")]
+    assert "readings to be judged on from 2026-03-01 10:00:00 UTC" in line
+    assert "east, north: the last reading is of 2026-03-01 08:19:00" in line
