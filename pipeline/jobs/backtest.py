@@ -57,8 +57,13 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
     Raises:
       NothingToDo: no site has enough readings before `train_until`, or none that has any from then on.
       TrainingFailed, NotEnoughData: nothing could be learned.
+      ArtefactError: the page cannot be written.
     """
     config = exports.config
+    if report is not None:
+        from pipeline.report import can_be_written
+
+        can_be_written(report)
     with result_folder(work_dir) as folder:
         snapshot = exports.snapshot()
         prepared = prepare_training(config, folder / "datasets", snapshot, exports.readings, watch)

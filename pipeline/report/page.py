@@ -1,8 +1,9 @@
 """Puts the page together from a run folder and writes it atomically as one file that needs nothing else."""
 
+import errno
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -174,15 +175,36 @@ def _document(title: str, body: str) -> str:
     )
 
 
+def can_be_written(out: Path) -> None:
+    """Say before hours of work what would otherwise be said after them.
+
+    Raises:
+      ArtefactError: a page cannot be written there.
+    """
+    with _hidden(out) as hidden:
+        hidden.write_text("", encoding="utf-8")
+
+
 def _publish(html: str, out: Path) -> Path:
+    with _hidden(out) as hidden:
+        hidden.write_text(html, encoding="utf-8", errors="replace")
+        hidden.replace(out)
+    return out
+
+
+@contextmanager
+def _hidden(out: Path) -> Iterator[Path]:
+    """A file beside `out` that is gone afterwards."""
     hidden = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        hidden.write_text(html, encoding="utf-8", errors="replace")
-        hidden.replace(out)
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        yield hidden
     except OSError as error:
-        hidden.unlink(missing_ok=True)
         raise ArtefactError(
-            f"{out}: the report cannot be written ({error.strerror}); choose another --out"
+            f"{out}: the report cannot be written ({error.strerror}); choose another file"
         ) from error
-    return out
+    finally:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)

@@ -239,3 +239,26 @@ def test_a_recipe_that_cannot_be_is_one_clear_line(tmp_path, settings, capsys, a
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, *asked]) == 2
     assert line in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("place", ["folder", "below a file"])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
+    tmp_path, settings, capsys, place
+):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    out = tmp_path if place == "folder" else tmp_path / "file" / "page.html"
+    (tmp_path / "file").write_text("")
+    work = tmp_path / "w"
+    arguments = [
+        "backtest",
+        "--data",
+        str(data),
+        "--train-until",
+        "2026-03-01T10:00:00Z",
+        "--config",
+        settings,
+    ]
+    assert run([*arguments, "--report", str(out), "--work-dir", str(work)]) == 5
+    reason = "Is a directory" if place == "folder" else "File exists"
+    assert f"{out}: the report cannot be written ({reason}); choose another file" in capsys.readouterr().err
+    assert not work.exists() and not list(tmp_path.glob(".*tmp"))
