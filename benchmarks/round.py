@@ -8,7 +8,6 @@ in an environment of its own, made with uv when missing.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -72,15 +71,13 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
 
     The frameworks drive their rounds themselves and come after.
     """
-    import tensorflow as tf
-    import tensorflow_federated as tff
-
     from models.architectures import AutoencoderSpec
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
     from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
+    from pipeline.manifest import hardware, versions
 
     settings = TrainingSettings(batch=BATCH, client_learning_rate=1e-3)
     spec = AutoencoderSpec(widths=WIDTHS)
@@ -140,13 +137,8 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
         "frames_per_site": FRAMES,
         "batch": BATCH,
         "layers": [STEPS * SENSORS, *WIDTHS, *reversed(WIDTHS[:-1]), STEPS * SENSORS],
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "tensorflow_federated": tff.__version__,
-            "torch": torch_version,
-        },
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "versions": {**versions(), "torch": torch_version},
+        "machine": hardware(),
     }
 
 

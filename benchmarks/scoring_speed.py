@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +72,7 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
     from models.fitting import fit_detector
     from models.options import SOURCES, DetectorOptions
     from models.scaling import moments
+    from pipeline.manifest import hardware, versions
 
     random = np.random.default_rng(0)
     train = random.normal(size=(_TRAINING, sensors))
@@ -95,8 +95,8 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
         "scoring": found,
         "sensors": sensors,
         "rows": rows,
-        "versions": {"tensorflow": tf.__version__, "numpy": np.__version__},
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "versions": versions(),
+        "machine": hardware(),
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.decode.flat import FlatJson
@@ -143,7 +143,7 @@ def told(found: Decoded) -> tuple[Any, ...]:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(MESSAGES, st.booleans())
 def test_columns_give_what_the_literal_reader_gives(messages: list[Any], states: bool) -> None:
     rules = DecodeRules(states={"state": {"on": 1.0}, "t": {"on": 2.0}} if states else {})

@@ -113,7 +113,6 @@ DOCUMENTS = st.recursive(
 )
 MANY = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

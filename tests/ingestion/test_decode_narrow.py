@@ -50,7 +50,7 @@ def encoded(item: Any) -> bytes:
 
 
 @pytest.mark.parametrize("rules", RULES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     usual=st.lists(USUAL, min_size=1, max_size=12),
     odd=st.lists(

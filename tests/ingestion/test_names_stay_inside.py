@@ -40,7 +40,6 @@ HOSTILE = st.sampled_from(
 ) | st.text(max_size=40)
 MANY = settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -32,7 +32,7 @@ def table(rows: list[tuple[object, ...]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(windows)
 def test_many_windows_at_once_give_the_bytes_of_each_window_written_alone_by_arrow(found):
     rows, offset = [], 0

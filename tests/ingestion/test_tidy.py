@@ -1,5 +1,5 @@
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.records import BASE_FIELDS
@@ -26,7 +26,6 @@ def table(readings) -> pa.Table:
     return pa.table([pa.array(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
 
 
-@settings(deadline=None)
 @given(READINGS, st.integers(0, 14))
 def test_the_first_of_each_reading_is_kept_as_a_plain_loop_would(readings, known: int) -> None:
     seen: set[tuple[object, ...]] = set()

@@ -73,7 +73,7 @@ def test_a_row_beyond_the_allowed_lateness_is_handed_back_and_not_kept():
     assert list(windows.open) == [960 * S]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams, batching, batching)
 def test_how_messages_were_batched_never_changes_a_decision(messages, first, second):
     one, two = Windows(RULES, 0), Windows(RULES, 0)
@@ -86,7 +86,7 @@ def test_how_messages_were_batched_never_changes_a_decision(messages, first, sec
     assert one.restart_point() == two.restart_point()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams, batching)
 def test_every_row_has_exactly_one_place(messages, sizes):
     windows = Windows(RULES, 0)
@@ -101,7 +101,7 @@ def test_every_row_has_exactly_one_place(messages, sizes):
         assert c.first_offset == min(o for o, _ in pairs(c.rows))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams, batching, st.data())
 def test_a_crash_at_any_message_and_a_restart_from_the_mark_give_the_same_files(messages, sizes, data):
     whole = Windows(RULES, 0)
@@ -133,7 +133,7 @@ def test_a_crash_at_any_message_and_a_restart_from_the_mark_give_the_same_files(
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(streams, batching, st.data())
 def test_windows_closed_early_still_lose_and_double_nothing(messages, sizes, data):
     windows = Windows(RULES, 0)
@@ -151,7 +151,7 @@ def test_windows_closed_early_still_lose_and_double_nothing(messages, sizes, dat
         assert all(a.position_at_close <= b.first_offset for a, b in itertools.pairwise(chain))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(streams, batching, st.integers(1, 5000))
 def test_a_full_buffer_closes_the_largest_windows_and_no_more_than_it_has_to(messages, sizes, size):
     windows = Windows(RULES, 0)

@@ -98,7 +98,7 @@ def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1, STEPS - 1, STEPS, 130]), st.floats(0, 1))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_contributions_are_never_negative_and_sum_to_the_score(fleet, seed, rows, lost):
     random = np.random.default_rng(seed)
     values = plant(rows, 4) + random.standard_cauchy((rows, 5))

@@ -35,7 +35,7 @@ def test_one_inverse_gives_the_ridge_regression_of_every_sensor():
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_statistics_of_blocks_add_up_to_those_of_the_run(cuts):
     values = run(60, 2)
     edges = sorted({0, 60, *cuts})

@@ -76,7 +76,7 @@ def test_a_site_that_nothing_was_learned_from_is_judged_by_the_fleet(detector):
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 25), max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_memory_is_the_same_at_once_in_pieces_and_in_the_graph(seed, sizes):
     random = np.random.default_rng(seed)
     values = random.integers(0, 2, (40, 4)).astype(np.float32)

@@ -68,7 +68,7 @@ def test_the_closing_message_tells_the_peak_and_its_sensors():
     assert event.sensors == (Contribution("s", 7.0),)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from([0.0, 2.0, 3.0, np.nan]), min_size=1, max_size=60), st.lists(st.integers(1, 9))
 )
@@ -79,7 +79,7 @@ def test_any_batching_gives_the_same_changes(scores, sizes):
     assert one.current == many.current
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([0.0, 2.0]), min_size=1, max_size=60))
 def test_the_report_counts_the_same_alerts_as_were_sent(scores):
     changes, _ = run(scores)

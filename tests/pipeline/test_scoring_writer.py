@@ -46,7 +46,7 @@ def test_only_flagged_steps_name_sensors(tmp_path):
     assert rows[3]["label"] is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(0, 59), max_size=5), st.integers(1, 25), st.integers(0, 9))
 def test_values_are_kept_around_flagged_steps_however_they_come(tmp_path_factory, flagged, parts, context):
     run = tmp_path_factory.mktemp("run")
