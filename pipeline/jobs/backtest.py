@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.artefacts import Curves, Evaluation
 from pipeline.datasets.prepared import Prepared
-from pipeline.errors import NothingToDo
+from pipeline.errors import ConfigError, NothingToDo
 from pipeline.evaluation.judging import Judged, held_out, judge
 from pipeline.evaluation.scorefile import write_scores
 from pipeline.evaluation.sensors import sensor_notes
@@ -116,7 +116,12 @@ def to_judge(prepared: Prepared, exports: Exports) -> dict[str, list[Judged]]:
 def result_folder(work_dir: Path | None) -> Iterator[Path]:
     """The folder that keeps results, or one that is gone afterwards."""
     if work_dir is not None:
-        work_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            work_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{work_dir}: the folder for results cannot be made ({error.strerror}); choose another --work-dir"
+            ) from error
         yield work_dir
         return
     with tempfile.TemporaryDirectory(prefix="fedplant-backtest-") as name:

@@ -108,6 +108,8 @@ def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"
+        if outcome.excluded is None and not set(dataset.sensors) - {*outcome.constant, *outcome.silent}:
+            yield site, "none of its sensors moved in training, so nothing can be found but that one does"
         if outcome.silent:
             yield site, f"never sent {listed(outcome.silent)}"
         if outcome.faint:

@@ -51,6 +51,8 @@ TAKES_NO_PART = {
     "every ten minutes": "too short",
 }
 TOLD = {
+    "constant": ("none of its sensors moved in training", "nothing can be found but that one does"),
+    "zero": ("none of its sensors moved in training", ""),
     "every ten minutes": (
         "too short",
         "readings are 10min apart and a value is held for 5min: set dataset.max_gap",
