@@ -163,7 +163,8 @@ def child(form: str, seconds: int, corpus: str, finds: str) -> None:
             import_module(f"ingestion.decode.{name}")
     from benchmarks.decoding import SCHEMA
 
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None, prefix="fuzz-"))
+    folder = Path(corpus, "data")
+    folder.mkdir()
     (folder / "1.avsc").write_text(json.dumps(SCHEMA))
     inputs, words = Path(corpus, "inputs"), set(WORDS)
     inputs.mkdir()
@@ -188,7 +189,8 @@ def child(form: str, seconds: int, corpus: str, finds: str) -> None:
 def fuzz(form: str, seconds: int, finds: Path) -> Figures:
     """Run one decoder's process."""
     before = set(finds.glob(f"{form}-*"))
-    with tempfile.TemporaryDirectory() as corpus:
+    # In memory where that is to be had: births are written and synced for every input.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as corpus:
         command = ["uv", "run", "--with", ATHERIS, "python", __file__, str(seconds), "--child", form]
         command += ["--corpus", corpus, "--finds", str(finds)]
         done = subprocess.run(
