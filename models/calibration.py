@@ -41,14 +41,14 @@ _Rescaling = dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
 class Judge:
     """A source as it is calibrated on: `rows[i]` says, for each of a run's steps, which row of the source was not fitted on it.
 
-    `weight` is the source's in the score. `blocks`: these rows are blocks, each a fit without itself. `heavy_tails`: a sensor whose residuals have heavier tails than normal ones is
+    `weight` is the source's in the score. `taught`: it is fitted beside what rows of other sites are like. `heavy_tails`: a sensor whose residuals have heavier tails than normal ones is
     measured by its 99 % quantile. `own_wander`: sensors whose residual wanders weigh less, and not only those whose value does.
     """
 
     source: Source
     rows: tuple[NDArray[np.int32], ...]
     weight: float
-    blocks: bool = False
+    taught: bool = False
     heavy_tails: bool = False
     own_wander: bool = False
 
@@ -160,8 +160,9 @@ def _one_source(
     """One source's arrays [F], its energy [N, F], weighted by sensor, and that of blocks whose scale is not known either."""
     source = judge.source
     residual = _residuals(judge, runs, context)
-    # Where slow changes are followed, baseline and gain bring later rows into scale.
-    in_own_scale = not judge.blocks or rate > 0
+    # Later rows lie further out than those that made the scale. Where slow changes are followed, baseline and gain make up for it; in a machine
+    # that knows only itself, that blocks are predicted from fewer rows than later ones will be.
+    in_own_scale = not judge.taught or rate > 0
     strange = residual if in_own_scale else _residuals(judge, runs, context, _others_scales(runs, judge.rows))
     known = np.isfinite(residual)
     limit = CLIPPED_AT * np.maximum(_typical(residual), source.floor)

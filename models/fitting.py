@@ -139,12 +139,20 @@ def fit_sources(
             None if prior is None else without,
             trusting=options.trusting,
         )
+        taught = options.prior_rows > 0 and (prior is not None or len(alone) > 1)
         kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
         sources.extend(whole[i] for i in kept)
         for row, found in held.items():
             folds = fold_rows(_lengths(scaled[row]), FOLDS)
             judges[row] += [
-                Judge(found[i], folds, wanted.weights[i], True, wanted.heavy_tails, wanted.own_wander)
+                Judge(
+                    found[i],
+                    folds,
+                    wanted.weights[i],
+                    taught and row < len(sites),
+                    wanted.heavy_tails,
+                    wanted.own_wander,
+                )
                 for i in kept
             ]
     by_row = {
@@ -229,7 +237,7 @@ def _as_one(
     for wanted in fits:
         _, held = fit_rows(wanted.fit, [runs], [], 0.0, [steady_sensors(runs, plain)])
         judges += [
-            Judge(source, folds, weight, True, wanted.heavy_tails, wanted.own_wander)
+            Judge(source, folds, weight, False, wanted.heavy_tails, wanted.own_wander)
             for source, weight in zip(held[0], wanted.weights, strict=True)
             if weight > 0
         ]
