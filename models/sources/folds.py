@@ -93,23 +93,23 @@ def _held_out(
         left = [_with(total.plus(block, -1.0), others, prior_rows, share) for block in blocks]
         return fit.solve(left, [steady] * len(left))
 
-    found = without_each(1.0)
     if others is None or prior_rows <= 0 or trusting:
-        return 1.0, found
+        return 1.0, without_each(1.0)
     nothing = without_each(0.0)
-    bar = _unexplained(nothing, blocks) + np.log(_NO_WORSE)
+    bar = _unexplained(nothing, blocks, total) + np.log(_NO_WORSE)
     for share in _SHARES:
-        if share < 1.0:
-            found = without_each(share)
-        if _unexplained(found, blocks) <= bar:
+        found = without_each(share)
+        if _unexplained(found, blocks, total) <= bar:
             return share, found
     return 0.0, nothing
 
 
-def _unexplained(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics]) -> float:
-    """Mean over sources and over sensors that move of the logarithm of the mean squared residual, each block's from its own row."""
-    rows = sum(block.rows for block in blocks)
-    moves = np.diag(_sum(blocks).gram)[: sources[0].coefficients(0).shape[1]] > 0
+def _unexplained(
+    sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics
+) -> float:
+    """Mean over sources and over sensors that move of the logarithm of the mean squared residual, each block's from its own row; `total` is
+    the blocks' sum."""
+    moves = np.diag(total.gram)[: sources[0].coefficients(0).shape[1]] > 0
     if not moves.any():
         return 0.0
     found = []
@@ -118,7 +118,7 @@ def _unexplained(sources: Sequence[LinearSource], blocks: Sequence[GramStatistic
             [block.unexplained(source.coefficients(i)) for i, block in enumerate(blocks)], axis=0
         )
         # What lies under the floor anyway is not worth being predicted better.
-        found.append(float(np.mean(np.log(squares[moves] / rows + source.floor**2))))
+        found.append(float(np.mean(np.log(squares[moves] / total.rows + source.floor**2))))
     return float(np.mean(found))
 
 

@@ -39,11 +39,14 @@ class Spacings:
         """Looks at the first `rows` rows, to the end of the table they lie in."""
         self._left = rows
         self._times: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
+        self._grouped: list[_Group] = []
+        """What `_groups` made of all of them, empty until then."""
 
     def add(self, table: pa.Table) -> bool:
         """Take the next readings of the site; False once enough was seen."""
         if self._left <= 0:
             return False
+        self._grouped = []
         for asset, part in by_asset(table):
             at = time_ns(part)
             for name in sensor_names(part.column_names):
@@ -90,6 +93,8 @@ class Spacings:
         return {sensor: _by_time(np.concatenate(spacings)) for sensor, spacings in apart.items()}
 
     def _groups(self) -> list[_Group]:
+        if self._grouped:
+            return self._grouped
         alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         parts_of = {}
         for (asset, sensor), parts in self._times.items():
@@ -100,7 +105,8 @@ class Spacings:
             _Group(asset, sensors, np.unique(np.concatenate(parts_of[asset, same])))
             for (asset, same), sensors in alike.items()
         )
-        return [group for group in every if len(group.heard)]
+        self._grouped = [group for group in every if len(group.heard)]
+        return self._grouped
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
         spacings.append(Spacings())
         for table in read_site(site):
             found.update(sensor_names(table.column_names))
-            spacings[-1].add(table)
+            if settings.step_ns is None or settings.hold_ns is None:
+                spacings[-1].add(table)
     steps_ns = [step for each in spacings if (step := each.median_ns()) is not None]
     if not found:
         raise NothingToDo(

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-RESERVED = ("offset", "event_time", "asset", "seq", "quality")
+from ingestion.records import RESERVED
 
 
 def sensor_names(columns: Iterable[str]) -> tuple[str, ...]:

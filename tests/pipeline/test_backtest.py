@@ -249,15 +249,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
     out = tmp_path if place == "folder" else tmp_path / "file" / "page.html"
     (tmp_path / "file").write_text("")
     work = tmp_path / "w"
-    arguments = [
-        "backtest",
-        "--data",
-        str(data),
-        "--train-until",
-        "2026-03-01T10:00:00Z",
-        "--config",
-        settings,
-    ]
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
     assert run([*arguments, "--report", str(out), "--work-dir", str(work)]) == 5
     reason = "Is a directory" if place == "folder" else "File exists"
     assert f"{out}: the report cannot be written ({reason}); choose another file" in capsys.readouterr().err
@@ -267,15 +259,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
 def test_a_work_folder_that_is_a_file_is_one_line_with_what_to_do(tmp_path, settings, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     (tmp_path / "file").write_text("mine")
-    arguments = [
-        "backtest",
-        "--data",
-        str(data),
-        "--train-until",
-        "2026-03-01T10:00:00Z",
-        "--config",
-        settings,
-    ]
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
     assert run([*arguments, "--work-dir", str(tmp_path / "file")]) == 2
     line = "file: the folder for results cannot be made (File exists); choose another --work-dir"
     assert line in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
