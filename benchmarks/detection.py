@@ -17,7 +17,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
@@ -31,6 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks.detection_recipes import LEAD, NETWORK, PROMISED, RECIPES, Judge, detector_for, fitted
 from benchmarks.detection_sets import SETS, Machine
 from pipeline.evaluation.injection import KINDS
+from pipeline.manifest import hardware, versions
 
 _SETTLED = 120
 """Steps behind an incident that belong to it: four of the longest averages."""
@@ -217,10 +217,6 @@ def main() -> None:
     rank = ranks(result)
     explained = interpreted(asked.data, asked.quick) if "smd" in result else None
     if asked.json:
-        import tensorflow as tf
-
-        about = {"tensorflow": tf.__version__, "numpy": np.__version__, "python": platform.python_version()}
-        machine = {"cpus": os.cpu_count(), "platform": platform.platform()}
         print(
             json.dumps(
                 {
@@ -229,8 +225,8 @@ def main() -> None:
                     "smd_contributions": explained,
                     "promised_false_alarm_rate": asked.promised,
                     "quick": asked.quick,
-                    "versions": about,
-                    "machine": machine,
+                    "versions": versions(),
+                    "machine": hardware(),
                 },
                 indent=1,
             )

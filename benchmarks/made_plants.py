@@ -27,6 +27,7 @@ from benchmarks.detection import judge, mean
 from benchmarks.detection_sets import Machine
 from benchmarks.made_machines import KINDS
 from pipeline.evaluation.injection import inject
+from pipeline.manifest import hardware, versions
 
 RECIPES = ("default", "ridge", "pca", "zscore", "pca_50")
 BASELINES = ("zscore", "pca_50")
@@ -100,7 +101,8 @@ def main() -> None:
     found = run(asked.kinds, asked.recipes, asked.seeds)
     judged = verdict(found) if "default" in asked.recipes else {}
     if asked.json:
-        print(json.dumps({"kinds": found, **judged, "promised_false_alarm_rate": PROMISED}, indent=1))
+        about = {"seeds": asked.seeds, "versions": versions(), "machine": hardware()}
+        print(json.dumps({"kinds": found, **judged, "promised_false_alarm_rate": PROMISED, **about}, indent=1))
         return
     print(
         f"{'kind':13}"

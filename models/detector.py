@@ -70,7 +70,7 @@ class Detector:
         return StateShape(self.context, len(self.sensors), len(self.sources), len(self.options.spans))
 
     def training_threshold(self, site: str) -> float:
-        """What the site's training scores set, where the threshold begins and below which it never falls."""
+        """What the site's training scores set, where the threshold of a stream begins."""
         return float(self.calibration.threshold[self.row(site)])
 
     def row(self, site: str) -> int:

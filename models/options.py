@@ -25,7 +25,7 @@ class DetectorOptions:
       rule: `quantile`, `tail` (peaks over threshold) or `alarms_per_week`.
       false_alarm_rate: share of normal steps that may score above the threshold, for the first two rules.
       alarms_per_week: alarms that the third rule allows in a normal week.
-      threshold_follows: whether the threshold rises, while scoring, with what the score usually is.
+      threshold_follows: whether the threshold follows, while scoring, what the score usually is.
       ridge, stiff_ridge: ridge strengths, shares of the number of rows. `pca`: share of variance the components explain.
       cap: largest squared normalised residual of a sensor.
       spans: steps of the exponential averages of the score. `average_seconds`: the same as durations, which `resolved` turns into steps

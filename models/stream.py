@@ -35,6 +35,8 @@ LOUDEST = 50
 """Sensors that a score sums over, those that say most at a step: a fault touches a few, and in a mean over hundreds it is lost."""
 LARGEST_LIFT = 2.0
 """Most that the threshold rises by as the usual score does; a score beyond always raises an alarm."""
+LARGEST_FALL = 1.25
+"""Most that it falls by where the usual score is lower than in training: after a calm time a machine may be as lively as it was again."""
 LARGEST_MARGIN = 20.0
 """A score so many times below the threshold is followed as if it were no lower, one above it as if it were no higher."""
 
@@ -219,7 +221,7 @@ def _threshold(
     """Threshold float32[B, N] of each step and the margin float32[B] after the last.
 
     The threshold keeps its distance to what the score usually is, as in conformal prediction under a shift (Gibbs and Candes,
-    NeurIPS 2021), but by the mean of logarithms clipped at the threshold, which a short incident moves little, and only upwards.
+    NeurIPS 2021), but by the mean of logarithms clipped at the threshold, which a short incident moves little, and further up than down.
     A step without a score counts as a usual one.
     """
     import tensorflow as tf
@@ -230,7 +232,7 @@ def _threshold(
     below = tf.where(tf.math.is_nan(score), usual, below)
     followed = exponential(below[:, :, None], tf.gather(table["margin_rate"], rows), margin[:, None])[:, :, 0]
     before = _shifted(followed[:, :, None], margin[:, None])[:, :, 0]
-    lift = tf.clip_by_value(usual - before, 0.0, np.log(LARGEST_LIFT).astype(np.float32))
+    lift = tf.clip_by_value(usual - before, -np.float32(np.log(LARGEST_FALL)), np.float32(np.log(LARGEST_LIFT)))
     return first * tf.exp(lift), _last(followed[:, :, None], margin[:, None])[:, 0]
 
 

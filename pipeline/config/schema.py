@@ -248,8 +248,8 @@ class DetectorConfig(Section):
     )
     threshold_follows: bool = Field(
         True,
-        description="While scoring, the threshold rises with what the score usually is, at most twofold and never below what "
-        "training set: fewer false alarms on a machine that changes, some faults of many days noticed later. `false`: it stays.",
+        description="While scoring, the threshold follows what the score usually is, up to twice what training set and down to "
+        "four fifths of it: fewer false alarms on a machine that changes, some faults of many days noticed later. `false`: it stays.",
     )
     averages: list[Seconds] | None = Field(
         None,

@@ -98,8 +98,8 @@ def evaluate(
     Args:
       score: float[N]; NaN was not scored and is left out of every figure.
       label: 0/1[N], or None if nothing is known. An incident none of whose steps was scored is not counted.
-      threshold: a step is flagged when its score is above it; a number, or float[N] where it rises while scoring.
-      training_threshold: what it rose from; None: its lowest.
+      threshold: a step is flagged when its score is above it; a number, or float[N] where it moves while scoring.
+      training_threshold: where it began; None: its lowest.
       step_seconds: time from one step to the next.
       hold_off: seconds of silence that end an alarm.
 
@@ -122,7 +122,7 @@ def evaluate(
         "events": 0,
         "rows": rows,
         "threshold": first,
-        "threshold_rise": float(limit[scored].max()) / first if rows and first > 0 else 1.0,
+        "threshold_rise": max(1.0, float(limit[scored].max()) / first) if rows and first > 0 else 1.0,
         "score_quantiles": _quantiles(values[scored]),
     }
     if label is None:
