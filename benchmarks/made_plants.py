@@ -102,7 +102,9 @@ def main() -> None:
     judged = verdict(found) if "default" in asked.recipes else {}
     if asked.json:
         about = {"seeds": asked.seeds, "versions": versions(), "machine": hardware()}
-        print(json.dumps({"kinds": found, **judged, "promised_false_alarm_rate": PROMISED, **about}, indent=1))
+        print(
+            json.dumps({"kinds": found, **judged, "promised_false_alarm_rate": PROMISED, **about}, indent=1)
+        )
         return
     print(
         f"{'kind':13}"

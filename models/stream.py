@@ -232,7 +232,9 @@ def _threshold(
     below = tf.where(tf.math.is_nan(score), usual, below)
     followed = exponential(below[:, :, None], tf.gather(table["margin_rate"], rows), margin[:, None])[:, :, 0]
     before = _shifted(followed[:, :, None], margin[:, None])[:, :, 0]
-    lift = tf.clip_by_value(usual - before, -np.float32(np.log(LARGEST_FALL)), np.float32(np.log(LARGEST_LIFT)))
+    lift = tf.clip_by_value(
+        usual - before, -np.float32(np.log(LARGEST_FALL)), np.float32(np.log(LARGEST_LIFT))
+    )
     return first * tf.exp(lift), _last(followed[:, :, None], margin[:, None])[:, 0]
 
 
