@@ -4,8 +4,9 @@
 
 prints one object. Every reader runs in a process of its own: `poll` is a bare kafka-python loop, Quix Streams (in an environment
 of its own, made once with `uv` and kept in the user's cache) collects the same one-minute windows, `ingest` ends with closed
-Parquet windows on disk. Readers of one topic take turns; the best of `--repeats` counts. Quix Streams reads the same messages as it
-comes (its state durable through changelog topics, as ours is through files) and, for comparison, without changelog topics.
+Parquet windows on disk. Readers of one topic take turns; the best of `--repeats` counts. Quix Streams reads the same messages in three ways: as it
+comes (at least once, its state durable through changelog topics), without changelog topics, and doing what `ingest` does (exactly once, windows
+to Parquet files).
 `workers` compares one and two processes over four times the messages: from the first call to the last window (`wall`, with the
 start of the processes), and between the first and the last word of progress (`steady`). `scan_seconds` is the start over 10,000 files.
 """
@@ -30,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 PARTITIONS, ASSETS = 4, 40
 NAMES = [f"sensor_{name}" for name in ("temperature", "vibration", "pressure", "flow", "current")]
 START_MS = 1_700_000_000_000
-QUIX = "quixstreams==3.28.1"
+QUIX = ("quixstreams==3.28.1", "pyarrow<20")
+QUIX_WAYS = ("default", "light", "files")
 OTHERS = {"narrow": "narrow", "sparkplug_protobuf": "sparkplug", "opcua": "opcua", "avro": "avro"}
 Figures = dict[str, Any]
 
@@ -196,11 +198,11 @@ def reader(
         return child([*command, "--workers", str(workers)])
 
 
-def quix(bootstrap: str, topic: str, messages: int, changelog: bool) -> Figures:
-    """One run of Quix Streams over the first `messages` messages; `changelog` is its default."""
+def quix(bootstrap: str, topic: str, messages: int, way: str) -> Figures:
+    """One run of Quix Streams over the first `messages` messages; `quix_windows.py` knows the ways."""
     import platformdirs
 
-    home = Path(platformdirs.user_cache_dir("fedplant")) / QUIX.replace("==", "-")
+    home = Path(platformdirs.user_cache_dir("fedplant")) / f"{QUIX[0].replace('==', '-')}-files"
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -208,12 +210,12 @@ def quix(bootstrap: str, topic: str, messages: int, changelog: bool) -> Figures:
             ["uv", "venv", "-q", "--clear", "--python", platform.python_version(), home], check=True
         )
         # Elsewhere than here, where uv would apply this project's pins.
-        subprocess.run(["uv", "pip", "install", "-q", "--python", python, QUIX], check=True, cwd=home)
+        subprocess.run(["uv", "pip", "install", "-q", "--python", python, *QUIX], check=True, cwd=home)
         (home / "ready").touch()
     script = Path(__file__).with_name("quix_windows.py")
     with tempfile.TemporaryDirectory() as folder:
         command = [str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), folder]
-        return child([*command, "changelog" if changelog else "none"])
+        return child([*command, way])
 
 
 def best(runs: Iterable[Figures]) -> Figures:
@@ -264,6 +266,8 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
     import kafka
     import pyarrow
 
+    from pipeline.manifest import hardware, versions
+
     names = (f"bench-{os.getpid()}-{int(time.time())}-{number}" for number in itertools.count())
     # The first group of a new broker waits for the broker's own topics.
     topic = next(names)
@@ -273,8 +277,8 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
     size = produce(bootstrap, topic, flat(messages))
     ours, result = compared(bootstrap, topic, size, "flat", repeats)
     formats = {"flat": result}
-    durable = best(quix(bootstrap, topic, messages, changelog=True) for _ in range(repeats))
-    lighter = best(quix(bootstrap, topic, messages, changelog=False) for _ in range(repeats))
+    peers = {way: best(quix(bootstrap, topic, messages, way) for _ in range(repeats)) for way in QUIX_WAYS}
+    rates = {way: messages / peer["seconds"] for way, peer in peers.items()}
     topic, many = next(names), 4 * messages
     produce(bootstrap, topic, flat(many))
     workers = {str(n): shared(bootstrap, topic, many, n, repeats) for n in (1, 2)}
@@ -284,26 +288,23 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
         formats[label] = compared(bootstrap, topic, size, form, repeats)[1]
     return {
         **result,
-        "ratio_to_quix": round(result["messages_per_second"] * durable["seconds"] / messages, 1),
-        "ratio_to_quix_without_changelog": round(
-            result["messages_per_second"] * lighter["seconds"] / messages, 1
-        ),
-        "quix_messages_per_second": round(messages / durable["seconds"]),
-        "quix_without_changelog": round(messages / lighter["seconds"]),
+        "ratio_to_quix": round(result["messages_per_second"] / rates["default"], 1),
+        "ratio_to_quix_by_way": {w: round(result["messages_per_second"] / r, 1) for w, r in rates.items()},
+        "quix_messages_per_second": {way: round(rate) for way, rate in rates.items()},
         "windows": ours["windows"],
         "partitions": PARTITIONS,
         "workers": workers,
         "scan_seconds": round(best(scanned(repeats))["seconds"], 3),
         "formats": formats,
         "versions": {
-            "python": platform.python_version(),
+            **versions(),
             "confluent-kafka": confluent_kafka.version(),
             "librdkafka": confluent_kafka.libversion()[0],
             "kafka-python": kafka.__version__,
             "pyarrow": pyarrow.__version__,
-            "quixstreams": QUIX.split("==")[1],
+            "quixstreams": QUIX[0].split("==")[1],
         },
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "machine": hardware(),
     }
 
 

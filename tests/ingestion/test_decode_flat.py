@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ingestion.decode.columns import NotColumnar, parse
 from ingestion.decode.flat import FlatJson
 from ingestion.records import Decoded
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
@@ -155,3 +156,59 @@ def test_columns_give_what_the_literal_reader_gives(messages: list[Any], states:
     piece = fresh()._one_by_one(np.arange(len(messages)), batch)
     literal = Decoded(piece.readings, sorted(piece.rejects, key=lambda reject: reject.index), piece.counts)
     assert told(fresh().decode(batch)) == told(literal)
+
+
+HALVES = st.lists(
+    st.sampled_from(
+        [
+            '{"t":1}',
+            '{"t":',
+            '{"u":{"t":2}',
+            '{"v":[{"t":1}',
+            '"t":',
+            '"',
+            "\\",
+            "x",
+            "1",
+            ",",
+            ":",
+            "{",
+            "}",
+            "[",
+            "]",
+            "\n",
+            "\0",
+            " ",
+        ]
+    ),
+    max_size=7,
+).map("".join)
+
+
+@given(
+    st.lists(
+        HALVES.map(str.encode) | HALVES.map(lambda text: f"{{{text}}}".encode()) | st.just(b'{"t":1}'),
+        min_size=2,
+        max_size=5,
+    )
+)
+@example([b'{"t":1', b',"u":2}', b'{"t":1}{"t":2}'])
+@settings(max_examples=1500)
+def test_messages_never_share_a_row(values: list[bytes]) -> None:
+    try:
+        found = parse(values, None)
+    except NotColumnar:
+        return
+    documents = [json.loads(value) for value in values]
+    assert len(found) == len(documents)
+    for row, document in zip(found.to_pylist(), documents, strict=True):
+        assert _without_nulls(row) == _without_nulls(document)
+
+
+def _without_nulls(found: Any) -> Any:
+    """Arrow gives every object the fields of all others, with nulls for those it has not."""
+    if isinstance(found, list):
+        return [_without_nulls(item) for item in found]
+    if not isinstance(found, dict):
+        return found
+    return {name: _without_nulls(value) for name, value in found.items() if _without_nulls(value) is not None}
