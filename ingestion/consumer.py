@@ -178,7 +178,7 @@ class _Loop:
         worker, limit = self._worker, self._settings.limits.max_queued_bytes
         if self._held and worker.queued_bytes <= limit // 2:
             self._consumer.resume(self._assignment.partitions)
-            self._assignment.hear_anew()
+            self._assignment.silence.listening_anew(time.monotonic())
             self._held = False
         elif not self._held and worker.queued_bytes > limit and not worker.wait_below(limit, _HOLD_SECONDS):
             self._consumer.pause(self._assignment.partitions)
@@ -188,11 +188,9 @@ class _Loop:
         """Close the windows of partitions that are caught up and silent: time in which we did not listen is no silence."""
         if self._held or not self._worker.idle:
             return
-        at = self._assignment
-        for place in at.at_end & at.position.keys():
+        for place in self._assignment.silence.over(self._listened):
             lane = self._worker.lanes.get(place)
-            silent = self._listened - at.moved[place] > self._settings.event_time.idle_timeout
-            if silent and lane is not None and lane.windows.open:
+            if lane is not None and lane.windows.open:
                 self._worker.close_windows(place, "idle")
 
     def _finish(self) -> bool:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+Place = tuple[str, int]
+"""Topic and partition."""
+
 RESERVED = ("offset", "event_time", "asset", "seq", "quality")
 EVENT_TIME = pa.timestamp("ns", tz="UTC")
 BASE_FIELDS = (

@@ -9,16 +9,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from ingestion.consuming.patience import Patience
 from ingestion.consuming.samelog import changed
 from ingestion.consuming.sametopic import SameTopic
+from ingestion.consuming.silence import Silence
 from ingestion.counts import SiteCounts
 from ingestion.errors import ContinuityError
 from ingestion.lane import new_lane
+from ingestion.records import Place
 from ingestion.resume import Bounds, Committed, Resume, resume
 from ingestion.settings import IngestSettings
 from ingestion.store import Identity
 from ingestion.worker import Worker
-
-Place = tuple[str, int]
-"""Topic and partition."""
 
 _ASKING_SECONDS = 2.0
 
@@ -29,8 +28,8 @@ def bounds(consumer: Consumer, place: Place, timeout: float) -> Bounds:
 
 
 class Assignment:
-    """`position` holds the open partitions and the offset that is read next in each; `moved` since when it has not changed although
-    we listened, `at_end` which of them have been read to the end; `heard` is when anything was read at all. Times are monotonic seconds."""
+    """`position` holds the open partitions and the offset that is read next in each; `silence` knows which of them have nothing to say,
+    `heard` when anything was read at all (monotonic s)."""
 
     def __init__(
         self,
@@ -48,8 +47,7 @@ class Assignment:
         self._lost: set[Place] = set()
         self._gap_at: dict[Place, int] = {}
         self.position: dict[Place, int] = {}
-        self.moved: dict[Place, float] = {}
-        self.at_end: set[Place] = set()
+        self.silence = Silence(settings.event_time.idle_timeout)
         self.heard = time.monotonic()
 
     @property
@@ -80,22 +78,19 @@ class Assignment:
     def advance(self, place: Place, position: int) -> None:
         """Everything below `position` was read."""
         self.position[place] = position
-        self.moved[place] = self.heard = time.monotonic()
-
-    def hear_anew(self) -> None:
-        """All partitions are listened to again after a pause."""
-        self.moved = dict.fromkeys(self.position, time.monotonic())
+        self.heard = time.monotonic()
+        self.silence.broken(place, self.heard)
 
     def end_seen(self, place: Place, offset: int) -> None:
         """The broker has nothing at or behind `offset` yet."""
         if place not in self.position:
             return
-        if offset >= self.position[place]:
-            self.at_end.add(place)
         if offset > self.position[place]:
             # Markers of transactions and aborted records hold no message, and are read all the same.
             self.advance(place, offset)
             self._worker.advance(place, offset)
+        if offset == self.position[place]:
+            self.silence.ended(place)
 
     def gap_seen(self, place: Place) -> None:
         """The log does not hold what is to be read next, or was cut: look at it again. Raises ContinuityError if that was done already."""
@@ -128,7 +123,7 @@ class Assignment:
     def _drop(self, place: Place) -> None:
         self._worker.drop(place)
         self.position.pop(place, None)
-        self.at_end.discard(place)
+        self.silence.forget(place)
 
     def take(self, paused: bool) -> None:
         """Scan the files of gained partitions, check that the topics continue them, and read all open partitions.

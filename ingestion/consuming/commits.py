@@ -5,11 +5,12 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from ingestion.consuming.assignment import Assignment, Place
+from ingestion.consuming.assignment import Assignment
 from ingestion.consuming.patience import Patience
 from ingestion.consuming.sametopic import SameTopic
 from ingestion.faultpoint import reached
 from ingestion.outbox import NothingSent, Outbox
+from ingestion.records import Place
 from ingestion.settings import IngestSettings
 from ingestion.watched import within
 from ingestion.worker import Mark, Worker

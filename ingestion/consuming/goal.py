@@ -4,8 +4,9 @@ import time
 
 from confluent_kafka import Consumer
 
-from ingestion.consuming.assignment import Assignment, Place, bounds
+from ingestion.consuming.assignment import Assignment, bounds
 from ingestion.errors import BrokerUnavailable
+from ingestion.records import Place
 from ingestion.settings import IngestSettings
 
 

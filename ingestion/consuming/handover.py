@@ -6,10 +6,10 @@ import numpy as np
 from confluent_kafka import KafkaError
 
 from ingestion.clients import LOG
-from ingestion.consuming.assignment import Assignment, Place
+from ingestion.consuming.assignment import Assignment
 from ingestion.consuming.patience import REFUSED
 from ingestion.errors import BrokerUnavailable
-from ingestion.records import RecordBatch
+from ingestion.records import Place, RecordBatch
 from ingestion.settings import IngestSettings
 from ingestion.worker import Worker
 
@@ -45,7 +45,6 @@ class Handover:
         """Hand over one partition's batch; returns the bytes of its values."""
         batch = _batch(self._name_of[place[0]], place, records)
         self._assignment.advance(place, batch.next_offset)
-        self._assignment.at_end.discard(place)
         size = sum(len(value) for value in batch.values if value is not None)
         self._worker.feed(place, batch, size)
         return size
