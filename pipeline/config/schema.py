@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ingestion.settings import GROUP, GROUP_RULE
 from pipeline.config.durations import Seconds
@@ -24,6 +24,15 @@ from pipeline.errors import ConfigError
 
 RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
 AssetName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _usable_group(value: str) -> str:
+    if not GROUP.fullmatch(value):
+        raise ValueError(f"a consumer group's name is {GROUP_RULE}")
+    return value
+
+
+GroupName = Annotated[str, AfterValidator(_usable_group)]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\Z")
 NAME_RULE = "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 121 characters"
 
@@ -121,7 +130,7 @@ class IngestionConfig(Section):
         None,
         description="For Avro: a folder with `<id>.avsc` files or the http(s) address of a schema registry.",
     )
-    group: str = Field(
+    group: GroupName = Field(
         "fedplant-ingest",
         description="Kafka consumer group, in printable ASCII; each data folder needs one of its own.",
     )
@@ -138,13 +147,6 @@ class IngestionConfig(Section):
         default_factory=dict,
         description="New names of machines by the names as sent, as when one was renamed.",
     )
-
-    @field_validator("group")
-    @classmethod
-    def _group(cls, value: str) -> str:
-        if not GROUP.fullmatch(value):
-            raise ValueError(f"a consumer group's name is {GROUP_RULE}")
-        return value
 
     @field_validator("time_zone")
     @classmethod
@@ -277,7 +279,10 @@ class DetectorConfig(Section):
 class ScoringConfig(Section):
     """Live scoring and alerts."""
 
-    group: str = Field("fedplant-score", description="Kafka consumer group.")
+    group: GroupName = Field(
+        "fedplant-score",
+        description="Kafka consumer group, in printable ASCII and another than ingestion's.",
+    )
     hold_off: Seconds = Field(
         600.0, ge=0, description="An alert ends after the score stayed normal for this long."
     )
@@ -339,6 +344,15 @@ class Config(Section):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"two sites have the same {what} {twice[0]!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_groups(self) -> Config:
+        if self.ingestion.group == self.scoring.group:
+            raise ValueError(
+                f"ingestion.group and scoring.group are both {self.ingestion.group!r}: what one has read says nothing of the other; "
+                "rename one"
+            )
         return self
 
     @model_validator(mode="after")

@@ -45,6 +45,14 @@ def test_the_smallest_file_is_one_site_and_every_default(tmp_path):
             SITE + "[ingestion]\ngroup = 'Werk Süd'",
             "ingestion.group = 'Werk Süd': a consumer group's name is 1-1000 printable ASCII characters",
         ),
+        (
+            SITE + "[scoring]\ngroup = ''",
+            "scoring.group = '': a consumer group's name is 1-1000 printable ASCII characters",
+        ),
+        (
+            SITE + "[ingestion]\ngroup = 'g'\n[scoring]\ngroup = 'g'",
+            "ingestion.group and scoring.group are both 'g'",
+        ),
         (SITE + "[dataset]\nstep = 'often'", "dataset.step = 'often': not a duration"),
         (SITE + "[training]\nrounds = 0", "training.rounds = 0: Input should be greater than or equal to 1"),
         (SITE + "[training]\nclient_learning_rate = nan", "training.client_learning_rate = nan"),
