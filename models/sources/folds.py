@@ -16,6 +16,8 @@ _HALF = 5.0
 """At so many times the prior's rows of its own, a site takes half of them."""
 _SHARES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 """Shares of the prior that are tried; of two that do equally well the smaller is taken."""
+_LASTS = 10
+"""Steps that a fault lasts with which shares are compared: the middle one of the averages of the score."""
 
 PriorWithout = Callable[[int], "GramStatistics | None"]
 """What an average row of the sites is like, without the site of a row; None if there is no other."""
@@ -51,7 +53,7 @@ def fit_rows(
     `scaled` holds the runs float32[N, F] of each row: the sites, each in its own scaling, and the fleet last, in its own.
     Beside its own rows a site is fitted with what rows of the other sites are like on average. That is worth `prior_rows` rows to
     a site that has few of its own and less and less to one that has many; a site of `alone` takes that share of it, from nothing to
-    the whole, with which its own rows that were held back are predicted best, unless `trusting`. A site's own rows
+    the whole, with which a fault would stand out most from its own rows that were held back, unless `trusting`. A site's own rows
     are no part of its prior, or what was left out of a fold would be learned from after all, and the fit that is kept would be
     another than the one that was judged. `prior` gives those averages where they come from elsewhere than `scaled`.
     """
@@ -93,28 +95,45 @@ def _held_out(
 
     if others is None or prior_rows <= 0 or trusting:
         return 1.0, without_each(1.0)
-    losses = [_unexplained(without_each(share), blocks, total) for share in _SHARES]
+    losses = [hidden(without_each(share), blocks, total) for share in _SHARES]
     best = _SHARES[int(np.argmin(losses))]
     # Solved again: of hundreds of sensors the sources of every share are too large to keep.
     return best, without_each(best)
 
 
-def _unexplained(
-    sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics
-) -> float:
-    """Mean over sources and over sensors that move of the logarithm of the mean squared residual, each block's from its own row; `total` is
-    the blocks' sum."""
+def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics) -> float:
+    """How little a fault stands out: mean over sources and sensors that move of the logarithm of the mean over blocks, each judged by its own row, of the
+    squared residual as a share of what a lasting shift of the sensor leaves of itself; `total` is the blocks' sum.
+
+    Not the residual alone: what follows a sensor by itself or by its own past leaves little of a normal step, and as little of a fault.
+    """
     moves = np.diag(total.gram)[: sources[0].coefficients(0).shape[1]] > 0
     if not moves.any():
         return 0.0
     found = []
     for source in sources:
-        squares = np.sum(
-            [block.unexplained(source.coefficients(i)) for i, block in enumerate(blocks)], axis=0
-        )
-        # What lies under the floor anyway is not worth being predicted better.
-        found.append(float(np.mean(np.log(squares[moves] / total.rows + source.floor**2))))
+        of_block = []
+        for i, block in enumerate(blocks):
+            coefficients = source.coefficients(i)
+            # What lies under the floor anyway is not worth being predicted better.
+            least = block.rows * source.floor**2
+            of_block.append((block.unexplained(coefficients) + least) / shift_left(coefficients))
+        found.append(float(np.mean(np.log(np.sum(of_block, axis=0)[moves] / total.rows))))
     return float(np.mean(found))
+
+
+def shift_left(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean square, float64[F], over its first `_LASTS` steps, of the residual that a shift of each sensor by 1 leaves.
+
+    `coefficients` float[D, F] predict the sensors from a design `[z_t | z_{t-1} | .. | 1]`.
+    """
+    sensors = coefficients.shape[1]
+    lags = (len(coefficients) - 1) // sensors
+    own = np.asarray(coefficients[:-1], np.float64).reshape(lags, sensors, sensors)
+    left = 1.0 - np.cumsum(np.einsum("lff->lf", own), axis=0)
+    steps = np.ones(lags)
+    steps[-1] = _LASTS - lags + 1
+    return np.asarray(steps @ left**2 / _LASTS)
 
 
 def _blocks(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramStatistics]:

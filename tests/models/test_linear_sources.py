@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from models.errors import InvalidInput
-from models.sources.folds import fit_rows
+from models.sources.folds import fit_rows, hidden, shift_left
 from models.sources.gram import GramStatistics, federated_prior
-from models.sources.pca import PcaFit
+from models.sources.pca import PcaFit, PcaSource
 from models.sources.ridge import LAGS, RidgeFit, ridge_weights
 
 FIT = RidgeFit(3)
@@ -199,3 +199,36 @@ def test_strangers_cost_a_site_next_to_nothing(seed, rows, lacking):
     gap = {way: np.max(np.subtract(losses[way], losses["alone"])) for way in ("chosen", "all")}
     assert gap["chosen"] < 0.03
     assert gap["all"] > 0.1
+
+
+def test_what_a_shift_leaves_is_that_of_the_residuals_of_a_shifted_sensor():
+    random = np.random.default_rng(5)
+    for fit in (FIT, PcaFit(3)):
+        source, *_ = fit.solve(
+            [fit.summarise(random.normal(size=(400, 3)).astype(np.float32), 0, 400)], [np.ones(3, bool)]
+        )
+        before = np.zeros((1, source.context, 3), np.float32)
+        for sensor in range(3):
+            shifted = np.zeros((1, 10, 3), np.float32)
+            shifted[..., sensor] = 1
+            arrays = {name: tf.constant(value) for name, value in source.arrays().items()}
+            frames = np.concatenate([before, shifted], axis=1)
+            residual = source.residuals(arrays, tf.constant(frames), tf.constant([0])).numpy()[0, :, sensor]
+            if fit is FIT:
+                residual = residual + source.coefficients(0)[-1, sensor]
+            expected = float(np.mean(residual**2))
+            assert shift_left(source.coefficients(0))[sensor] == pytest.approx(expected, rel=1e-3)
+
+
+@given(st.floats(0.0, 0.9), st.floats(0.0, 0.9))
+def test_a_source_that_follows_each_sensor_by_itself_hides_a_fault_as_much_as_it_lowers_the_residual(
+    one, two
+):
+    fit, values = PcaFit(3), run(500, 3)
+    blocks = [fit.summarise(values, 100 * i, 100 * (i + 1)) for i in range(5)]
+    total = fit.summarise(values, 0, 500)
+    found = [
+        hidden([PcaSource(np.stack([share * np.eye(3, dtype=np.float32)] * 5), floor=0.0)], blocks, total)
+        for share in (one, two)
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
