@@ -18,6 +18,8 @@ _SHARES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 """Shares of the prior that are tried; of two that do equally well the smaller is taken."""
 _LASTS = 10
 """Steps that a fault lasts with which shares are compared: the middle one of the averages of the score."""
+_SEEN = 1e-3
+"""A shift of which less than this is left counts as one of which this is left: it is not seen either way."""
 
 PriorWithout = Callable[[int], "GramStatistics | None"]
 """What an average row of the sites is like, without the site of a row; None if there is no other."""
@@ -117,7 +119,8 @@ def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], to
             coefficients = source.coefficients(i)
             # What lies under the floor anyway is not worth being predicted better.
             least = block.rows * source.floor**2
-            of_block.append((block.unexplained(coefficients) + least) / shift_left(coefficients))
+            left = np.maximum(shift_left(coefficients), _SEEN**2)
+            of_block.append((block.unexplained(coefficients) + least) / left)
         found.append(float(np.mean(np.log(np.sum(of_block, axis=0)[moves] / total.rows))))
     return float(np.mean(found))
 

@@ -232,3 +232,12 @@ def test_a_source_that_follows_each_sensor_by_itself_hides_a_fault_as_much_as_it
         for share in (one, two)
     ]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_a_sensor_that_a_source_takes_over_whole_has_a_finite_part_in_the_choice():
+    fit, values = PcaFit(3), run(500, 3)
+    blocks = [fit.summarise(values, 100 * i, 100 * (i + 1)) for i in range(5)]
+    total = fit.summarise(values, 0, 500)
+    for share in (1.0, 1.0 - 1e-12):
+        source = PcaSource(np.stack([share * np.eye(3, dtype=np.float64)] * 5))
+        assert np.isfinite(hidden([source], blocks, total))
