@@ -24,8 +24,8 @@ _FEWEST_SITES = 2
 _ALL_SIZES = 9.0
 """Variance of the log variances from which they say nothing of a sensor that never moved: one sigma is a factor of 4.5 in scale."""
 _FAR, _FARTHEST = 3.0, float(np.log(1e3))
-"""Others may raise a sensor's variance by so many standard deviations of what is plausible and by a thousandfold, not to whatever
-they are used to: one site that invents its readings must not blind the others."""
+"""Others may raise a sensor's variance by so many standard deviations of what a site's few rows leave open and by a thousandfold, not to
+whatever they are used to: neither strangers nor a site that invents its readings must blind the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     """The scaling of a site of which `own` is known, when the other sites are like `others`.
 
     With s^2 the site's variance over T rows, m and t^2 mean and variance of the other sites' log variances: the variance becomes
-    (T s^2 + n e^m) / (T + n), where n = L min(2 / t^2, 10) rows, since the log variance of k looks of L rows varies by 2 / k. The mean goes to
-    that of the other sites in the same way, with n = L min(e^m / d^2, 10) for a variance d^2 of the sites' means. Both n fade as
+    (T s^2 + n e^w) / (T + n), where n = L min(2 / t^2, 10) rows, since the log variance of k looks of L rows varies by 2 / k, and w is m, but above
+    log s^2 by no more than three times the deviation sqrt(2 L / T) of so few looks. The mean goes to that of the other sites with n = L min(e^w / d^2, 10),
+    where d^2 is the variance of the sites' means, and at least as much as this site is further from them than three standard errors of its own mean. Both n fade as
     1 / (1 + T / (50 L))^2. A sensor that never moved here is scaled as where it does, but by no more than its own size,
-    and only where the others are alike. A
-    sensor that moves at fewer than two other sites keeps the site's own scale.
+    and only where the others are alike. A sensor that moves at fewer than two other sites keeps the site's own scale.
     """
     alone = own.scaling()
     count = np.maximum(others.sites, 1.0)
@@ -88,8 +88,9 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     rows = np.maximum(own.count, 1.0)
     fade = _LOOK / (1.0 + rows / (_FADES * _LOOK)) ** 2
     moves = own.moves
-    reach = np.minimum(_FAR * np.sqrt(between + 2.0 * _LOOK / rows), _FARTHEST)
     log_own = np.log(np.where(moves, own.variance, 1.0))
+    # The standard deviation of the log variance of so few looks: what lies further off is how sites differ.
+    reach = np.minimum(_FAR * np.sqrt(2.0 * _LOOK / rows), _FARTHEST)
     variance = np.exp(np.where(moves, np.minimum(typical, log_own + reach), typical))
     weight = fade * np.minimum(2.0 / between, _MOST_LOOKS)
     blended = np.sqrt((rows * own.variance + weight * variance) / (rows + weight))
@@ -100,6 +101,9 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     scale = np.where(shared, np.where(moves, blended, still), alone.scale)
     centre = others.mean / count
     apart = np.maximum(others.mean_squared - count * centre**2, 0.0) / np.maximum(count - 1.0, 1.0)
+    # What this site is apart from them beyond chance tells as much of how far sites are apart as they do.
+    beyond = (own.mean - centre) ** 2 - _FAR**2 * variance * _LOOK / rows
+    apart = np.maximum(apart, np.maximum(beyond, 0.0))
     # As variance / apart, at most `_MOST_LOOKS`: sites may have the very same mean.
     looks = variance / np.maximum(apart, np.maximum(variance / _MOST_LOOKS, 1e-300))
     pull = np.where(shared & moves, fade * looks, 0.0)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
 from models.scaling import moments
@@ -47,6 +49,20 @@ def test_sites_that_measure_in_other_units_do_not_blind_a_young_one(factor):
     # Among units that differ from site to site nothing can be learned.
     mixed = fleet_sums(moments([site(seed, unit=10.0 ** (seed - 5))], 3) for seed in range(1, 10))
     np.testing.assert_allclose(scaling_beside(own, mixed).scale, own.scaling().scale, rtol=0.25)
+
+
+@given(st.integers(0, 2**32))
+def test_strangers_leave_a_site_with_hours_of_its_own_nearly_as_it_is(seed):
+    random = np.random.default_rng(seed)
+
+    def stranger(rows: int):
+        size, centre = np.exp(random.normal(0, 1.5, 3)), random.normal(0, 5, 3)
+        return moments([random.normal(size=(rows, 3)) * size + centre], 3)
+
+    own = stranger(600)
+    alone, found = own.scaling(), scaling_beside(own, fleet_sums([stranger(3000) for _ in range(3)]))
+    assert (np.abs(np.log(found.scale / alone.scale)) < np.log(2.0)).all()
+    assert (np.abs(found.mean - alone.mean) < alone.scale).all()
 
 
 def test_a_sensor_that_rests_is_scaled_as_where_it_moves_but_not_beyond_its_own_size():
