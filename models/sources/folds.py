@@ -97,10 +97,9 @@ def _held_out(
 
     if others is None or prior_rows <= 0 or trusting:
         return 1.0, without_each(1.0)
-    losses = [hidden(without_each(share), blocks, total) for share in _SHARES]
-    best = _SHARES[int(np.argmin(losses))]
-    # Solved again: of hundreds of sensors the sources of every share are too large to keep.
-    return best, without_each(best)
+    # One after the other: of hundreds of sensors the sources of every share are too large to keep.
+    tried = ((share, without_each(share)) for share in _SHARES)
+    return min(tried, key=lambda found: hidden(found[1], blocks, total))
 
 
 def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics) -> float:
