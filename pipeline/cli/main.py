@@ -14,7 +14,7 @@ from pipeline.cli.console import failed
 
 app = typer.Typer(
     name="fedplant",
-    help="Plants learn one anomaly detector together from Kafka sensor streams; raw data never leaves a plant.",
+    help="Plants learn one anomaly detector together from Kafka sensor streams; sites share sums, not readings.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
