@@ -71,14 +71,14 @@ def files_of(windows: TidiedMany, footers: list[str], forms: Forms) -> list[byte
     """The files of all windows, in order."""
     out: list[bytes] = [b""] * len(footers)
     alike: dict[Shape, tuple[list[str], list[int]]] = {}
-    lengths = pc.binary_length(windows.rows.column("asset")).to_pylist()
+    lengths = pc.binary_length(windows.rows.column("asset")).to_numpy()
     for i in range(len(footers)):
         begin, end = windows.bounds[i], windows.bounds[i + 1]
         if end - begin > MAX_ROWS or windows.gappy[i]:
             rows = windows.rows.slice(begin, end - begin).select(windows.schema_names(i))
             out[i] = encode(rows, footers[i], small=end - begin <= MAX_ROWS)
             continue
-        shape = Shape(windows.sensors[i], end - begin, windows.silent[i], tuple(lengths[begin:end]))
+        shape = Shape(windows.sensors[i], end - begin, windows.silent[i], tuple(lengths[begin:end].tolist()))
         alike.setdefault(shape, (windows.schema_names(i), []))[1].append(i)
     for shape, (names, members) in alike.items():
         first = np.array([windows.bounds[i] for i in members])

@@ -29,7 +29,11 @@ def part_of(batch: RecordBatch, indices: np.ndarray) -> RecordBatch:
 
 def usable(batch: RecordBatch, limit: int) -> np.ndarray:
     """bool[N]: values that are there and not longer than `limit`."""
-    return np.array([bool(value) and len(value) <= limit for value in batch.values], dtype=bool)  # type: ignore[arg-type]
+    try:
+        sizes = np.fromiter(map(len, batch.values), np.int64, len(batch.values))  # type: ignore[arg-type]
+    except TypeError:
+        sizes = np.array([len(value or b"") for value in batch.values], dtype=np.int64)
+    return (sizes > 0) & (sizes <= limit)
 
 
 def unite(pieces: Iterable[Piece]) -> Decoded:

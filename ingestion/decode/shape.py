@@ -4,14 +4,18 @@ A known shape spares type inference and reads `5` and `5.5` alike. Only small gr
 field a cell in every row, so that a group in which each message invents a name of its own would fill the memory.
 """
 
+import numpy as np
 import pyarrow as pa
 
 from ingestion.decode.columns import NotColumnar, parse
+from ingestion.decode.reader import Reader
 from ingestion.decode.rows import BYTE_ORDER_MARK, TIME_FIELDS
 
 _SAMPLE = 128
 _MAX_CELLS = 16 << 20
 _BESIDE_SENSORS = 64
+_FEW = 8
+_REST = 16
 
 
 class Shape:
@@ -20,6 +24,8 @@ class Shape:
     def __init__(self, max_sensors: int) -> None:
         self._max_fields = max_sensors + _BESIDE_SENSORS
         self._known: dict[bool, pa.DataType] = {}
+        self._readers: dict[bool, Reader] = {}
+        self._rest = 0
         self.extended = 0
         """How often new fields were learned."""
 
@@ -31,7 +37,7 @@ class Shape:
         known = self._known.get(listed)
         if known is not None:
             try:
-                return parse(values, known)
+                return self._of_shape(values, known, listed)
             except NotColumnar:
                 if len(values) > _SAMPLE:
                     raise
@@ -44,7 +50,28 @@ class Shape:
             raise NotColumnar("many fields")
         self.extended += 1
         self._known[listed] = found
+        self._readers.pop(listed, None)
         return parse(values, found)
+
+    def _of_shape(self, values: list[bytes], known: pa.DataType, listed: bool) -> pa.Array:
+        """Messages of a known shape, by the compiled reader as far as it takes them. Raises NotColumnar."""
+        if listed not in self._readers:
+            self._readers[listed] = Reader(known)
+        reader = self._readers[listed]
+        if self._rest or not reader.able:
+            self._rest = max(0, self._rest - 1)
+            return parse(values, known)
+        found = reader.read(values)
+        odd = np.flatnonzero(found.odd) if found is not None else np.arange(len(values))
+        if found is None or len(odd) * _FEW > len(values):
+            self._rest = _REST
+            return parse(values, known)
+        if not len(odd):
+            return found.array
+        others = parse([values[at] for at in odd.tolist()], known)
+        places = np.arange(len(values))
+        places[odd] = len(values) + np.arange(len(odd))
+        return pa.concat_arrays([found.array, others]).take(pa.array(places))
 
     def _sample(self, values: list[bytes], listed: bool) -> list[bytes]:
         """The first messages, as far as they cannot make too many cells. Raises NotColumnar if not even one fits."""
