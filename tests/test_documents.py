@@ -24,6 +24,22 @@ def test_every_link_within_the_project_leads_somewhere(page):
     assert [link for link in inside if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as the forges make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    titles = (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ (.*)$", text, re.M)
+    )
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_heading_that_a_link_names_is_there(page):
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text())
+    inside = [(page.parent / path if path else page, name) for path, name in links if "://" not in path]
+    assert [(path, name) for path, name in inside if name not in anchors(path)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_a_page_names_exists(page, capsys):
     named = set(re.findall(r"fedplant ((?:broker|config) [a-z]+|[a-z]+)\b", page.read_text()))

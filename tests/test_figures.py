@@ -1,0 +1,118 @@
+"""Tables of figures in the documents are those of the result files that they name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def result(name):
+    return json.loads((DOCS / "results" / f"{name}.json").read_text())
+
+
+def short(value, digits=3):
+    return f"{value:.{digits}f}".removeprefix("0")
+
+
+def alarms(figures):
+    return f"{short(figures['auc_pr'])} / {figures['false_alarms_per_week']:.1f}"
+
+
+def value_of_federation():
+    for fleet in ("smd19", "cmapss"):
+        for ways in result("value_of_federation")[fleet]["joining"].values():
+            named = [ways[way] for way in ("local", "federated", "federated and local") if way in ways]
+            if len(named) == 3:
+                yield f"| {alarms(named[0])} | {alarms(named[1])} | **{alarms(named[2])}** |"
+            else:
+                yield f"| no detector | {alarms(named[0])} |"
+    for name, figures in result("value_of_federation")["smd19"]["fleets"].items():
+        if "other machine" not in name:
+            yield f"| {short(figures['auc_pr'])} | {figures['false_alarms_per_week']:.1f} |"
+
+
+def unlike_relations():
+    for fleet, ways in result("unlike_relations")["fleets"].items():
+        alone, federated, trusting = (
+            f"{short(ways[way]['auc_pr'])} / {short(ways[way]['flagged'])}"
+            for way in ("alone", "federated", "trusting")
+        )
+        yield f"| {fleet} | {alone} | **{federated}** | {trusting} |"
+
+
+def poisoned_site():
+    training = result("poisoned_site")["training"]
+    for lie in training["mean"]:
+        yield [short(training[what][lie]["validation"]) for what in training]
+
+
+def unlike_machines():
+    ways = result("unlike_machines")["ways"]
+    for way in ("common", "fine_tune", "head", "ditto", "each alone"):
+        yield f"| {short(ways[way]['validation'])} | {short(ways[way]['auc_pr'])} |"
+
+
+def detection():
+    sets = result("detection")["sets"]
+    for recipe in ("default", "ridge", "pca", "plain_ridge", "plain_pca_90", "pca_50", "zscore", "forest"):
+        areas = [of[recipe]["auc_pr"] for of in sets.values()]
+        yield "| " + " | ".join(f"{area:.3f}" for area in [*areas, sum(areas) / len(areas)]) + " |"
+    for figure, digits in (
+        ("auc_roc", 3),
+        ("f1", 3),
+        ("false_alarms_per_week", 1),
+        ("normal_flagged_share", 3),
+    ):
+        yield "| " + " | ".join(f"{of['default'][figure]:.{digits}f}" for of in sets.values()) + " |"
+
+
+def detection_network():
+    sets = result("detection_network")["sets"]
+    for recipe in ("default", "default_network", "network"):
+        yield "| " + " | ".join(short(of[recipe]["auc_pr"]) for of in sets.values()) + " |"
+
+
+def promises():
+    for promise, run in result("promises").items():
+        cells = []
+        for of in run["sets"].values():
+            figures = of["default"]
+            f1, noticed = (f"{figures[name]:.2f}".removeprefix("0") for name in ("f1", "event_recall"))
+            flagged = short(figures["normal_flagged_share"], 4)
+            cells.append(f"{f1} / {noticed} / {figures['false_alarms_per_week']:.1f} / {flagged}")
+        yield f"| {short(float(promise), 3).rstrip('0')} | " + " | ".join(cells) + " |"
+
+
+def made_plants():
+    for recipes in result("made_plants")["kinds"].values():
+        areas = [short(recipes[name]["auc_pr"]) for name in ("ridge", "pca", "zscore", "pca_50")]
+        flagged = [short(recipes[name]["normal_flagged_share"]) for name in ("default", "zscore", "pca_50")]
+        noticed = short(recipes["default"]["event_recall"], 2)
+        yield (
+            f"| **{short(recipes['default']['auc_pr'])}** | " + " | ".join([*areas, *flagged, noticed]) + " |"
+        )
+
+
+TABLES = {
+    value_of_federation: "value-of-federation.md",
+    unlike_relations: "concepts/federation.md",
+    poisoned_site: "concepts/federation.md",
+    unlike_machines: "concepts/federation.md",
+    detection: "decisions/0004-detector.md",
+    detection_network: "decisions/0004-detector.md",
+    promises: "decisions/0014-threshold.md",
+    made_plants: "concepts/detection.md",
+}
+
+
+@pytest.mark.parametrize("rows", TABLES, ids=lambda rows: rows.__name__)
+def test_rows_of_a_table_are_those_of_its_result(rows):
+    lines = (DOCS / TABLES[rows]).read_text().splitlines()
+    missing = []
+    for row in rows():
+        parts = [row] if isinstance(row, str) else row
+        if not any(line.startswith("|") and all(part in line for part in parts) for line in lines):
+            missing.append(row)
+    assert missing == []
