@@ -76,7 +76,7 @@ class Gathering:
 class Closed:
     """A decision to publish: window start in ns, its rows in offset order, and what the footer must say.
 
-    `last_read` is the last record below `position_at_close`, known to whoever has the records.
+    `bytes` is about how much memory the rows take, `last_read` the last record below `position_at_close`, known to whoever has the records.
     """
 
     start: int
@@ -86,12 +86,8 @@ class Closed:
     position_at_close: int
     watermark: int
     reason: str
+    bytes: int = 0
     last_read: Imprint | None = None
-
-    @property
-    def bytes(self) -> int:
-        """About how much memory the rows take."""
-        return sum(p.table.nbytes * (p.end - p.begin) // p.table.num_rows for p in self.pieces)
 
     @property
     def rows(self) -> pa.Table:
@@ -248,6 +244,7 @@ class Windows:
             position,
             watermark,
             reason,
+            gathering.bytes,
         )
 
 
