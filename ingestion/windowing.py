@@ -86,7 +86,7 @@ class Closed:
     position_at_close: int
     watermark: int
     reason: str
-    bytes: int = 0
+    bytes: int = field(default=0, compare=False)
     last_read: Imprint | None = None
 
     @property
