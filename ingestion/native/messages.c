@@ -9,6 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "eight digits at once are read as a little-endian number"
+#endif
+
 #ifndef SOURCE
 #define SOURCE ""
 #endif
