@@ -52,6 +52,7 @@ def diagnose(
         _python,
         *(lambda name=name, wanted=wanted: _package(name, wanted) for name, wanted in _PACKAGES.items()),
         _worker,
+        _reader,
         _memory,
         lambda: _folder(data_dir),
         lambda: _space(data_dir),
@@ -139,6 +140,20 @@ def _worker() -> Finding:
             f"`chmod +x {found[0]}`; a disk mounted noexec cannot hold the environment.",
         )
     return Finding(name, "ok", f"worker_binary, {found[0].stat().st_size / 1e6:.0f} MB, executable")
+
+
+def _reader() -> Finding:
+    from ingestion import native
+
+    if native.library() is not None:
+        return Finding("compiled reader", "ok", native.BUILT.name)
+    what = "is of another version" if native.BUILT.exists() else "was not built"
+    return Finding(
+        "compiled reader",
+        "warn",
+        f"{native.BUILT.name} {what}: JSON is read correctly, and more slowly",
+        "Install a C compiler, then `uv sync --reinstall-package fedplant`.",
+    )
 
 
 def _memory() -> Finding:

@@ -134,3 +134,15 @@ def test_a_worker_that_cannot_run_is_named(tmp_path, monkeypatch, missing):
     finding = by_name(diagnose(data_dir=tmp_path))["training worker"]
     assert finding.status == "fail"
     assert ("missing" in finding.detail) == (missing == "missing")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_reader_that_was_not_built_is_named(tmp_path, monkeypatch, there):
+    built = tmp_path / "messages.so"
+    if there:
+        built.write_bytes(b"no library")
+    monkeypatch.setattr("ingestion.native.BUILT", built)
+    finding = by_name(diagnose(data_dir=tmp_path))["compiled reader"]
+    assert finding.status == "warn"
+    assert ("another version" if there else "not built") in finding.detail
+    assert "compiler" in finding.advice
