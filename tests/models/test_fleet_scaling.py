@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
 from models.scaling import moments
@@ -51,8 +49,8 @@ def test_sites_that_measure_in_other_units_do_not_blind_a_young_one(factor):
     np.testing.assert_allclose(scaling_beside(own, mixed).scale, own.scaling().scale, rtol=0.25)
 
 
-@given(st.integers(0, 2**32))
-def test_strangers_leave_a_site_with_hours_of_its_own_nearly_as_it_is(seed):
+def beside_strangers(seed: int):
+    """How far the scale (in the logarithm) and the mean (in own scales) of a site with 600 rows move."""
     random = np.random.default_rng(seed)
 
     def stranger(rows: int):
@@ -61,8 +59,15 @@ def test_strangers_leave_a_site_with_hours_of_its_own_nearly_as_it_is(seed):
 
     own = stranger(600)
     alone, found = own.scaling(), scaling_beside(own, fleet_sums([stranger(3000) for _ in range(3)]))
-    assert (np.abs(np.log(found.scale / alone.scale)) < np.log(2.0)).all()
-    assert (np.abs(found.mean - alone.mean) < alone.scale).all()
+    return np.abs(np.log(found.scale / alone.scale)), np.abs(found.mean - alone.mean) / alone.scale
+
+
+def test_strangers_leave_a_site_with_hours_of_its_own_nearly_as_it_is():
+    # Three strangers may agree by chance, and six looks leave a mean open by a scale: rare, and not never.
+    scales, means = map(np.array, zip(*map(beside_strangers, range(500)), strict=True))
+    assert scales.max() < np.log(2.0)
+    assert (means > 0.5).mean() < 0.01
+    assert means.max() < 2.0
 
 
 def test_a_sensor_that_rests_is_scaled_as_where_it_moves_but_not_beyond_its_own_size():
