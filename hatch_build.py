@@ -29,13 +29,11 @@ class CompileMessages(BuildHookInterface):  # type: ignore[type-arg]
         fresh = target.with_suffix(f".{os.getpid()}")
         command = [compiler, "-O3", "-shared", "-fPIC", f'-DSOURCE="{digest}"', "-o", fresh, source]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if done.returncode:
-                self.app.display_warning(f"FedPlant reads JSON more slowly: {done.stderr[-500:]}")
-                return
+            subprocess.run(command, capture_output=True, check=True, timeout=300)
             fresh.replace(target)
         except (OSError, subprocess.SubprocessError) as error:
-            self.app.display_warning(f"FedPlant reads JSON more slowly: {error}")
+            said = (getattr(error, "stderr", None) or b"")[-500:].decode("utf-8", "replace")
+            self.app.display_warning(f"FedPlant reads JSON more slowly: {error} {said}")
             return
         finally:
             fresh.unlink(missing_ok=True)

@@ -213,9 +213,8 @@ def quix(bootstrap: str, topic: str, messages: int, way: str) -> Figures:
         subprocess.run(["uv", "pip", "install", "-q", "--python", python, *QUIX], check=True, cwd=home)
         (home / "ready").touch()
     script = Path(__file__).with_name("quix_windows.py")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), folder]
-        return child([*command, way])
+    command = [str(python), "-W", "ignore", str(script), bootstrap, topic, str(messages), tempfile.mkdtemp()]
+    return child([*command, way])
 
 
 def best(runs: Iterable[Figures]) -> Figures:
@@ -256,8 +255,7 @@ def shared(bootstrap: str, topic: str, messages: int, workers: int, repeats: int
 def scanned(repeats: int) -> Iterable[Figures]:
     """Runs of `scan`."""
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            yield child([sys.executable, __file__, "--child", "scan", "--folder", folder])
+        yield child([sys.executable, __file__, "--child", "scan", "--folder", tempfile.mkdtemp()])
 
 
 def measure(bootstrap: str, messages: int, repeats: int) -> Figures:

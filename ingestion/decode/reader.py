@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion import native
+from ingestion.decode.columns import is_utf8
 
 OTHER, REAL, WHOLE, TEXT, TRUTH, OBJECT = range(6)
 _KINDS = {
@@ -19,7 +20,7 @@ _KINDS = {
     TRUTH: pa.types.is_boolean,
     OBJECT: pa.types.is_struct,
 }
-_NOT_SENT, _SENT = 0, 1
+_SENT = 1
 _PADDING = bytes(8)
 _MAX_CELLS = 16 << 20
 _UNSAFE = frozenset(b'"\\' + bytes(range(32)))
@@ -149,11 +150,8 @@ class Reader:
         """The messages, or None if lines do not tell them apart, they are not UTF-8, or of too many cells for one go."""
         assert _LIBRARY is not None
         text = b"".join((b"\n".join(values), b"\n", _PADDING))
-        if not text.isascii():
-            try:
-                text.decode()
-            except UnicodeDecodeError:
-                return None
+        if not is_utf8(text):
+            return None
         most = text.count(b"{") if self._listed else len(values)
         if most * len(self._kinds) > _MAX_CELLS or len(text) >= 2**31:
             return None

@@ -62,10 +62,10 @@ class Shape:
             self._rest = max(0, self._rest - 1)
             return parse(values, known)
         found = reader.read(values)
-        odd = np.flatnonzero(found.odd) if found is not None else np.arange(len(values))
-        if found is None or len(odd) * _FEW > len(values):
+        if found is None or np.count_nonzero(found.odd) * _FEW > len(values):
             self._rest = _REST
             return parse(values, known)
+        odd = np.flatnonzero(found.odd)
         if not len(odd):
             return found.array
         others = parse([values[at] for at in odd.tolist()], known)
