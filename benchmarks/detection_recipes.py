@@ -41,12 +41,15 @@ def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISE
     from models.architectures import TcnSpec
     from models.baselines import fit_baseline
     from models.fitting import fit_detector
+    from models.logarithms import floor_of
     from models.options import DetectorOptions
     from models.scaling import moments
 
     count = machines[0].train.shape[1]
     runs = {machine.name: [machine.train] for machine in machines}
-    scaling = {name: moments(of, count).scaling() for name, of in runs.items()}
+    named = np.ones(count, np.bool_)
+    floors = {m.name: floor_of([m.train], named) if m.logarithms else None for m in machines}
+    scaling = {name: moments(of, count, floors[name]).scaling() for name, of in runs.items()}
     options = DetectorOptions(sources=LINEAR, false_alarm_rate=promised)
     names, step = [f"s{i}" for i in range(count)], machines[0].step_seconds
     if recipe in ("zscore", "pca_50"):

@@ -17,7 +17,7 @@ class Machine:
     """Training rows float64[T, F], test rows float64[N, F] and their truth bool[N].
 
     `normal`, the test rows without the faults that were injected, None where faults are real. `fault_free`, another test run in which
-    nothing goes wrong. `follows`: the test rows come straight behind the training's.
+    nothing goes wrong. `follows`: the test rows come straight behind the training's. `logarithms`: those of all sensors are looked at.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Machine:
     normal: np.ndarray | None = None
     fault_free: np.ndarray | None = None
     follows: bool = True
+    logarithms: bool = False
 
 
 LONG = (20, 120)

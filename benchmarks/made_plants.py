@@ -5,12 +5,14 @@
 By kind and recipe, mean over seeds: `auc_pr` with one fault of every kind of `pipeline/evaluation/injection.py` in turn (a step counts as
 faulty from the first to the last one of a fault at which a known value changed), `event_recall` at the product's own promise, and
 `normal_flagged_share`, the steps flagged in the same recording without its faults. `behind` names kinds where the default is worse than
-`zscore` or `pca_50` by more than .01 of AUC-PR, `loud` those where it flags more than three times what it promises.
+`zscore` or `pca_50` by more than .01 of AUC-PR, `loud` those where it flags more than three times what it promises. `logarithms` has the
+same figures of the kinds whose sensors vary by factors, the same recordings, with `detector.logarithms` naming all sensors.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -33,6 +35,8 @@ RECIPES = ("default", "ridge", "pca", "zscore", "pca_50")
 BASELINES = ("zscore", "pca_50")
 PROMISED, FAULTS = 0.005, 56
 FIGURES = ("auc_pr", "event_recall", "normal_flagged_share")
+BY_FACTORS = ("heavy_tails",)
+"""Kinds whose sensors a user would name in `detector.logarithms`."""
 _BEHIND, _LOUD = 0.01, 3.0
 
 
@@ -57,11 +61,11 @@ def showing(faulty: np.ndarray, normal: np.ndarray, label: np.ndarray) -> np.nda
     return np.asarray(seen)
 
 
-def run(kinds: list[str], recipes: list[str], seeds: int) -> dict[str, Any]:
-    """By kind, by recipe the mean figures."""
+def run(kinds: list[str], recipes: list[str], seeds: int, *, logarithms: bool = False) -> dict[str, Any]:
+    """By kind, by recipe the mean figures; of the readings, or of their `logarithms`."""
     found: dict[str, Any] = {}
     for kind in kinds:
-        machines = [machine(kind, seed) for seed in range(seeds)]
+        machines = [dataclasses.replace(machine(kind, seed), logarithms=logarithms) for seed in range(seeds)]
         found[kind] = {}
         for recipe in recipes:
             began = time.monotonic()
@@ -72,7 +76,7 @@ def run(kinds: list[str], recipes: list[str], seeds: int) -> dict[str, Any]:
             f"{recipe} {of['auc_pr']:.3f} ({of['normal_flagged_share']:.4f})"
             for recipe, of in found[kind].items()
         )
-        print(f"{kind:13} {say}", file=sys.stderr, flush=True)
+        print(f"{'log ' * logarithms + kind:15} {say}", file=sys.stderr, flush=True)
     return found
 
 
@@ -99,22 +103,34 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     found = run(asked.kinds, asked.recipes, asked.seeds)
+    by_factors = [kind for kind in asked.kinds if kind in BY_FACTORS]
+    as_logarithms = run(by_factors, asked.recipes, asked.seeds, logarithms=True)
     judged = verdict(found) if "default" in asked.recipes else {}
     if asked.json:
         about = {"seeds": asked.seeds, "versions": versions(), "machine": hardware()}
         print(
-            json.dumps({"kinds": found, **judged, "promised_false_alarm_rate": PROMISED, **about}, indent=1)
+            json.dumps(
+                {
+                    "kinds": found,
+                    "logarithms": as_logarithms,
+                    **judged,
+                    "promised_false_alarm_rate": PROMISED,
+                    **about,
+                },
+                indent=1,
+            )
         )
         return
     print(
-        f"{'kind':13}"
+        f"{'kind':15}"
         + "".join(f"{recipe:>9}" for recipe in asked.recipes)
         + "  flagged  noticed (first recipe)"
     )
-    for kind, of in found.items():
+    rows = [*found.items(), *((f"log {kind}", of) for kind, of in as_logarithms.items())]
+    for kind, of in rows:
         first = of[asked.recipes[0]]
         areas = "".join(f"{of[recipe]['auc_pr']:9.3f}" for recipe in asked.recipes)
-        print(f"{kind:13}{areas}{first['normal_flagged_share']:9.4f}{first['event_recall']:9.3f}")
+        print(f"{kind:15}{areas}{first['normal_flagged_share']:9.4f}{first['event_recall']:9.3f}")
     for name, kinds in judged.items():
         print(f"{name}: {', '.join(kinds) or 'none'}")
 

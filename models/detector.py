@@ -44,7 +44,8 @@ class Scores:
 class Detector:
     """Arrays are stacked over R rows: one per site of `sites`, the fleet-wide one last.
 
-    `mean`, `scale` float64[R, F] bring raw values to one scale; `calibration`, float32, makes a score of residuals; `history` says what
+    `mean`, `scale` float64[R, F] bring raw values to one scale, the logarithms of those whose `floor` float64[R, F] is a number
+    (`models.logarithms`; None takes none); `calibration`, float32, makes a score of residuals; `history` says what
     the sensors were in training.
     """
 
@@ -58,6 +59,7 @@ class Detector:
     calibration: Calibration
     history: SensorHistory
     options: DetectorOptions = field(default_factory=DetectorOptions)
+    floor: NDArray[np.float64] | None = None
 
     @property
     def context(self) -> int:
@@ -68,6 +70,15 @@ class Detector:
     def state_shape(self) -> StateShape:
         """Sizes of what is remembered between two steps."""
         return StateShape(self.context, len(self.sensors), len(self.sources), len(self.options.spans))
+
+    @property
+    def logarithms(self) -> tuple[str, ...]:
+        """Sensors whose logarithm is scaled."""
+        if self.floor is None:
+            return ()
+        return tuple(
+            name for name, floor in zip(self.sensors, self.floor[-1], strict=True) if not np.isnan(floor)
+        )
 
     def training_threshold(self, site: str) -> float:
         """What the site's training scores set, where the threshold of a stream begins."""
@@ -107,6 +118,8 @@ class Detector:
     def table_arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays by name, those of source i as `i.<name>`; rows first but for `cap`, the largest squared residual."""
         found = {"mean": self.mean, "scale": self.scale, **self.calibration.arrays()}
+        if self.floor is not None:
+            found["floor"] = self.floor
         found["cap"] = np.asarray(self.options.cap, np.float32)
         for index, source in enumerate(self.sources):
             found.update({f"{index}.{name}": value for name, value in source.tables().items()})

@@ -17,6 +17,7 @@ import numpy as np
 from models.detector import Detector
 from models.errors import DetectorExists
 from models.state import SLOW, STATE
+from models.store import format_version
 from models.stream import Scored, advance, series, start, tables
 
 
@@ -76,11 +77,12 @@ def describe(
     hold_ns: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """What `detector.json` holds: names, sensors in order and what they were in training, frame length, step, sites with thresholds,
-    versions. `sensor_history` has one entry a site, in their order, and the fleet's."""
+    versions. `sensor_history` has one entry a site, in their order, and the fleet's. Sensors whose `logarithms` the model takes (of the raw
+    values that it is given) are named where there are any."""
     import tensorflow as tf
 
     return {
-        "format_version": 3,
+        "format_version": format_version(detector),
         "name": name,
         "version": version,
         "sensors": list(detector.sensors),
@@ -92,6 +94,7 @@ def describe(
         "sites": {site: float(detector.calibration.threshold[i]) for i, site in enumerate(detector.sites)},
         "fleet_threshold": float(detector.calibration.threshold[-1]),
         "sources": [source.name for source in detector.sources],
+        **({"logarithms": list(detector.logarithms)} if detector.floor is not None else {}),
         "context": detector.context,
         "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
         "slow_state": list(SLOW),

@@ -12,6 +12,7 @@ from models.architectures.spec import ArchitectureSpec
 from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
 from models.detector import Detector
 from models.errors import InvalidModel, NotEnoughData
+from models.logarithms import floor_of
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, as_float32, moments
 from models.sensors import SensorHistory
@@ -72,7 +73,7 @@ def fit_sources(
     site is of; without it a site is one machine.
 
     Raises:
-      NotEnoughData: no site has a run of `steps` steps.
+      NotEnoughData: no site has a run of `steps` steps. InvalidModel: the scalings take the logarithms of different sensors.
     """
     options = options.resolved(step_seconds)
     usable = {
@@ -97,7 +98,9 @@ def fit_sources(
     named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
     own = [s for s, runs in named.items() if sum(len(r) - context for r in runs) >= options.min_steps]
     sites = tuple(named)
-    scalings = [*(site_scaling[site] for site in sites), moments(pooled, len(sensors)).scaling()]
+    scalings = [site_scaling[site] for site in sites]
+    floor = _fleet_floor(scalings, pooled)
+    scalings.append(moments(pooled, len(sensors), floor).scaling())
     scaled = [
         [scaling.apply(run) for run in runs]
         for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
@@ -177,6 +180,7 @@ def fit_sources(
         sources=tuple(sources),
         mean=np.stack([s.mean for s in scalings]),
         scale=np.stack([s.scale for s in scalings]),
+        floor=None if floor is None else np.stack([s.floor for s in scalings if s.floor is not None]),
         calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
         history=SensorHistory.stacked(
             [
@@ -186,6 +190,21 @@ def fit_sources(
         ),
         options=options,
     )
+
+
+def _fleet_floor(
+    of_sites: Sequence[SensorScaling], pooled: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float64] | None:
+    """Floor float64[F] of the fleet's row: the sensors that every site's scaling names, the smallest readings of the pooled rows."""
+    known = [each.floor for each in of_sites if each.floor is not None]
+    if not known:
+        return None
+    named = ~np.isnan(known[0])
+    if len(known) < len(of_sites) or any((~np.isnan(floor) != named).any() for floor in known):
+        raise InvalidModel(
+            "the sites' scalings take the logarithms of different sensors; name the same everywhere"
+        )
+    return floor_of(pooled, named)
 
 
 def of_one_machine(

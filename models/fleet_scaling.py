@@ -108,4 +108,4 @@ def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     looks = variance / np.maximum(apart, np.maximum(variance / _MOST_LOOKS, 1e-300))
     pull = np.where(shared & moves, fade * looks, 0.0)
     mean = (rows * own.mean + pull * centre) / (rows + pull)
-    return SensorScaling(mean, np.where(scale > 0, scale, 1.0))
+    return SensorScaling(mean, np.where(scale > 0, scale, 1.0), own.floor)

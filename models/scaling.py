@@ -5,13 +5,15 @@ Merging follows Chan, Golub, LeVeque (1979), "Updating formulae and a pairwise a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InvalidInput
+from models.logarithms import logged
 
 CLIP = 10.0
 """Scaled values beyond this many scales are clipped: one absurd value must not drown all other sensors."""
@@ -33,12 +35,17 @@ _CONSTANT = 1e-5
 
 @dataclass(frozen=True)
 class SensorMoments:
-    """Sums of F sensors, each float64[F]: known cells, their mean, sum of squared deviations, largest absolute value."""
+    """Sums of F sensors, each float64[F]: known cells, their mean, sum of squared deviations, largest absolute value.
+
+    Those of sensors with a `floor` (`models.logarithms`) are of logarithms, whose size is 1: a logarithm moves by how much its reading
+    moves beside its own size.
+    """
 
     count: NDArray[np.float64]
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
     largest: NDArray[np.float64]
+    floor: NDArray[np.float64] | None = None
 
     @classmethod
     def empty(cls, sensors: int) -> SensorMoments:
@@ -74,6 +81,7 @@ class SensorMoments:
             self.mean + step * share,
             self.squares + other.squares + step**2 * self.count * share,
             np.maximum(self.largest, other.largest),
+            self.floor,
         )
 
     @property
@@ -91,30 +99,37 @@ class SensorMoments:
         never seen has mean 0 and scale 1.
         """
         scale = np.where(self.moves, np.sqrt(self.variance), self.largest)
-        return SensorScaling(self.mean, np.where(scale > 0, scale, 1.0))
+        return SensorScaling(self.mean, np.where(scale > 0, scale, 1.0), self.floor)
 
 
 @dataclass(frozen=True)
 class SensorScaling:
-    """`mean` and `scale`, float64[F], in the sensors' own units."""
+    """`mean` and `scale`, float64[F], in the sensors' own units; of logarithms where `floor` float64[F] (`models.logarithms`) is a
+    number. None takes no logarithm."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    floor: NDArray[np.float64] | None = None
 
     def apply(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Scaled values float32[..., F], clipped to +-10; NaN and infinities become NaN."""
-        raw = np.asarray(values, np.float64)
+        """Scaled values float32[..., F] of raw ones, clipped to +-10; NaN and infinities become NaN."""
+        raw = logged(values, self.floor)
         raw = np.where(np.isfinite(raw), raw, np.nan)
         return np.clip((raw - self.mean) / self.scale, -CLIP, CLIP).astype(np.float32)
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """Give a JSON-safe form."""
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Give a JSON-safe form; `floor` is in it where logarithms are taken, None for sensors whose is not."""
+        found: dict[str, list[Any]] = {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        if self.floor is not None:
+            found["floor"] = [None if np.isnan(each) else each for each in self.floor.tolist()]
+        return found
 
     @classmethod
-    def from_dict(cls, value: dict[str, list[float]]) -> SensorScaling:
+    def from_dict(cls, value: Mapping[str, list[Any]]) -> SensorScaling:
         """Read back what `to_dict` gave."""
-        return cls(np.asarray(value["mean"], np.float64), np.asarray(value["scale"], np.float64))
+        return cls(
+            *(np.asarray(value[key], np.float64) for key in ("mean", "scale", "floor") if key in value)
+        )
 
 
 def as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -123,15 +138,24 @@ def as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
         return np.asarray(values, np.float32)
 
 
-def moments(runs: Iterable[NDArray[np.floating]], sensors: int) -> SensorMoments:
-    """Moments of all runs float[N_i, sensors] together, without `implausible` values: one of 1e26 would hide its sensor for good."""
+def moments(
+    runs: Iterable[NDArray[np.floating]], sensors: int, floor: NDArray[np.float64] | None = None
+) -> SensorMoments:
+    """Moments of all raw runs float[N_i, sensors] together, without `implausible` values: one of 1e26 would hide its sensor for good.
+
+    Of the logarithms of sensors that have a `floor` float64[sensors].
+    """
     whole = [np.asarray(run, np.float64) for run in runs]
     odd = implausible(np.concatenate(whole)) if whole else np.zeros((0, sensors), np.bool_)
     total, first = SensorMoments.empty(sensors), 0
     for run in whole:
-        total = total.merge(SensorMoments.of(np.where(odd[first : first + len(run)], np.nan, run)))
+        plausible = np.where(odd[first : first + len(run)], np.nan, run)
+        total = total.merge(SensorMoments.of(logged(plausible, floor)))
         first += len(run)
-    return total
+    if floor is None:
+        return total
+    size = np.where(total.count > 0, 1.0, 0.0)
+    return replace(total, largest=np.where(np.isnan(floor), total.largest, size), floor=floor)
 
 
 def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:

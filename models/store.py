@@ -30,12 +30,26 @@ if TYPE_CHECKING:
     from models.detector import Detector
 
 FORMAT_VERSION = 3
+LOGARITHMS_VERSION = 4
+"""Of a detector that takes logarithms, which a reader of the format before would leave out."""
+READS = (FORMAT_VERSION, LOGARITHMS_VERSION)
+
+
+def format_version(detector: Detector) -> int:
+    """The lowest format that says everything of a detector."""
+    return FORMAT_VERSION if detector.floor is None else LOGARITHMS_VERSION
+
+
+def check_format(version: int) -> None:
+    """Raise ValueError for a format that this release does not know."""
+    if version not in READS:
+        raise ValueError(f"format version {version}, this release reads {' and '.join(map(str, READS))}")
 
 
 def save_detector(detector: Detector, path: Path) -> None:
     """Write `path` by rename: whoever reads sees the old file or the whole new one."""
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version(detector),
         "sensors": list(detector.sensors),
         "step_seconds": detector.step_seconds,
         "steps": detector.steps,
@@ -44,6 +58,8 @@ def save_detector(detector: Detector, path: Path) -> None:
         "sources": [_describe(source) for source in detector.sources],
     }
     arrays = {"mean": detector.mean, "scale": detector.scale, **detector.calibration.arrays()}
+    if detector.floor is not None:
+        arrays["floor"] = detector.floor
     arrays.update({f"history.{name}": value for name, value in detector.history.arrays().items()})
     for index, source in enumerate(detector.sources):
         arrays.update({f"{index}.source.{name}": value for name, value in source.arrays().items()})
@@ -72,10 +88,7 @@ def load_detector(path: Path) -> Detector:
                 raise ValueError("one array instead of several")
             arrays = {name: found[name] for name in found.files}
         header = json.loads(arrays.pop("header").tobytes())
-        if header["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"format version {header['format_version']}, this release reads {FORMAT_VERSION}"
-            )
+        check_format(header["format_version"])
         return _detector(header, arrays)
     except (
         OSError,
@@ -153,6 +166,13 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     for name, shape in expected.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
+    floor = arrays["floor"] if header["format_version"] == LOGARITHMS_VERSION else None
+    if floor is not None:
+        known = floor[~np.isnan(floor)]
+        if floor.shape != (rows, len(sensors)) or (known < 0).any() or np.isinf(known).any():
+            raise ValueError(
+                f"floor has shape {floor.shape} or holds what is no reading; expected {(rows, len(sensors))}"
+            )
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in header["options"].items()
     }
@@ -167,6 +187,7 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         calibration=Calibration(**{name: arrays[name] for name in calibration}),
         history=SensorHistory(**_below(arrays, "history.")),
         options=DetectorOptions(**options),
+        floor=floor,
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from models.logarithms import logged_tensor
 from models.scaling import CLIP
 from models.sensors import no_memory, trailing
 from models.state import STATE
@@ -87,6 +88,8 @@ def scale(table: Mapping[str, Any], raw: tf.Tensor, rows: tf.Tensor) -> tf.Tenso
 
     wide = tf.cast(raw, tf.float64)
     wide = tf.where(tf.math.is_finite(wide), wide, tf.constant(np.nan, tf.float64))
+    if "floor" in table:
+        wide = logged_tensor(wide, tf.gather(table["floor"], rows)[:, None])
     mean = tf.gather(table["mean"], rows)[:, None]
     spread = tf.gather(table["scale"], rows)[:, None]
     return tf.cast(tf.clip_by_value((wide - mean) / spread, -CLIP, CLIP), tf.float32)

@@ -85,7 +85,8 @@ atexit.register(_FOUND.clear)
 
 def traced(detector: Detector) -> Traced:
     """The functions for a detector's build; the last few builds are kept."""
-    key = (len(detector.sensors), detector.options.spans, tuple(source.build for source in detector.sources))
+    sources = tuple(source.build for source in detector.sources)
+    key = (len(detector.sensors), detector.options.spans, detector.floor is None, sources)
     found = _FOUND.pop(key, None) or Traced(detector)
     _FOUND[key] = found
     while len(_FOUND) > _KEPT:

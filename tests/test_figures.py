@@ -86,7 +86,8 @@ def promises():
 
 
 def made_plants():
-    for recipes in result("made_plants")["kinds"].values():
+    found = result("made_plants")
+    for recipes in (*found["kinds"].values(), *found["logarithms"].values()):
         areas = [short(recipes[name]["auc_pr"]) for name in ("ridge", "pca", "zscore", "pca_50")]
         flagged = [short(recipes[name]["normal_flagged_share"]) for name in ("default", "zscore", "pca_50")]
         noticed = short(recipes["default"]["event_recall"], 2)

@@ -235,6 +235,12 @@ class DetectorConfig(Section):
         "penalty; `pca`: what the strongest components leave over; `excursion`: values beyond those of training; `network`: the "
         "federated network of `[model]`. Without `network` there are no training rounds: one federated sum is the training.",
     )
+    logarithms: list[str] = Field(
+        default_factory=list,
+        description="Sensors whose natural logarithm is looked at instead of the reading, as patterns (`vibration_*`; `*`, `?`, `[ab]`; "
+        "capitals matter): for what varies by factors, such as vibration velocity and particle counts. Readings that are not positive "
+        "count as the smallest positive one that the site learned from. A pattern that matches no sensor is refused.",
+    )
     threshold: Literal["quantile", "tail", "alarms_per_week"] = Field(
         "quantile",
         description="`quantile` of the training scores, `tail`: peaks over threshold, or wanted `alarms_per_week`.",
@@ -273,6 +279,8 @@ class DetectorConfig(Section):
             raise ValueError("averages hold 0; give durations such as '10min'")
         if len(set(self.sources)) != len(self.sources):
             raise ValueError("sources name one twice")
+        if len(set(self.logarithms)) != len(self.logarithms) or not all(p.strip() for p in self.logarithms):
+            raise ValueError("logarithms hold a pattern twice or an empty one")
         return self
 
 
@@ -374,4 +382,8 @@ class Config(Section):
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """What decides the trained detector, JSON-safe; two equal values on equal data give an equal detector."""
-        return self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})
+        found = self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})
+        if not self.detector.logarithms:
+            # As of releases that had no such key: their results are still those of these settings.
+            del found["detector"]["logarithms"]
+        return found

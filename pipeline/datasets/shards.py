@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+from models.logarithms import floor_of, named_sensors
 from models.scaling import SensorMoments, SensorScaling, moments
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.snapshot import FORMAT_VERSION, Snapshot
@@ -86,7 +87,7 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
         parts = {site: site_part(site, snapshot, read_site, grid) for site in snapshot.sources}
         known = {
             # Also of what validation sees: it holds a network back from its own rows, not a site from its latest mean.
-            site: moments([run.values for run in (*part.training, *part.validation)], len(grid.sensors))
+            site: _moments(part, grid.sensors, snapshot.settings.logarithms)
             for site, part in parts.items()
             if part.outcome.excluded is None
         }
@@ -112,6 +113,12 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     dataset = load_dataset(folder)
     assert dataset is not None
     return Dataset(**{**dataset.__dict__, "reused": False})
+
+
+def _moments(part: SitePart, sensors: Sequence[str], logarithms: Sequence[str]) -> SensorMoments:
+    runs = [run.values for run in (*part.training, *part.validation)]
+    floor = floor_of(runs, named_sensors(sensors, logarithms)) if logarithms else None
+    return moments(runs, len(sensors), floor)
 
 
 def load_dataset(folder: Path) -> Dataset | None:
@@ -201,7 +208,9 @@ def alone_shards(dataset: Dataset, site: str, folder: Path) -> ShardPaths:
         records = tf.data.TFRecordDataset(path).as_numpy_iterator()
         runs = (np.frombuffer(record, "<f4").reshape(-1, len(now.scale)) for record in records)
         written[split] = str(folder / f"{site}.{split}.tfrecord")
-        write_shard(Path(written[split]), (alone.apply(run * now.scale + now.mean) for run in runs))
+        # What is scaled back is what was scaled: logarithms already, where they are taken.
+        again = replace(alone, floor=None)
+        write_shard(Path(written[split]), (again.apply(run * now.scale + now.mean) for run in runs))
     return replace(paths, train=written[TRAIN], validation=written[VALIDATION])
 
 

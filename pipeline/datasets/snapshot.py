@@ -27,6 +27,7 @@ class DatasetSettings:
       until_ns: only readings before this event time (ns since 1970 UTC).
       sensors: sensors to use; None is all that any site sends.
       exclude: sensors to leave out.
+      logarithms: shell-style patterns of the sensors whose logarithm is scaled (`models.logarithms`).
       share_scale: sites with little history are scaled with help of what the others' sensors are like (`models.fleet_scaling`).
     """
 
@@ -39,6 +40,7 @@ class DatasetSettings:
     sensors: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     share_scale: bool = True
+    logarithms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that give no data."""
@@ -46,6 +48,13 @@ class DatasetSettings:
             raise ConfigError(f"steps = {self.steps}: expected at least 1")
         if not 0 < self.validation < 1:
             raise ConfigError(f"validation = {self.validation}: expected a share between 0 and 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form; without logarithms that of releases that had none, so that their data sets are found again."""
+        found = asdict(self)
+        if not self.logarithms:
+            del found["logarithms"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Snapshot:
         """Plain form for `manifest.json`."""
         return {
             "id": self.id,
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_json(),
             "sources": {site: [asdict(s) for s in files] for site, files in self.sources.items()},
         }
 
@@ -78,7 +87,7 @@ def take_snapshot(sources: Mapping[str, Sequence[Source]], settings: DatasetSett
     ordered = {site: tuple(sorted(sources[site], key=lambda s: s.name)) for site in sorted(sources)}
     content = {
         "format": FORMAT_VERSION,
-        "settings": asdict(settings),
+        "settings": settings.to_json(),
         "sources": {site: [[s.name, s.rows] for s in files] for site, files in ordered.items()},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pyarrow as pa
 
+from models.logarithms import named_sensors
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
 from pipeline.datasets.resample import resample_site
@@ -70,7 +71,7 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
 
     Raises:
       NothingToDo: no site has readings, or none two at different times.
-      ConfigError: none of the wanted sensors exists.
+      ConfigError: none of the wanted sensors exists, or a pattern of logarithms names none.
     """
     settings = snapshot.settings
     found: set[str] = set()
@@ -92,6 +93,11 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
         raise ConfigError(
             f"none of the wanted sensors {sorted(settings.sensors or ())} is left; the data has {', '.join(sorted(found))}"
         )
+    for pattern in settings.logarithms:
+        if not named_sensors(sensors, [pattern]).any():
+            raise ConfigError(
+                f"detector.logarithms: {pattern!r} matches no sensor (capitals matter); take it out or name one of {', '.join(sensors)}"
+            )
     if settings.step_ns is None and not steps_ns:
         raise NothingToDo(
             "no asset has two readings at different times: nothing to train on; wait for more data"

@@ -112,6 +112,12 @@ def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
             yield site, "none of its sensors moved in training, so nothing can be found but that one does"
         if outcome.silent:
             yield site, f"never sent {listed(outcome.silent)}"
+        unlogged = _without_logarithm(dataset, site)
+        if unlogged:
+            yield (
+                site,
+                f"no reading above 0, so none has a logarithm and all count as unknown: {listed(unlogged)} (detector.logarithms)",
+            )
         if outcome.faint:
             names = listed(outcome.faint)
             yield (
@@ -121,6 +127,17 @@ def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
         if outcome.implausible:
             names = listed(outcome.implausible)
             yield site, f"values out of all proportion, left out of the scale: {names} (set a valid range)"
+
+
+def _without_logarithm(dataset: Dataset, site: str) -> list[str]:
+    """Sensors of a site that reported, but nothing that has the logarithm which is asked for."""
+    floor = dataset.scaling.get(site, {}).get("floor") or ()
+    silent = dataset.outcomes[site].silent
+    return [
+        name
+        for name, lowest in zip(dataset.sensors, floor, strict=False)
+        if lowest == 0 and name not in silent
+    ]
 
 
 def _alone(dataset: Dataset) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ def dataset_settings(config: Config) -> DatasetSettings:
         sensors=None if data.sensors is None else tuple(data.sensors),
         exclude=tuple(data.exclude),
         share_scale=data.share_scale,
+        logarithms=tuple(config.detector.logarithms),
     )
 
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from models.errors import ModelError
 from models.fitting import fit_detector
-from models.scaling import SensorScaling
+from models.scaling import SensorScaling, moments
 from pipeline.config.change import changed
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
+from pipeline.datasets.run import Run
+from pipeline.datasets.shards import Dataset
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.evaluation.injection import found_faults
 from pipeline.learning import architecture, calibration
@@ -127,13 +129,20 @@ def _injected(
         assets={site: [run.asset for run in training] for site, (training, _) in parts.items()},
     )
     areas = [
-        found_faults(
-            detector, site, held_out, np.asarray(dataset.scaling[site]["scale"]), config.training.seed
-        )
-        for site, (_, held_out) in parts.items()
+        found_faults(detector, site, held_out, _deviation(dataset, site, training), config.training.seed)
+        for site, (training, held_out) in parts.items()
     ]
     known = [area for area in areas if area is not None]
     return round(float(np.mean(known)), 6) if known else None
+
+
+def _deviation(dataset: Dataset, site: str, training: Sequence[Run]) -> NDArray[np.float64]:
+    """Of each sensor's readings, float64[F]: the site's scale, but where that is of logarithms the one of the readings themselves."""
+    scaling = SensorScaling.from_dict(dataset.scaling[site])
+    if scaling.floor is None:
+        return scaling.scale
+    raw = moments([run.values for run in training], len(dataset.sensors)).scaling()
+    return np.where(np.isnan(scaling.floor), scaling.scale, raw.scale)
 
 
 def _by_section(choice: Choice) -> dict[str, dict[str, Any]]:

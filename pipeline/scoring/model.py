@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.sensors import SensorHistory, follow, no_memory
+from models.store import FORMAT_VERSION, check_format
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.memory import ModelState
 from pipeline.scoring.settings import ScoringFailed
@@ -65,6 +66,7 @@ class ServingModel:
 
         try:
             described = json.loads((folder / "assets.extra" / "detector.json").read_text(encoding="utf-8"))
+            check_format(described.get("format_version", FORMAT_VERSION))
             loaded = tf.saved_model.load(str(folder))
             signatures = loaded.signatures
             sites = described.get("sites") or ()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.made_machines import KINDS
-from benchmarks.made_plants import machine, showing, verdict
+from benchmarks.made_plants import machine, run, showing, verdict
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"many"}))
@@ -38,3 +38,9 @@ def test_the_verdict_names_kinds_where_the_default_is_behind_or_loud():
 
     found = {"good": of(0.5, 0.505, 0.005), "weak": of(0.5, 0.52, 0.0), "noisy": of(0.5, 0.1, 0.02)}
     assert verdict(found) == {"behind": ["weak"], "loud": ["noisy"]}
+
+
+def test_logarithms_make_log_normal_machines_a_case_for_the_detector():
+    raw, logged = (run(["heavy_tails"], ["ridge"], 1, logarithms=taken) for taken in (False, True))
+    areas = [found["heavy_tails"]["ridge"]["auc_pr"] for found in (raw, logged)]
+    assert areas[1] > areas[0] + 0.25
