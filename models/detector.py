@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from models.errors import InvalidInput
 from models.options import DetectorOptions
 from models.scaling import as_float32
-from models.sensors import MEMORY, SensorHistory
+from models.sensors import SensorHistory
 from models.sources.base import Source
 from models.state import StateShape
 from models.store import load_detector, save_detector
 from models.tables import Calibration
 from models.tracing import traced
+from models.waking import resting, told_after
 
 State = dict[str, NDArray[Any]]
 
@@ -80,6 +81,11 @@ class Detector:
             name for name, floor in zip(self.sensors, self.floor[-1], strict=True) if not np.isnan(floor)
         )
 
+    @property
+    def told_after(self) -> int:
+        """Readings after which a sensor that woke up is no longer heard, and at rest after which it is again."""
+        return told_after(self.options.spans)
+
     def training_threshold(self, site: str) -> float:
         """What the site's training scores set, where the threshold of a stream begins."""
         return float(self.calibration.threshold[self.row(site)])
@@ -121,6 +127,7 @@ class Detector:
         if self.floor is not None:
             found["floor"] = self.floor
         found["cap"] = np.asarray(self.options.cap, np.float32)
+        found["resting_low"], found["resting_high"] = resting(self.history)
         for index, source in enumerate(self.sources):
             found.update({f"{index}.{name}": value for name, value in source.tables().items()})
         return found
@@ -133,8 +140,8 @@ class Detector:
         return {name: tf.constant(value) for name, value in self.table_arrays().items()}
 
     def suspects(self, site: str, state: State) -> dict[str, str]:
-        """Sensors that cannot be relied on after the steps that led to `state`, and why: stuck, saturated or dead."""
-        memory = {name: state[name][0] for name in MEMORY}
+        """Sensors that cannot be relied on after the steps that led to `state`, and why: stuck, saturated, dead or woken up."""
+        memory = {name: value[0] for name, value in state.items()}
         return self.history.row(self.row(site)).suspects(self.sensors, memory)
 
     def save(self, path: Path) -> None:

@@ -98,6 +98,7 @@ def describe(
         "context": detector.context,
         "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
         "slow_state": list(SLOW),
+        "told_after": detector.told_after,
         "sensor_history": [
             {name: value.tolist() for name, value in detector.history.row(row).arrays().items()}
             for row in range(len(detector.sites) + 1)

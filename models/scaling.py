@@ -29,7 +29,7 @@ configured valid range."""
 _HUGE = 1e9
 """Only values beyond this can be implausible: a rare event of a sensor that else gives rounding noise is many widths away, and real."""
 
-_CONSTANT = 1e-5
+CONSTANT = 1e-5
 """A standard deviation at most this share of the largest absolute value is a constant sensor's rounding noise."""
 
 
@@ -92,7 +92,7 @@ class SensorMoments:
     @property
     def moves(self) -> NDArray[np.bool_]:
         """Which sensors are not constant but for rounding."""
-        return np.asarray(np.sqrt(self.variance) > _CONSTANT * self.largest)
+        return np.asarray(np.sqrt(self.variance) > CONSTANT * self.largest)
 
     def scaling(self) -> SensorScaling:
         """Mean and scale. A constant sensor is scaled by its own size, so a later change shows and stays finite; a sensor

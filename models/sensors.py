@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MEMORY = ("last_value", "held", "absent")
-STUCK, SATURATED, DEAD = "stuck", "saturated", "dead"
+STUCK, SATURATED, DEAD, WOKE_UP = "stuck", "saturated", "dead", "woke up"
 NEVER_SEEN, CONSTANT, WANDERS = "never seen", "constant", "wanders"
 _TIMES = 3
 _LEAST = 30
@@ -97,15 +97,17 @@ class SensorHistory:
         return found
 
     def suspects(self, sensors: Sequence[str], memory: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-        """Sensors of a row that a machine with this memory (`MEMORY`, [F] each) cannot rely on now, and why."""
+        """Sensors of a row that a machine with this memory (`MEMORY`, [F] each) cannot rely on now, and why; `awake` there names those
+        that woke up (`models.waking`)."""
+        awake = memory.get("awake", np.zeros(len(sensors), np.int32))
         found = {}
         for i, name in enumerate(sensors):
-            if self.readings[i] == 0:
-                continue
-            value = memory["last_value"][i]
-            if memory["absent"][i] > max(_TIMES * self.absent[i], _LEAST):
+            value, seen = memory["last_value"][i], self.readings[i] > 0
+            if seen and memory["absent"][i] > max(_TIMES * self.absent[i], _LEAST):
                 found[name] = DEAD
-            elif not self.constant[i] and memory["held"][i] > max(_TIMES * self.held[i], _LEAST):
+            elif awake[i] > 0:
+                found[name] = WOKE_UP
+            elif seen and not self.constant[i] and memory["held"][i] > max(_TIMES * self.held[i], _LEAST):
                 found[name] = SATURATED if value >= self.highest[i] or value <= self.lowest[i] else STUCK
         return found
 

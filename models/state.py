@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from models import waking
 from models.sensors import MEMORY
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STATE = ("recent", "seen", "baseline", "level", "margin", "average", *MEMORY)
-SLOW = ("baseline", "level", "margin", *MEMORY)
+STATE = ("recent", "seen", "baseline", "level", "margin", "average", *MEMORY, *waking.MEMORY)
+SLOW = ("baseline", "level", "margin", *MEMORY, *waking.MEMORY)
 """Parts of the state that a gap in the data does not end."""
 
-_COUNTS = ("seen", "held", "absent")
+_COUNTS = ("seen", "held", "absent", *waking.MEMORY)
 
 
 @dataclass(frozen=True)
 class StateShape:
     """Sizes of a state of B stretches: `recent` float32[B, C, F], `seen` int32[B], `baseline` and `level` float32[B, S, F],
-    `margin` float32[B], `average` float32[B, A, F], `last_value` float32[B, F], `held` and `absent` int32[B, F]."""
+    `margin` float32[B], `average` float32[B, A, F], `last_value` float32[B, F], `held`, `absent`,
+    `awake` and `rested` int32[B, F]."""
 
     context: int
     sensors: int
@@ -37,7 +39,7 @@ class StateShape:
             "level": (self.sources, self.sensors),
             "margin": (),
             "average": (self.averages, self.sensors),
-            **dict.fromkeys(MEMORY, (self.sensors,)),
+            **dict.fromkeys((*MEMORY, *waking.MEMORY), (self.sensors,)),
         }[name]
 
     def specs(self, batch: int | None = None) -> Mapping[str, tf.TensorSpec]:

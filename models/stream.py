@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from models import waking
 from models.logarithms import logged_tensor
 from models.scaling import CLIP
 from models.sensors import no_memory, trailing
@@ -74,7 +75,7 @@ def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict
         "average": tf.repeat(rest[:, None], shape.averages, axis=1),
         **{
             name: tf.tile(tf.constant(value)[None], (batch, 1))
-            for name, value in no_memory(shape.sensors).items()
+            for name, value in {**no_memory(shape.sensors), **waking.no_memory(shape.sensors)}.items()
         },
     }
 
@@ -110,7 +111,13 @@ def advance(
     import tensorflow as tf
 
     context = detector.state_shape.context
+    low, high = (tf.gather(table[name], rows) for name in ("resting_low", "resting_high"))
+    muted, woken = waking.wake(low, high, raw, state, waking.told_after(detector.options.spans))
     scaled = scale(table, raw, rows)
+    heard = tf.logical_not(tf.logical_or(tf.math.is_nan(scaled), muted))
+    # As if it still rested, so that the others are judged as in training; one that training never saw is unknown.
+    asleep = tf.where(low > high, np.float32(np.nan), 0.0)[:, None]
+    scaled = tf.where(tf.logical_and(muted, tf.math.is_finite(scaled)), asleep, scaled)
     count = tf.shape(scaled)[1]
     joined = tf.concat([state["recent"], scaled], axis=1)
     known = tf.logical_not(tf.math.is_nan(scaled))
@@ -130,7 +137,7 @@ def advance(
         weight = tf.where(usable, tf.gather(table["sensor_weight"], rows)[:, None, index], 0.0)
         present = tf.maximum(tf.reduce_sum(weight, axis=2, keepdims=True), 1e-6)
         combined += energy * weight / present * tf.gather(table["source_weight"], rows)[:, None, index, None]
-    spoke = tf.reduce_any(known, axis=2)
+    spoke = tf.reduce_any(heard, axis=2)
     scored = tf.logical_and(spoke, before >= context)
     rest = tf.gather(table["rest"], rows)[:, None]
     combined = tf.where(scored[:, :, None], combined, rest)
@@ -138,9 +145,16 @@ def advance(
         exponential(combined, 2.0 / (span + 1.0), state["average"][:, i])
         for i, span in enumerate(detector.options.spans)
     ]
-    contribution = tf.where(scored[:, :, None], _loudest(tf.add_n(averages) / np.float32(len(averages))), 0.0)
+    # What the averages still remember of a sensor that is no longer heard would be held against the others.
+    quickest, mean = (
+        _loudest(tf.where(muted, 0.0, each))
+        for each in (
+            averages[int(np.argmin(detector.options.spans))],
+            tf.add_n(averages) / np.float32(len(averages)),
+        )
+    )
+    contribution = tf.where(scored[:, :, None], mean, 0.0)
     total = tf.reduce_sum(contribution, axis=2)
-    quickest = _loudest(averages[int(np.argmin(detector.options.spans))])
     limited = tf.minimum(total, RECOVERED * tf.reduce_sum(quickest, axis=2))
     contribution *= tf.math.divide_no_nan(limited, total)[:, :, None]
     score = tf.where(scored, limited, np.float32(np.nan))
@@ -154,6 +168,7 @@ def advance(
         "level": tf.stack(levels, axis=1),
         "margin": margin,
         **trailing(state, raw),
+        **woken,
         "average": tf.stack(
             [_last(average, state["average"][:, i]) for i, average in enumerate(averages)], axis=1
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from models import waking
 from models.detector import Detector
 from models.sensors import NEVER_SEEN, follow, no_memory
 from pipeline.evaluation.judging import Judged
@@ -11,7 +12,7 @@ from pipeline.remarks import listed
 
 
 def sensor_notes(detector: Detector, runs: Mapping[str, Sequence[Judged]]) -> Iterator[tuple[str, str]]:
-    """Site and remark: what sensors were in training, and which are stuck, saturated or dead where each run ends.
+    """Site and remark: what sensors were in training, and which are stuck, saturated, dead or woken up where each run ends.
 
     Sensors that were never seen are left to the data set's own remarks.
     """
@@ -22,9 +23,12 @@ def sensor_notes(detector: Detector, runs: Mapping[str, Sequence[Judged]]) -> It
         if trained:
             yield site, f"in training {_named(trained)}"
         for part in runs.get(site, ()):
-            now = history.suspects(
-                detector.sensors, follow(no_memory(len(detector.sensors)), part.run.values)
-            )
+            rows, count = part.run.values, len(detector.sensors)
+            memory = {
+                **follow(no_memory(count), rows),
+                **waking.follow(history, waking.no_memory(count), rows, detector.told_after),
+            }
+            now = history.suspects(detector.sensors, memory)
             if now:
                 yield site, f"where the readings of {part.run.asset} end, {_named(now)}"
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import waking
 from models.sensors import SensorHistory, follow, no_memory
 from models.store import FORMAT_VERSION, check_format
 from pipeline.scoring.asset import AssetState, Job
@@ -38,7 +39,7 @@ class ServingModel:
 
     `steps` is the frame length T, `sites` those it was calibrated for; others get the fleet-wide calibration. `state_shapes`
     are the dimensions of what it remembers, by name, the batch first; `slow_state` names what a gap does not end; `history` says by
-    site what sensors were in training.
+    site what sensors were in training, `told_after` when one that woke up is no longer heard (None: by this detector always).
     """
 
     name: str
@@ -52,6 +53,7 @@ class ServingModel:
     state_shapes: Mapping[str, tuple[int | None, ...]]
     slow_state: frozenset[str]
     history: Mapping[str, SensorHistory]
+    told_after: int | None
     begin: Callable[..., Mapping[str, Any]]
     stream: Callable[..., Mapping[str, Any]]
 
@@ -85,6 +87,7 @@ class ServingModel:
                 state_shapes={name: tuple(shape) for name, shape in described["state"].items()},
                 slow_state=frozenset(described["slow_state"]),
                 history=_history(described),
+                told_after=None if described.get("told_after") is None else int(described["told_after"]),
                 begin=_bound(signatures["start"], loaded),
                 stream=_bound(signatures["stream"], loaded),
             )
@@ -101,8 +104,12 @@ class ServingModel:
         history = self.history.get(site)
         if history is None:
             return ()
-        memory = no_memory(len(self.sensors)) if before is None else before
-        return tuple(history.suspects(self.sensors, follow(memory, rows)).items())
+        count = len(self.sensors)
+        memory = {**no_memory(count), **waking.no_memory(count)} if before is None else before
+        after: dict[str, NDArray[Any]] = follow(memory, rows)
+        if self.told_after is not None:
+            after.update(waking.follow(history, memory, rows, self.told_after))
+        return tuple(history.suspects(self.sensors, after).items())
 
     def score(self, jobs: Sequence[Job]) -> list[JobScores]:
         """Score all jobs, those of one machine in their order; machines with as many new steps share a call."""

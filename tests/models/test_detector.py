@@ -33,9 +33,10 @@ def fitted(spec, runs=None, options=None) -> Detector:
 
 
 def hard_values() -> np.ndarray:
-    """A recording with a dead cell, infinities, a jump and a stretch without any value."""
+    """A recording with a dead cell, infinities, a jump, a stretch without any value and a sensor that wakes up."""
     values = plant(200, 9)
     values[60, 2], values[70:160, 1], values[100, 0] = np.nan, np.inf, 130.0
+    values[20:, 4] += 3
     values[110:165] = np.nan
     return values
 

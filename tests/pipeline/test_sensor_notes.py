@@ -17,10 +17,10 @@ def test_an_evaluation_says_which_sensors_it_could_not_rely_on():
         "pca", names, 60.0, 32, {"north": moments([train], 8).scaling()}, {"north": [train]}
     )
     later = train[:100].copy()
-    later[50:, 0], later[40:, 1] = 0.5, np.nan
+    later[50:, 0], later[40:, 1], later[60:, 3] = 0.5, np.nan, 7.0
     run = Run("north", "pump", 0, 60 * 10**9, later)
     notes = together(sensor_notes(detector, {"north": [Judged(run, np.zeros(100, np.int8))]}))
     assert notes == [
         "north: in training constant: a, b, c, d, e and 1 more",
-        "north: where the readings of pump end, dead: heat; stuck: flow",
+        "north: where the readings of pump end, dead: heat; stuck: flow; woke up: b",
     ]
