@@ -85,7 +85,7 @@ def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -
     """By way, mean figures over the `judged` sites, all if not given; everyone learns."""
     from models.architectures import TcnSpec
     from models.fitting import fit_detector
-    from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+    from models.fleet_scaling import FleetScales
     from models.options import DetectorOptions
     from models.scaling import moments
     from pipeline.evaluation.metrics import evaluate
@@ -93,9 +93,8 @@ def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -
     sites = sorted(judged or fleet)
     sensors = next(iter(fleet.values())).train.shape[1]
     own = {site: moments([machine.train], sensors) for site, machine in fleet.items()}
-    total = fleet_sums(own.values())
-    assert total is not None
-    scaling = {site: scaling_beside(each, total.plus(ScaleSums.of(each), -1.0)) for site, each in own.items()}
+    scales = FleetScales.of({site: [machine.train] for site, machine in fleet.items()}, own)
+    scaling = {site: scales.beside(site, each) for site, each in own.items()}
     step = next(iter(fleet.values())).step
     found = {}
     for way in (ALONE, FEDERATED, TRUSTING):
@@ -111,6 +110,7 @@ def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -
                 {site: own[site].scaling() if way == ALONE else scaling[site] for site in group},
                 {site: [fleet[site].train] for site in group},
                 DetectorOptions(sources=SOURCES, trusting=way == TRUSTING),
+                young=None if way == ALONE else scales.beside,
             )
             for site in set(group) & set(sites):
                 scores = detector.score(site, fleet[site].test)

@@ -17,6 +17,7 @@ A machine with nothing of its own, or with too little to be calibrated, is score
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -80,25 +81,67 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Others:
-    """What a machine gets of others: statistics of one average row, sums for its scale, and some of their rows to be calibrated by."""
+    """What a machine gets of others: statistics of one average row, sums for its scale, what those with a history tell of how much to take, and
+    some of their rows to be calibrated by."""
 
     prior: Any
     scales: Any
+    elders: Any
     rows: Mapping[str, np.ndarray]
 
     @classmethod
     def of(cls, fleet: Mapping[str, Machine], own: Mapping[str, Any], names: Sequence[str]) -> Others:
         """Every machine's matrix and scale weigh the same."""
-        from models.fleet_scaling import fleet_sums
+        from models.fleet_scaling import FleetScales
         from models.scaling import moments
         from models.sources.gram import federated_prior
 
-        known = [moments([fleet[name].train], fleet[name].train.shape[1]) for name in names]
+        sensors = fleet[names[0]].train.shape[1]
+        known = {name: moments([fleet[name].train], sensors) for name in names}
+        scales = FleetScales.of({name: [fleet[name].train] for name in names}, known)
         return cls(
             federated_prior([own[name] for name in names]),
-            fleet_sums(known),
+            scales,
+            cls._telling(fleet, own, names, scales),
             {name: fleet[name].train[-CALIBRATING:] for name in names},
         )
+
+    @staticmethod
+    def _telling(
+        fleet: Mapping[str, Machine], own: Mapping[str, Any], names: Sequence[str], scales: Any
+    ) -> Any:
+        """What the machines, each beside the rest of them, tell of so short a history; measured once for each source and length."""
+        from models.calibration import steady_sensors
+        from models.fitting import components_of
+        from models.options import DetectorOptions
+        from models.sharing import asked
+        from models.sources.experience import added, experience
+        from models.sources.gram import federated_prior
+        from models.sources.pca import PcaFit
+
+        options = DetectorOptions(sources=SOURCES)
+
+        def prior(without: str) -> Any:
+            return federated_prior([own[name] for name in names if name != without])
+
+        def told(name: str, fit: Any, rows: int) -> Any:
+            of = components_of(prior, fit.sensors) if isinstance(fit, PcaFit) else prior
+            return experience(
+                fit,
+                [fleet[name].train],
+                rows,
+                lambda known: scales.beside(name, known),
+                of(name),
+                options.prior_rows,
+                lambda scaled: steady_sensors(scaled, options),
+            )
+
+        @functools.cache
+        def elders(fit: Any, rows: int) -> Any:
+            wanted = asked({name: len(fleet[name].train) for name in names}, rows)
+            return added(found for name in wanted if (found := told(name, fit, rows)) is not None)
+
+        return lambda _, fit, rows: elders(fit, rows)
 
 
 def detect(
@@ -107,7 +150,6 @@ def detect(
     """Figures of machines by the detector of each one's own rows beside `others`; with no row it is a machine never heard of."""
     from models.architectures import TcnSpec
     from models.fitting import fit_detector
-    from models.fleet_scaling import scaling_beside
     from models.options import DetectorOptions
     from models.scaling import moments
 
@@ -119,7 +161,7 @@ def detect(
         for site in sites:
             own = moments([judged[site].train], sensors)
             runs[site] = [judged[site].train]
-            scaling[site] = own.scaling() if others is None else scaling_beside(own, others.scales)
+            scaling[site] = own.scaling() if others is None else others.scales.beside(site, own)
         for name, rows in beside.items():
             runs[name], scaling[name] = [rows], moments([rows], sensors).scaling()
         return fit_detector(
@@ -132,6 +174,7 @@ def detect(
             runs,
             options,
             None if others is None else lambda without: others.prior,
+            elders=None if others is None else others.elders,
         )
 
     young = [site for site, machine in judged.items() if len(machine.train) < options.min_steps + FRAME]

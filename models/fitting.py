@@ -16,6 +16,7 @@ from models.logarithms import floor_of
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, as_float32, moments
 from models.sensors import SensorHistory
+from models.sharing import Elders, Young, share_chooser
 from models.sources.base import Source, SourceFit
 from models.sources.folds import FOLDS, fit_rows, fold_rows
 from models.sources.gram import GramStatistics
@@ -64,13 +65,16 @@ def fit_sources(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: DetectorOptions,
     assets: Mapping[str, Sequence[str]] | None = None,
+    young: Young | None = None,
+    elders: Elders | None = None,
 ) -> Detector:
     """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
 
     A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
     calibration of a typical other site, or, where no site has one of its own, that of all sites as one machine. A site's linear
     sources are fitted with up to `options.prior_rows` rows of an average other site beside its own. `assets` names the machine that each run of a
-    site is of; without it a site is one machine.
+    site is of; without it a site is one machine. How much a site takes from the others is told by `elders`, or, with `young`, by the given sites that have several times
+    its rows; else by its own held-back rows alone.
 
     Raises:
       NotEnoughData: no site has a run of `steps` steps. InvalidModel: the scalings take the logarithms of different sensors.
@@ -141,6 +145,7 @@ def fit_sources(
             steady,
             None if prior is None else without,
             trusting=options.trusting,
+            choose=share_chooser(wanted.fit, sites, named, site_scaling, options, young, elders),
         )
         taught = options.prior_rows > 0 and (prior is not None or len(alone) > 1)
         kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
@@ -277,13 +282,15 @@ def fit_detector(
     own_weights: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
     component_prior: Prior | None = None,
     assets: Mapping[str, Sequence[str]] | None = None,
+    young: Young | None = None,
+    elders: Elders | None = None,
 ) -> Detector:
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
     `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
     where they were summed elsewhere, `component_prior` those of the components, for which a part of the former stands in; without either they are summed from
     `training_runs`.
-    `assets`: by site, which machine each run is of.
+    `assets`: by site, which machine each run is of. `young`, `elders`: as in `fit_sources`.
 
     Raises:
       InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
@@ -307,12 +314,14 @@ def fit_detector(
         ridge = RidgeFit(count, (chosen.ridge, chosen.stiff_ridge))
         fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
     if weight["pca"] > 0:
-        of_now = component_prior or (None if prior is None else _of_now(prior, count))
+        of_now = component_prior or (None if prior is None else components_of(prior, count))
         fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
-    return fit_sources(fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen, assets)
+    return fit_sources(
+        fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen, assets, young, elders
+    )
 
 
-def _of_now(prior: Prior, sensors: int) -> Prior:
+def components_of(prior: Prior, sensors: int) -> Prior:
     """The part of the ridge's statistics that is of sensors now and the constant: that of the components but for their nearer clipping."""
 
     def part(without: str) -> GramStatistics | None:

@@ -1,36 +1,31 @@
 """A scale for sensors of which a site has seen little, from what they are like at the other sites.
 
-Empirical Bayes: how far sites differ from each other says how much one site may learn from the others. Sites whose sensors
-are in other units or ranges differ by so much that nothing is taken over.
+Empirical Bayes: how far sites differ from each other, and how far off a short stretch of a site's own history was, say how much one site may learn
+from the others. Sites whose sensors are in other units or ranges differ by so much that nothing is taken over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.scaling import SensorMoments, SensorScaling
+from models.stretches import FEWEST_SITES, StretchSums
 
-_LOOK = 100.0
-"""Rows that tell as much of a mean or a variance as one independent look: readings that follow each other are alike."""
-_FADES = 50.0
-"""After so many looks of its own a site takes a quarter of what others tell it, later less and less."""
-_MOST_LOOKS = 10.0
-"""Looks that the other sites are worth at most, however alike they are."""
-_FEWEST_SITES = 2
 _ALL_SIZES = 9.0
 """Variance of the log variances from which they say nothing of a sensor that never moved: one sigma is a factor of 4.5 in scale."""
-_FAR, _FARTHEST = 3.0, float(np.log(1e3))
-"""Others may raise a sensor's variance by so many standard deviations of what a site's few rows leave open and by a thousandfold, not to
-whatever they are used to: neither strangers nor a site that invents its readings must blind the others."""
+_FAR = 3.0
+"""Standard errors within which a site's mean is not apart from the others' beyond chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScaleSums:
-    """What sites add up, each float64[F]: sites where the sensor moves, and over these sums of log variance, its square, mean, its square.
+    """What sites add up, each float64[F]: sites where the sensor moves, and over these sums of log variance, its square, mean, its square; and what
+    `stretches` of them told of the whole.
 
     Sums over sites and nothing else: no site's own figures can be read off them, and taking one's own out again is a subtraction.
     """
@@ -40,72 +35,111 @@ class ScaleSums:
     log_variance_squared: NDArray[np.float64]
     mean: NDArray[np.float64]
     mean_squared: NDArray[np.float64]
+    stretches: StretchSums
 
     @classmethod
-    def of(cls, moments: SensorMoments) -> ScaleSums:
-        """One site's contribution; a sensor that never moved there adds nothing."""
-        moves = moments.moves
-        log = np.log(np.where(moves, moments.variance, 1.0))
-        mean = np.where(moves, moments.mean, 0.0)
-        return cls(moves.astype(np.float64), log, np.square(log), mean, np.square(mean))
+    def of(cls, runs: Sequence[NDArray[np.floating]], whole: SensorMoments) -> ScaleSums:
+        """One site's contribution, of its raw rows float[N_i, F] and their moments; a sensor that never moved there adds nothing."""
+        moves = whole.moves
+        log = np.log(np.where(moves, whole.variance, 1.0))
+        mean = np.where(moves, whole.mean, 0.0)
+        return cls(
+            moves.astype(np.float64),
+            log,
+            np.square(log),
+            mean,
+            np.square(mean),
+            StretchSums.of(runs, whole),
+        )
 
     def plus(self, other: ScaleSums, weight: float = 1.0) -> ScaleSums:
         """This and `weight` times the other; -1 takes out what was added before."""
         return ScaleSums(
-            *(mine + weight * theirs for mine, theirs in zip(self._all(), other._all(), strict=True))
+            self.sites + weight * other.sites,
+            self.log_variance + weight * other.log_variance,
+            self.log_variance_squared + weight * other.log_variance_squared,
+            self.mean + weight * other.mean,
+            self.mean_squared + weight * other.mean_squared,
+            self.stretches.plus(other.stretches, weight),
         )
 
-    def _all(self) -> tuple[NDArray[np.float64], ...]:
-        return self.sites, self.log_variance, self.log_variance_squared, self.mean, self.mean_squared
 
-
-def fleet_sums(sites: Iterable[SensorMoments]) -> ScaleSums | None:
+def fleet_sums(sites: Iterable[ScaleSums]) -> ScaleSums | None:
     """The sum over sites; None without any."""
-    total = None
-    for moments in sites:
-        own = ScaleSums.of(moments)
-        total = own if total is None else total.plus(own)
-    return total
+    each = list(sites)
+    return functools.reduce(ScaleSums.plus, each) if each else None
+
+
+@dataclass(frozen=True, eq=False)
+class FleetScales:
+    """What each of some sites adds up, which stays with it, and the sum."""
+
+    own: Mapping[str, ScaleSums]
+    total: ScaleSums | None
+
+    @classmethod
+    def of(
+        cls, runs: Mapping[str, Sequence[NDArray[np.floating]]], known: Mapping[str, SensorMoments]
+    ) -> FleetScales:
+        """Of the raw rows float[N_i, F] of each site, and their moments."""
+        own = {site: ScaleSums.of(each, known[site]) for site, each in runs.items()}
+        return cls(own, fleet_sums(own.values()))
+
+    def beside(self, site: str, known: SensorMoments) -> SensorScaling:
+        """The scaling of a site of which `known` is known, beside the others: the sum without this site's own part of it."""
+        if self.total is None:
+            return known.scaling()
+        own = self.own.get(site)
+        return scaling_beside(known, self.total if own is None else self.total.plus(own, -1.0))
 
 
 def scaling_beside(own: SensorMoments, others: ScaleSums) -> SensorScaling:
     """The scaling of a site of which `own` is known, when the other sites are like `others`.
 
-    With s^2 the site's variance over T rows, m and t^2 mean and variance of the other sites' log variances: the variance becomes
-    (T s^2 + n e^w) / (T + n), where n = L min(2 / t^2, 10) rows, since the log variance of k looks of L rows varies by 2 / k, and w is m, but above
-    log s^2 by no more than three times the deviation sqrt(2 L / T) of so few looks. The mean goes to that of the other sites with n = L min(e^w / d^2, 10),
-    where d^2 is the variance of the sites' means, and at least as much as this site is further from them than three standard errors of its own mean. Both n fade as
-    1 / (1 + T / (50 L))^2. A sensor that never moved here is scaled as where it does, but by no more than its own size,
-    and only where the others are alike. A sensor that moves at fewer than two other sites keeps the site's own scale.
+    Normal means with a normal prior (Efron and Morris 1973), for the logarithm of the variance and for the mean of each sensor. A site's own rows
+    tell log s^2 - b with variance w, and their mean with variance d s^2, where b, w and d are what stretches of so many rows were off by
+    at the other sites (`StretchSums.trust`). The others tell the mean of their log variances and of their means, each with the variance between sites and of its mean; one more look,
+    at a spread of e and of one deviation, is added, since two sites that happen to agree prove little. What this site's mean is apart from theirs beyond three
+    standard errors counts as how far sites are apart. Neither is moved by more than a standard error of what its own rows tell.
+
+    A sensor that never moved here is scaled as where it does, but by no more than its own size, and only where the others are alike. A sensor
+    that moves at fewer than two other sites keeps the site's own scale.
     """
     alone = own.scaling()
     count = np.maximum(others.sites, 1.0)
-    shared = (others.sites >= _FEWEST_SITES) & (own.count > 0)
+    shared = (others.sites > FEWEST_SITES - 0.5) & (own.count > 0)
+    moves = own.moves
+    bias, chance, distance = others.stretches.trust(np.maximum(own.count, 1.0))
     typical = others.log_variance / count
-    # One more look at a spread of 1 (a factor of e): two sites that happen to agree prove little.
     spread = np.maximum(others.log_variance_squared - count * typical**2, 0.0)
     between = (spread + 1.0) / count
-    rows = np.maximum(own.count, 1.0)
-    fade = _LOOK / (1.0 + rows / (_FADES * _LOOK)) ** 2
-    moves = own.moves
     log_own = np.log(np.where(moves, own.variance, 1.0))
-    # The standard deviation of the log variance of so few looks: what lies further off is how sites differ.
-    reach = np.minimum(_FAR * np.sqrt(2.0 * _LOOK / rows), _FARTHEST)
-    variance = np.exp(np.where(moves, np.minimum(typical, log_own + reach), typical))
-    weight = fade * np.minimum(2.0 / between, _MOST_LOOKS)
-    blended = np.sqrt((rows * own.variance + weight * variance) / (rows + weight))
-    still = np.sqrt(variance)
+    told = log_own - bias
+    log_variance = _blend(told, chance, typical, between * (1.0 + 1.0 / count))
+    still = np.exp(typical / 2)
     still = np.where(own.largest > 0, np.minimum(still, own.largest), still)
     # Where sites are of all sizes none is typical.
     still = np.where(between < _ALL_SIZES, still, alone.scale)
-    scale = np.where(shared, np.where(moves, blended, still), alone.scale)
+    scale = np.where(shared, np.where(moves, np.exp(log_variance / 2), still), alone.scale)
+    variance = np.exp(log_variance)
     centre = others.mean / count
-    apart = np.maximum(others.mean_squared - count * centre**2, 0.0) / np.maximum(count - 1.0, 1.0)
+    apart = (
+        (np.maximum(others.mean_squared - count * centre**2, 0.0) + variance) / count * (1.0 + 1.0 / count)
+    )
     # What this site is apart from them beyond chance tells as much of how far sites are apart as they do.
-    beyond = (own.mean - centre) ** 2 - _FAR**2 * variance * _LOOK / rows
-    apart = np.maximum(apart, np.maximum(beyond, 0.0))
-    # As variance / apart, at most `_MOST_LOOKS`: sites may have the very same mean.
-    looks = variance / np.maximum(apart, np.maximum(variance / _MOST_LOOKS, 1e-300))
-    pull = np.where(shared & moves, fade * looks, 0.0)
-    mean = (rows * own.mean + pull * centre) / (rows + pull)
-    return SensorScaling(mean, np.where(scale > 0, scale, 1.0), own.floor)
+    apart = np.maximum(apart, (own.mean - centre) ** 2 - _FAR**2 * distance * variance)
+    mean = _blend(own.mean, distance * variance, centre, apart)
+    return SensorScaling(np.where(shared & moves, mean, own.mean), np.where(scale > 0, scale, 1.0), own.floor)
+
+
+def _blend(
+    own: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    others: NDArray[np.float64],
+    of_others: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The mean of two estimates, each weighed by the inverse of its variance, but no further from the own one than its standard
+    error: the limited translation of Efron and Morris (1972), by which a site that is unlike the others loses little."""
+    shift = variance / np.maximum(variance + of_others, 1e-300) * (others - own)
+    reach = np.sqrt(variance)
+    return np.asarray(own + np.clip(shift, -reach, reach))

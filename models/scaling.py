@@ -145,17 +145,27 @@ def moments(
 
     Of the logarithms of sensors that have a `floor` float64[sensors].
     """
-    whole = [np.asarray(run, np.float64) for run in runs]
-    odd = implausible(np.concatenate(whole)) if whole else np.zeros((0, sensors), np.bool_)
-    total, first = SensorMoments.empty(sensors), 0
-    for run in whole:
-        plausible = np.where(odd[first : first + len(run)], np.nan, run)
-        total = total.merge(SensorMoments.of(logged(plausible, floor)))
-        first += len(run)
+    total = SensorMoments.empty(sensors)
+    for run in plausible(runs, floor):
+        total = total.merge(SensorMoments.of(run))
     if floor is None:
         return total
     size = np.where(total.count > 0, 1.0, 0.0)
     return replace(total, largest=np.where(np.isnan(floor), total.largest, size), floor=floor)
+
+
+def plausible(
+    runs: Iterable[NDArray[np.floating]], floor: NDArray[np.float64] | None = None
+) -> list[NDArray[np.float64]]:
+    """The raw runs float[N_i, F] with NaN for values that are `implausible` among all of them, and logarithms of sensors that have a `floor`."""
+    whole = [np.asarray(run, np.float64) for run in runs]
+    odd = implausible(np.concatenate(whole)) if whole else np.zeros((0, 0), np.bool_)
+    found, first = [], 0
+    for run in whole:
+        of_run = odd[first : first + len(run)]
+        found.append(logged(np.where(of_run, np.nan, run) if of_run.any() else run, floor))
+        first += len(run)
+    return found
 
 
 def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:

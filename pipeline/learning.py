@@ -24,6 +24,7 @@ from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, 
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset, alone_shards
+from pipeline.sharing import young_scaling
 from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
@@ -324,6 +325,7 @@ class _Training:
             own_weights,
             component_prior,
             {site: self.rows.assets[site] for site in sites},
+            young_scaling(self.config, self.dataset, {site: self.rows[site] for site in sites}),
         )
 
 

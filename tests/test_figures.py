@@ -42,6 +42,22 @@ def unlike_relations():
         yield f"| {fleet} | {alone} | **{federated}** | {trusting} |"
 
 
+def strangers():
+    for fleet, of in result("strangers")["fleets"].items():
+        alone, federated = (
+            f"{short(of['mean'][way]['auc_pr'])} / {short(of['mean'][way]['flagged'])}"
+            for way in ("alone", "federated")
+        )
+        gains = {
+            kind: ways["federated"]["auc_pr"] - ways["alone"]["auc_pr"] for kind, ways in of["kinds"].items()
+        }
+        worst, best = (
+            f"{kind}: {short(of['kinds'][kind]['alone']['auc_pr'])} to {short(of['kinds'][kind]['federated']['auc_pr'])}"
+            for kind in (min(gains, key=gains.__getitem__), max(gains, key=gains.__getitem__))
+        )
+        yield f"| {fleet} | {alone} | **{federated}** | {worst} | {best} |"
+
+
 def poisoned_site():
     training = result("poisoned_site")["training"]
     for lie in training["mean"]:
@@ -99,6 +115,7 @@ def made_plants():
 TABLES = {
     value_of_federation: "value-of-federation.md",
     unlike_relations: "concepts/federation.md",
+    strangers: "concepts/federation.md",
     poisoned_site: "concepts/federation.md",
     unlike_machines: "concepts/federation.md",
     detection: "decisions/0004-detector.md",

@@ -14,15 +14,20 @@ from models.sources.gram import GramStatistics, federated_prior
 FOLDS = 5
 _HALF = 5.0
 """At so many times the prior's rows of its own, a site takes half of them."""
-_SHARES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
+SHARES = (0.0, 1 / 64, 1 / 16, 1 / 4, 1.0)
 """Shares of the prior that are tried; of two that do equally well the smaller is taken."""
 _LASTS = 10
 """Steps that a fault lasts with which shares are compared: the middle one of the averages of the score."""
 _SEEN = 1e-3
 """A shift of which less than this is left counts as one of which this is left: it is not seen either way."""
 
+Select = Callable[["NDArray[np.float64]"], int]
+
 PriorWithout = Callable[[int], "GramStatistics | None"]
 """What an average row of the sites is like, without the site of a row; None if there is no other."""
+
+ChooseShare = Callable[[int, "NDArray[np.float64]", PriorWithout], int]
+"""Which of `SHARES` a row takes, by how much less a fault of its held-back rows is `hidden` with each than with the first, float64[len(SHARES)]."""
 
 
 def fold_rows(lengths: Sequence[int], folds: int = FOLDS) -> tuple[NDArray[np.int32], ...]:
@@ -49,17 +54,18 @@ def fit_rows(
     prior: PriorWithout | None = None,
     *,
     trusting: bool = False,
+    choose: ChooseShare | None = None,
 ) -> tuple[tuple[LinearSource, ...], dict[int, tuple[LinearSource, ...]]]:
     """Sources over all rows, and for each row of `alone` and the last one those over its folds.
 
     `scaled` holds the runs float32[N, F] of each row: the sites, each in its own scaling, and the fleet last, in its own.
     Beside its own rows a site is fitted with what rows of the other sites are like on average. That is worth `prior_rows` rows to
     a site that has few of its own and less and less to one that has many; a site of `alone` takes that share of it, from nothing to
-    the whole, with which a fault would stand out most from its own rows that were held back, unless `trusting`. A site's own rows
+    the whole, with which a fault would stand out most from its own rows that were held back, or the one that `choose` names, unless `trusting`. A site's own rows
     are no part of its prior, or what was left out of a fold would be learned from after all, and the fit that is kept would be
     another than the one that was judged. `prior` gives those averages where they come from elsewhere than `scaled`.
     """
-    blocks = [_blocks(fit, runs) for runs in scaled]
+    blocks = [blocks_of(fit, runs) for runs in scaled]
     totals = [_sum(of_row) for of_row in blocks]
     last = len(scaled) - 1
     if prior is None:
@@ -72,12 +78,21 @@ def fit_rows(
         others = prior(row)
         share = 1.0
         if row in alone:
+            select = _smallest if choose is None else _selecting(choose, row, prior)
             share, held[row] = _held_out(
-                fit, blocks[row], totals[row], others, prior_rows, steady[row], trusting
+                fit, blocks[row], totals[row], others, prior_rows, steady[row], None if trusting else select
             )
         full.append(_with(totals[row], others, prior_rows, share))
-    _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], trusting)
+    _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], None)
     return fit.solve([*full, totals[last]], steady), held
+
+
+def _selecting(choose: ChooseShare, row: int, prior: PriorWithout) -> Select:
+    return lambda hides: choose(row, hides, prior)
+
+
+def _smallest(hides: NDArray[np.float64]) -> int:
+    return int(np.argmin(hides))
 
 
 def _held_out(
@@ -87,19 +102,47 @@ def _held_out(
     others: GramStatistics | None,
     prior_rows: float,
     steady: NDArray[np.bool_],
-    trusting: bool,
+    select: Select | None,
 ) -> tuple[float, tuple[LinearSource, ...]]:
-    """The share of the prior that helps most, and the sources fitted with it on all but each block."""
-
-    def without_each(share: float) -> tuple[LinearSource, ...]:
-        left = [_with(total.plus(block, -1.0), others, prior_rows, share) for block in blocks]
-        return fit.solve(left, [steady] * len(left))
-
-    if others is None or prior_rows <= 0 or trusting:
-        return 1.0, without_each(1.0)
+    """The share of the prior that `select` names, and the sources fitted with it on all but each block."""
+    if others is None or prior_rows <= 0 or select is None:
+        return 1.0, without_each(fit, blocks, total, others, prior_rows, 1.0, steady)
     # One after the other: of hundreds of sensors the sources of every share are too large to keep.
-    tried = ((share, without_each(share)) for share in _SHARES)
-    return min(tried, key=lambda found: hidden(found[1], blocks, total))
+    hides = np.asarray(
+        [
+            hidden(without_each(fit, blocks, total, others, prior_rows, share, steady), blocks, total)
+            for share in SHARES
+        ]
+    )
+    share = SHARES[select(hides - hides[0])]
+    return share, without_each(fit, blocks, total, others, prior_rows, share, steady)
+
+
+def without_each(
+    fit: SourceFit,
+    blocks: Sequence[GramStatistics],
+    total: GramStatistics,
+    others: GramStatistics | None,
+    prior_rows: float,
+    share: float,
+    steady: NDArray[np.bool_],
+) -> tuple[LinearSource, ...]:
+    """Sources with one row for each block, fitted on the others of `total` and a share of what an average row of the other sites is like."""
+    left = [total.plus(block, -1.0) for block in blocks]
+    return solve_beside(fit, left, others, prior_rows, share, steady)
+
+
+def solve_beside(
+    fit: SourceFit,
+    statistics: Sequence[GramStatistics],
+    others: GramStatistics | None,
+    prior_rows: float,
+    share: float,
+    steady: NDArray[np.bool_],
+) -> tuple[LinearSource, ...]:
+    """Sources with one row for each of `statistics` and a share of what an average row of the other sites is like."""
+    beside = [_with(each, others, prior_rows, share) for each in statistics]
+    return fit.solve(beside, [steady] * len(beside))
 
 
 def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics) -> float:
@@ -138,7 +181,7 @@ def shift_left(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(steps @ left**2 / _LASTS)
 
 
-def _blocks(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramStatistics]:
+def blocks_of(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramStatistics]:
     """Statistics of each of the contiguous blocks that `fold_rows` names."""
     empty = fit.summarise(runs[0], 0, 0)
     found = [empty] * FOLDS
@@ -146,6 +189,11 @@ def _blocks(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramSta
         for start, stop, fold in segments(rows):
             found[fold] = found[fold].plus(fit.summarise(run, start, stop))
     return found
+
+
+def sum_of(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> GramStatistics:
+    """Statistics of all steps of scaled runs float32[N_i, F], of which there is at least one."""
+    return _sum([fit.summarise(run, 0, len(run)) for run in runs])
 
 
 def _sum(statistics: Sequence[GramStatistics]) -> GramStatistics:

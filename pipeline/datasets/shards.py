@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+from models.fleet_scaling import FleetScales
 from models.logarithms import floor_of, named_sensors
-from models.scaling import SensorMoments, SensorScaling, moments
+from models.scaling import SensorScaling, moments
 from pipeline.datasets.run import count_frames
-from pipeline.datasets.snapshot import FORMAT_VERSION, Snapshot
+from pipeline.datasets.snapshot import FORMAT_VERSION, DatasetSettings, Snapshot
 from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart, site_part, survey
 
 TRAIN, VALIDATION = "train", "validation"
@@ -85,15 +85,9 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     work = Path(tempfile.mkdtemp(prefix=f".{snapshot.id}.", dir=root))
     try:
         parts = {site: site_part(site, snapshot, read_site, grid) for site in snapshot.sources}
-        known = {
-            # Also of what validation sees: it holds a network back from its own rows, not a site from its latest mean.
-            site: _moments(part, grid.sensors, snapshot.settings.logarithms)
-            for site, part in parts.items()
-            if part.outcome.excluded is None
-        }
-        fleet = fleet_sums(known.values()) if snapshot.settings.share_scale else None
+        scaling = _scalings(parts, grid.sensors, snapshot.settings)
         sites = {
-            site: _write_site(work, part, snapshot.settings.steps, known.get(site), fleet)
+            site: _write_site(work, part, snapshot.settings.steps, scaling.get(site))
             for site, part in parts.items()
         }
         manifest = {
@@ -113,12 +107,6 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     dataset = load_dataset(folder)
     assert dataset is not None
     return Dataset(**{**dataset.__dict__, "reused": False})
-
-
-def _moments(part: SitePart, sensors: Sequence[str], logarithms: Sequence[str]) -> SensorMoments:
-    runs = [run.values for run in (*part.training, *part.validation)]
-    floor = floor_of(runs, named_sensors(sensors, logarithms)) if logarithms else None
-    return moments(runs, len(sensors), floor)
 
 
 def load_dataset(folder: Path) -> Dataset | None:
@@ -163,15 +151,33 @@ def load_dataset(folder: Path) -> Dataset | None:
         return None
 
 
+def _scalings(
+    parts: Mapping[str, SitePart], sensors: Sequence[str], settings: DatasetSettings
+) -> dict[str, tuple[SensorScaling, SensorScaling]]:
+    """By site that can train, its scaling and that of its rows alone."""
+    # Also of what validation sees: it holds a network back from its own rows, not a site from its latest mean.
+    runs = {
+        site: [run.values for run in (*part.training, *part.validation)]
+        for site, part in parts.items()
+        if part.outcome.excluded is None
+    }
+    own = {}
+    for site, of_site in runs.items():
+        floor = (
+            floor_of(of_site, named_sensors(sensors, settings.logarithms)) if settings.logarithms else None
+        )
+        own[site] = moments(of_site, len(sensors), floor)
+    fleet = FleetScales.of(runs, own) if settings.share_scale else FleetScales({}, None)
+    return {site: (fleet.beside(site, each), each.scaling()) for site, each in own.items()}
+
+
 def _write_site(
-    work: Path, part: SitePart, steps: int, own: SensorMoments | None, fleet: ScaleSums | None
+    work: Path, part: SitePart, steps: int, scalings: tuple[SensorScaling, SensorScaling] | None
 ) -> dict[str, Any]:
     outcome = {"outcome": asdict(part.outcome)}
-    if own is None:
+    if scalings is None:
         return {**outcome, "files": {}}
-    alone = own.scaling()
-    # What the others are like is the sum without this site's own part of it.
-    scaling = alone if fleet is None else scaling_beside(own, fleet.plus(ScaleSums.of(own), -1.0))
+    scaling, alone = scalings
     files = {}
     for split, runs in ((TRAIN, part.training), (VALIDATION, part.validation)):
         name = f"{part.outcome.site}.{split}.tfrecord"

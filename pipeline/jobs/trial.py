@@ -25,6 +25,7 @@ from pipeline.datasets.shards import Dataset
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.evaluation.injection import found_faults
 from pipeline.learning import architecture, calibration
+from pipeline.sharing import young_scaling
 
 VALIDATION, INJECTED = "validation", "injected"
 
@@ -117,6 +118,7 @@ def _injected(
     """Mean over sites of what the detector of the training parts finds of faults injected into the validation parts."""
     dataset = prepared.dataset
     parts = {site: prepared.parts(site) for site in dataset.shards}
+    runs = {site: [run.values for run in training] for site, (training, _) in parts.items()}
     detector = fit_detector(
         architecture(config),
         weights,
@@ -124,9 +126,10 @@ def _injected(
         dataset.step_ns / 1e9,
         config.model.steps,
         {site: SensorScaling.from_dict(dataset.scaling[site]) for site in parts},
-        {site: [run.values for run in training] for site, (training, _) in parts.items()},
+        runs,
         calibration(config),
         assets={site: [run.asset for run in training] for site, (training, _) in parts.items()},
+        young=young_scaling(config, dataset, runs),
     )
     areas = [
         found_faults(detector, site, held_out, _deviation(dataset, site, training), config.training.seed)

@@ -15,7 +15,11 @@ def site(seed: int, rows: int = 20_000, unit: float = 1.0) -> np.ndarray:
     return np.column_stack([5 + 2 * slow[:, 0], 20 + 3 * slow[:, 1], bursts]) * unit
 
 
-ALIKE = fleet_sums(moments([site(seed)], 3) for seed in range(1, 9))
+def sums_of(rows: np.ndarray) -> ScaleSums:
+    return ScaleSums.of([rows], moments([rows], rows.shape[1]))
+
+
+ALIKE = fleet_sums(sums_of(site(seed)) for seed in range(1, 9))
 
 
 def test_a_young_site_is_scaled_nearly_as_it_will_be_when_it_is_old():
@@ -31,22 +35,38 @@ def test_a_young_site_is_scaled_nearly_as_it_will_be_when_it_is_old():
 def test_an_old_site_keeps_its_own_scale():
     old = moments([site(40)], 3)
     found = scaling_beside(old, ALIKE)
-    np.testing.assert_allclose(found.scale, old.scaling().scale, rtol=0.02)
-    np.testing.assert_allclose(found.mean, old.scaling().mean, atol=0.02 * old.scaling().scale.max())
+    np.testing.assert_allclose(found.scale, old.scaling().scale, rtol=0.05)
+    np.testing.assert_allclose(found.mean, old.scaling().mean, atol=0.1 * old.scaling().scale.max())
 
 
-@pytest.mark.parametrize("factor", [1e-3, 1e3])
-def test_sites_that_measure_in_other_units_do_not_blind_a_young_one(factor):
-    random = np.random.default_rng(5)
-    young = random.normal(4.0, 1.0, (300, 3))
-    own = moments([young], 3)
+@pytest.mark.parametrize("factor", [1e-12, 1e-3, 1e3, 1e12])
+@pytest.mark.parametrize("rows", [80, 300, 5000])
+def test_others_move_a_site_by_no_more_than_its_own_rows_leave_open(factor, rows):
+    own = moments([site(20, rows)], 3)
     # All the others agree with each other, in another unit.
-    strangers = fleet_sums(moments([site(seed, unit=factor)], 3) for seed in range(1, 9))
-    found = scaling_beside(own, strangers)
-    assert (found.scale < 10 * own.scaling().scale).all() and (found.scale > 0.4 * own.scaling().scale).all()
-    # Among units that differ from site to site nothing can be learned.
-    mixed = fleet_sums(moments([site(seed, unit=10.0 ** (seed - 5))], 3) for seed in range(1, 10))
-    np.testing.assert_allclose(scaling_beside(own, mixed).scale, own.scaling().scale, rtol=0.25)
+    others = fleet_sums(sums_of(site(seed, unit=factor)) for seed in range(1, 9))
+    found = scaling_beside(own, others)
+    bias, chance, distance = others.stretches.trust(own.count)
+    moves = own.moves
+    told = np.log(own.scaling().scale) - bias / 2
+    assert (np.abs(np.log(found.scale) - told) <= np.sqrt(chance) / 2 + 1e-9)[moves].all()
+    assert (np.abs(found.mean - own.mean) <= np.sqrt(distance) * found.scale + 1e-9)[moves].all()
+
+
+def test_among_units_that_differ_only_what_a_short_stretch_tells_is_learned():
+    mixed = fleet_sums(sums_of(site(seed, unit=10.0 ** (seed - 5))) for seed in range(1, 10))
+    alone, beside = [], []
+    for seed in range(20, 40):
+        old, young = moments([site(seed)], 3).scaling(), moments([site(seed, 300)], 3)
+        found = scaling_beside(young, mixed)
+        bias, *_ = mixed.stretches.trust(young.count)
+        told = np.log(young.scaling().scale) - bias / 2
+        assert (np.abs(np.log(found.scale) - told)[young.moves] < 0.4).all()
+        alone.append(np.log(young.scaling().scale / old.scale)[:2])
+        beside.append(np.log(found.scale / old.scale)[:2])
+    assert np.abs(beside).mean() < 0.8 * np.abs(alone).mean()
+    # What 300 rows show too little of on average is made up for.
+    assert np.mean(alone) < -0.5 and abs(np.mean(beside)) < 0.25
 
 
 def beside_strangers(seed: int):
@@ -55,10 +75,10 @@ def beside_strangers(seed: int):
 
     def stranger(rows: int):
         size, centre = np.exp(random.normal(0, 1.5, 3)), random.normal(0, 5, 3)
-        return moments([random.normal(size=(rows, 3)) * size + centre], 3)
+        return random.normal(size=(rows, 3)) * size + centre
 
-    own = stranger(600)
-    alone, found = own.scaling(), scaling_beside(own, fleet_sums([stranger(3000) for _ in range(3)]))
+    own = moments([stranger(600)], 3)
+    alone, found = own.scaling(), scaling_beside(own, fleet_sums([sums_of(stranger(3000)) for _ in range(3)]))
     return np.abs(np.log(found.scale / alone.scale)), np.abs(found.mean - alone.mean) / alone.scale
 
 
@@ -81,32 +101,35 @@ def test_a_sensor_that_rests_is_scaled_as_where_it_moves_but_not_beyond_its_own_
 
 def test_one_other_site_silent_sensors_and_a_site_taken_out_of_the_sum():
     own = moments([site(3, 300)], 3)
-    one = fleet_sums([moments([site(4)], 3)])
+    one = fleet_sums([sums_of(site(4))])
     np.testing.assert_array_equal(scaling_beside(own, one).scale, own.scaling().scale)
     silent = moments([np.full((300, 3), np.nan)], 3)
     np.testing.assert_array_equal(scaling_beside(silent, ALIKE).scale, np.ones(3))
-    each = [moments([site(seed)], 3) for seed in range(1, 6)]
-    left, asked = fleet_sums(each).plus(ScaleSums.of(each[0]), -1.0), fleet_sums(each[1:])
+    each = [sums_of(site(seed)) for seed in range(1, 6)]
+    left, asked = fleet_sums(each).plus(each[0], -1.0), fleet_sums(each[1:])
     np.testing.assert_allclose(scaling_beside(own, left).scale, scaling_beside(own, asked).scale, rtol=1e-9)
     assert fleet_sums([]) is None
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e12, 1e30])
 def test_one_site_that_invents_its_readings_blinds_nobody(size):
-    honest = [moments([site(seed)], 3) for seed in range(1, 9)]
-    absurd = moments([np.random.default_rng(1).normal(0.0, size, (1000, 3))], 3)
+    honest = [sums_of(site(seed)) for seed in range(1, 9)]
+    absurd = sums_of(np.random.default_rng(1).normal(0.0, size, (1000, 3)))
     young = moments([site(20, 200)], 3)
     found = scaling_beside(young, fleet_sums([*honest, absurd]))
     # No better than alone, and hardly worse.
     assert (np.abs(np.log(found.scale / young.scaling().scale)) < np.log(4.0)).all()
+    # Nor a site that is older.
+    older = moments([site(21, 2000)], 3)
+    found = scaling_beside(older, fleet_sums([*honest, absurd]))
+    assert (np.abs(np.log(found.scale / older.scaling().scale)) < np.log(4.0)).all()
 
 
 def test_sites_with_the_very_same_mean_are_no_overflow():
     """As copies of one machine, or counters of a fixed cycle, have."""
-    same = [moments([np.tile([[1e5, -1.0], [3e5, 1.0]], (500, 1))], 2) for _ in range(4)]
+    same = [sums_of(np.tile([[1e5, -1.0], [3e5, 1.0]], (500, 1))) for _ in range(4)]
     own = moments([np.tile([[2e5, 0.0], [4e5, 2.0]], (50, 1))], 2)
     with np.errstate(all="raise"):
         found = scaling_beside(own, fleet_sums(same))
-    # Ten looks of the others beside one of its own, which fade by (1 + 1 / 50)^2.
-    weight = 1000.0 / (1 + 100 / 5000) ** 2
-    np.testing.assert_allclose(found.mean[1], 100 / (100 + weight), rtol=1e-9)
+    # Stretches of a cycle all have its mean, so this site's own is taken for what it is.
+    np.testing.assert_allclose(found.mean[1], 1.0, rtol=1e-3)

@@ -8,14 +8,17 @@ import numpy as np
 from benchmarks.liars import liar, lying
 from ingestion.sitefile import read_site_dir
 from models.detector import Detector
+from models.scaling import moments
 from pipeline.artefacts import CENTRALISED, FEDERATED, Evaluation
 from pipeline.config import Config, load_config
+from pipeline.config.change import changed
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.jobs.job import dataset_settings, prepare_training
 from pipeline.jobs.record import summarise
 from pipeline.learning import learn
+from pipeline.sharing import young_scaling
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS, plant, write_plants
 
@@ -87,3 +90,17 @@ def test_a_site_whose_update_would_outweigh_the_others_is_told_in_the_warnings_a
     assert told.startswith("north: its update was up to ") and f"in {rounds} of {rounds} rounds" in told
     assert "training.aggregation" in told
     assert learned.curves.modes[FEDERATED].excluded == {}
+
+
+def test_sites_tell_young_ones_what_to_take_but_not_where_noise_protects_what_is_shared(tmp_path):
+    config, prepared = prepared_plants(tmp_path)
+    rows = {site: prepared.training_rows()[site] for site in prepared.dataset.shards}
+    known = moments([rows["east"][0][:40]], len(prepared.dataset.sensors))
+    told = young_scaling(config, prepared.dataset, rows)("east", known)
+    assert not np.array_equal(told.scale, known.scaling().scale)
+    private = changed(config, {"dataset": {"share_scale": False}})
+    kept = young_scaling(private, prepared.dataset, rows)("east", known)
+    np.testing.assert_array_equal(kept.scale, known.scaling().scale)
+    noisy = changed(config, {"dataset": {"share_scale": False}, "training": {"statistics_noise": 1.0}})
+    assert young_scaling(noisy, prepared.dataset, rows) is None
+    assert young_scaling(config, prepared.dataset, {"east": rows["east"]}) is None

@@ -1,0 +1,78 @@
+"""How much of what other sites are like a site is fitted with: as sites with a history say, and its own held-back rows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import steady_sensors
+from models.options import DetectorOptions
+from models.scaling import SensorMoments, SensorScaling
+from models.sources.base import SourceFit
+from models.sources.experience import LONGER, Experience, added, age, experience
+from models.sources.folds import ChooseShare, PriorWithout
+
+Young = Callable[[str, SensorMoments], SensorScaling]
+"""The scaling that a site would have if no more were known of it."""
+
+Elders = Callable[[str, SourceFit, int], "Experience | None"]
+"""What sites but the named one, with a history, tell a site with so many rows of how much to take from others."""
+
+
+_ASKED = 8
+"""Sites that are asked at most: a few tell as much as many, and each fits the sources some dozen times for every age that is asked about."""
+
+
+def asked(histories: Mapping[str, int], rows: int) -> list[str]:
+    """Sites that tell of a history of `rows` rows: of those with `LONGER` times as many, given by site, the longest."""
+    able = [site for site, known in histories.items() if known >= LONGER * rows]
+    return sorted(able, key=lambda site: (-histories[site], site))[:_ASKED]
+
+
+def share_chooser(
+    fit: SourceFit,
+    sites: Sequence[str],
+    runs: Mapping[str, Sequence[NDArray[np.float32]]],
+    scaling: Mapping[str, SensorScaling],
+    options: DetectorOptions,
+    young: Young | None,
+    elders: Elders | None,
+) -> ChooseShare | None:
+    """How a site's share of the others' statistics is chosen; None where nobody but itself says."""
+    if elders is None and young is None:
+        return None
+    histories = {site: sum(map(len, runs[site])) for site in sites}
+    told: dict[tuple[str, int], Experience | None] = {}
+
+    def tell(site: str, rows: int, without: PriorWithout) -> Experience | None:
+        if (site, rows) not in told:
+            others = without(sites.index(site))
+            told[site, rows] = (
+                None
+                if young is None or others is None
+                else experience(
+                    fit,
+                    runs[site],
+                    rows,
+                    functools.partial(young, site),
+                    others,
+                    options.prior_rows,
+                    lambda scaled: steady_sensors(scaled, options),
+                    scaling[site].floor,
+                )
+            )
+        return told[site, rows]
+
+    def choose(row: int, held_back: NDArray[np.float64], without: PriorWithout) -> int:
+        site, rows = sites[row], age(histories[sites[row]])
+        if elders is not None:
+            total = elders(site, fit, rows)
+        else:
+            each = (tell(other, rows, without) for other in asked(histories, rows))
+            total = added(found for found in each if found is not None)
+        return int(np.argmin(held_back)) if total is None else total.best(held_back)
+
+    return choose

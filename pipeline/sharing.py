@@ -1,0 +1,36 @@
+"""What sites with a history tell young ones beside the sums from which all are fitted."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fleet_scaling import FleetScales
+from models.scaling import SensorScaling, moments
+from models.sharing import Young
+from pipeline.config.schema import Config
+from pipeline.datasets.shards import Dataset
+
+
+def young_scaling(
+    config: Config, dataset: Dataset, runs: Mapping[str, Sequence[NDArray[np.floating]]]
+) -> Young | None:
+    """How sites with a history are scaled when they tell young ones what to take from others, from each site's raw training runs; None where noise protects
+    what is shared, which that would not carry, and where there is one site.
+    """
+    if config.training.statistics_noise is not None or len(runs) < 2:
+        return None
+
+    @functools.cache
+    def scales() -> FleetScales:
+        # Where no site is young nobody asks.
+        if not config.dataset.share_scale:
+            return FleetScales({}, None)
+        floor = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
+        known = {site: moments(of_site, len(dataset.sensors), floor[site]) for site, of_site in runs.items()}
+        return FleetScales.of(runs, known)
+
+    return lambda site, known: scales().beside(site, known)

@@ -1,0 +1,214 @@
+"""Sites with a history say how much a young one should take from others."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.signal import lfilter
+
+from models.architectures import TcnSpec
+from models.fitting import fit_detector
+from models.fleet_scaling import FleetScales
+from models.options import DetectorOptions
+from models.scaling import SensorScaling, moments
+from models.sharing import asked
+from models.sources import experience as experiences
+from models.sources.experience import Experience, added, age, experience
+from models.sources.folds import SHARES, hidden, solve_beside
+from models.sources.gram import federated_prior
+from models.sources.ridge import RidgeFit, RidgeSource
+
+SENSORS, YOUNG, OLD = 6, 128, 4000
+FIT = RidgeFit(SENSORS)
+
+
+def machine(seed: int, rows: int, mix: np.ndarray) -> np.ndarray:
+    """Sensors mixed from three courses that hardly move within an hour, and noise."""
+    random, slow = np.random.default_rng(seed), 0.995
+    courses = lfilter([np.sqrt(1 - slow**2)], [1, -slow], random.normal(size=(rows + 2000, 3)), axis=0)[2000:]
+    return (courses @ mix + 0.1 * random.normal(size=(rows, SENSORS))).astype(np.float32)
+
+
+def mixture(seed: int) -> np.ndarray:
+    return np.random.default_rng([9, seed]).normal(size=(3, SENSORS))
+
+
+def fleet(alike: bool) -> dict[str, np.ndarray]:
+    """One young site and four with a history."""
+    rows = {"young": YOUNG, "a": OLD, "b": OLD, "c": OLD, "d": OLD}
+    return {name: machine(i, rows[name], mixture(0 if alike else i)) for i, name in enumerate(rows)}
+
+
+def scales_of(runs: dict[str, np.ndarray]) -> tuple[FleetScales, dict[str, SensorScaling]]:
+    known = {name: moments([rows], SENSORS) for name, rows in runs.items()}
+    scales = FleetScales.of({name: [rows] for name, rows in runs.items()}, known)
+    return scales, {name: scales.beside(name, each) for name, each in known.items()}
+
+
+def fitted(runs: dict[str, np.ndarray], elders: bool = True, **options: object) -> dict[str, np.ndarray]:
+    """Ridge coefficients of every site."""
+    scales, scaling = scales_of(runs)
+    detector = fit_detector(
+        TcnSpec(),
+        None,
+        [f"s{i}" for i in range(SENSORS)],
+        60.0,
+        8,
+        scaling,
+        {name: [rows] for name, rows in runs.items()},
+        DetectorOptions(sources=("ridge",), **options),
+        young=scales.beside if elders else None,
+    )
+    return dict(zip(detector.sites, detector.sources[0].weights, strict=False))
+
+
+def test_a_young_site_among_its_like_takes_what_older_ones_say_and_they_stay_as_they_are():
+    runs = fleet(alike=True)
+    with_elders, without = fitted(runs), fitted(runs, elders=False)
+    for old in "abcd":
+        np.testing.assert_array_equal(with_elders[old], without[old])
+    assert not np.array_equal(with_elders["young"], without["young"])
+    later = machine(0, 20_000, mixture(0))[10_000:]
+    _, scaling = scales_of(runs)
+    rows = scaling["young"].apply(later)
+    judged = FIT.summarise(rows, 0, len(rows))
+    hides = [
+        hidden((RidgeSource(weights["young"][None], 0.1),), [judged], judged)
+        for weights in (with_elders, fitted(runs, prior_rows=0.0))
+    ]
+    assert hides[0] < hides[1] - 0.5
+
+
+def test_a_young_site_among_strangers_takes_nothing():
+    runs = fleet(alike=False)
+    np.testing.assert_array_equal(fitted(runs)["young"], fitted(runs, elders=False, prior_rows=0.0)["young"])
+
+
+def test_a_stranger_among_older_sites_that_are_alike_takes_nothing_either():
+    runs = fleet(alike=True)
+    runs["young"] = machine(5, YOUNG, 8 * mixture(5)[:, ::-1])
+    alone = fitted(runs, elders=False, prior_rows=0.0)["young"]
+    np.testing.assert_array_equal(fitted(runs)["young"], alone)
+
+
+def test_what_a_site_tells_is_measured_on_rows_it_was_not_fitted_near():
+    runs = fleet(alike=True)
+    scales, _ = scales_of(runs)
+    own = {
+        name: FIT.summarise(moments([rows], SENSORS).scaling().apply(rows), 0, len(rows))
+        for name, rows in runs.items()
+    }
+    others = federated_prior([own[name] for name in "bcd"])
+
+    def tell(rows: int) -> Experience | None:
+        return experience(
+            FIT,
+            [runs["a"]],
+            rows,
+            lambda known: scales.beside("a", known),
+            others,
+            2000.0,
+            lambda _: np.ones(SENSORS, bool),
+        )
+
+    told = tell(YOUNG)
+    assert told.later[0] == told.held_back[0] == 0
+    # Its blocks say much less of what the others are worth than its later rows do.
+    assert told.later.min() < -0.2
+    assert (told.later < told.held_back - 0.3)[1:].all()
+    assert tell(OLD // 4) is not None and tell(OLD // 4 + 1) is None and tell(10) is None
+
+
+@given(
+    st.integers(2, 20),
+    st.integers(0, 10_000),
+)
+def test_the_choice_is_that_of_the_sites_one_by_one(sites, seed):
+    random = np.random.default_rng(seed)
+    later, held = random.normal(-0.3, 0.4, (2, sites, len(SHARES)))
+    later[:, 0] = held[:, 0] = 0
+    own = np.r_[0.0, random.normal(0, 0.4, len(SHARES) - 1)]
+    total = added(Experience.of(a, b) for a, b in zip(later, held, strict=True))
+    expected = later.mean(axis=0) + 0.5 * (own - held.mean(axis=0))
+    error = stats.sem(later - 0.5 * held, axis=0)
+    best = int(np.argmin(expected))
+    sure = expected[best] < -stats.t.ppf(0.95, sites - 1) * error[best]
+    assert total.best(own) == (best if sure else 0)
+
+
+def test_one_site_alone_tells_nothing_and_none_is_none():
+    own = np.array([0.0, 0.3, -0.2, -0.1, 0.4])
+    one = Experience.of(np.array([0.0, -5, -1, -1, -1]), np.zeros(5))
+    assert one.best(own) == 2
+    assert added([]) is None
+    assert [age(rows) for rows in (0, 1, 200, 360, 1440, 4320)] == [1, 1, 256, 256, 1024, 4096]
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=5), st.data())
+def test_a_stretch_and_the_rest_are_all_rows_once(lengths, data):
+    total = sum(lengths)
+    first = data.draw(st.integers(0, total))
+    stop = data.draw(st.integers(first, total))
+    numbers = np.split(np.arange(float(total))[:, None], np.cumsum(lengths)[:-1])
+    own, rest = experiences._cut(numbers, first, stop), experiences._rest(numbers, first, stop)
+    seen = np.concatenate([*own, *rest, np.zeros((0, 1))])
+    assert sorted(seen[:, 0]) == list(range(total))
+    assert sum(map(len, own)) == stop - first
+    for piece in (*own, *rest):
+        assert any(piece[0] >= run[0] and piece[-1] <= run[-1] for run in numbers if len(run))
+
+
+def test_of_a_long_history_rows_are_looked_at_all_over():
+    numbers = [np.arange(100_000.0)[:, None]]
+    rest = np.concatenate(experiences._rest(numbers, 30_000, 31_000))[:, 0]
+    assert len(rest) <= experiences._JUDGED
+    assert len(rest) > 0.8 * experiences._JUDGED
+    assert not ((rest >= 30_000) & (rest < 31_000)).any()
+    assert np.histogram(rest, bins=10, range=(0, 100_000))[0].min() > 200
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_beside_a_share_is_fitted_on_so_many_rows_of_the_others(share):
+    runs = fleet(alike=True)
+    own, others = (FIT.summarise(runs[name], 0, len(runs[name])) for name in ("young", "a"))
+    found = solve_beside(FIT, [own], others.per_row(), 2000.0, share, np.ones(SENSORS, bool))
+    weight = share * 2000 / (1 + own.rows / 10_000)
+    want = FIT.solve([own.plus(others.per_row(), weight)], [np.ones(SENSORS, bool)])
+    np.testing.assert_array_equal(found[0].weights, want[0].weights)
+
+
+def test_the_longest_histories_are_asked_and_only_some():
+    histories = {f"site-{i:02d}": 1000 * (i + 1) for i in range(20)}
+    assert asked(histories, 2500) == [f"site-{i:02d}" for i in range(19, 11, -1)]
+    assert asked(histories, 4500) == ["site-19", "site-18", "site-17"]
+    assert asked(histories, 5001) == []
+
+
+def test_every_site_asks_for_its_own_age_and_takes_what_it_is_told():
+    runs, asked_for = fleet(alike=True), {}
+    _, scaling = scales_of(runs)
+
+    def elders(site: str, fit: object, rows: int) -> Experience:
+        asked_for[site] = rows
+        return Experience(
+            3.0, np.array([0.0, 0, -3, 0, 0]), np.zeros(len(SHARES)), np.array([0.0, 0, 3, 0, 0])
+        )
+
+    detector = fit_detector(
+        TcnSpec(),
+        None,
+        [f"s{i}" for i in range(SENSORS)],
+        60.0,
+        8,
+        scaling,
+        {name: [rows] for name, rows in runs.items()},
+        DetectorOptions(sources=("ridge",)),
+        elders=elders,
+    )
+    assert asked_for == {"young": 128, **dict.fromkeys("abcd", 4096)}
+    own = {name: FIT.summarise(scaling[name].apply(rows), 0, len(rows)) for name, rows in runs.items()}
+    others = federated_prior([own[name] for name in "abcd"])
+    want = solve_beside(FIT, [own["young"]], others, 2000.0, SHARES[2], np.ones(SENSORS, bool))
+    row = detector.sites.index("young")
+    np.testing.assert_allclose(detector.sources[0].weights[row], want[0].weights[0], atol=1e-5)
