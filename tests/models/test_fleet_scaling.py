@@ -5,6 +5,7 @@ import pytest
 
 from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
 from models.scaling import moments
+from models.stretches import LEVELS, StretchSums
 
 
 def site(seed: int, rows: int = 20_000, unit: float = 1.0) -> np.ndarray:
@@ -133,3 +134,22 @@ def test_sites_with_the_very_same_mean_are_no_overflow():
         found = scaling_beside(own, fleet_sums(same))
     # Stretches of a cycle all have its mean, so this site's own is taken for what it is.
     np.testing.assert_allclose(found.mean[1], 1.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("theirs", "expected"), [(0.2, 0.25 / (0.25 + 1.25 / 4) * 0.2), (3.0, 0.25 / 7 * 3)])
+def test_a_mean_goes_to_that_of_others_who_agree_but_hardly_if_it_is_apart_beyond_chance(theirs, expected):
+    """Four others with the very same mean and variance, none with a stretch: a hundred rows are one look, so four hundred leave a variance of .25."""
+    nothing = np.zeros((LEVELS, 1))
+    four = np.array([4.0])
+    others = ScaleSums(
+        four,
+        0 * four,
+        0 * four,
+        four * theirs,
+        four * theirs**2,
+        StretchSums(nothing, nothing, nothing, nothing),
+    )
+    own = moments([np.tile([[-1.0], [1.0]], (200, 1))], 1)
+    found = scaling_beside(own, others)
+    np.testing.assert_allclose(found.scale, 1.0)
+    np.testing.assert_allclose(found.mean, expected)
