@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +15,13 @@ from pipeline.datasets.run import count_frames
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.evaluation.metrics import evaluate
 
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from models.sharing import Young
+
 STEPS = 64
 VALIDATION = 0.2
+LINEAR, LINEAR_FRAME = ("ridge", "stiff_ridge", "pca", "excursion"), 16
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,32 @@ def judge(score: NDArray[np.float64], threshold: ArrayLike, machine: Machine) ->
         "auc_pr": float("nan") if found.auc_pr is None else found.auc_pr,
         "false_alarms_per_week": float("nan") if per_day is None else 7 * per_day,
     }
+
+
+def linear_detector(
+    rows: Mapping[str, NDArray[np.float64]],
+    scaling: Mapping[str, SensorScaling],
+    step: float,
+    young: Young | None,
+    **options: Any,
+) -> Detector:
+    """The whole detector without the network, of the raw rows float64[N, F] of each site; `young` as in `fit_detector`."""
+    from models.architectures import TcnSpec
+    from models.fitting import fit_detector
+    from models.options import DetectorOptions
+
+    sensors = next(iter(rows.values())).shape[1]
+    return fit_detector(
+        TcnSpec(),
+        None,
+        [f"s{place:03d}" for place in range(sensors)],
+        step,
+        LINEAR_FRAME,
+        scaling,
+        {site: [of_site] for site, of_site in rows.items()},
+        DetectorOptions(sources=LINEAR, **options),
+        young=young,
+    )
 
 
 def network_auc_pr(fleet: Mapping[str, Machine], weights: Mapping[str, Any]) -> dict[str, float]:

@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.fleet import linear_detector
 from benchmarks.made_machines import KINDS
 from benchmarks.made_plants import showing
 
-SOURCES = ("ridge", "stiff_ridge", "pca", "excursion")
 ALONE, FEDERATED = "alone", "federated"
-SITES, YOUNG, OLD, JUDGED, FAULTS, FRAME = 4, 600, 5000, 2500, 28, 16
+SITES, YOUNG, OLD, JUDGED, FAULTS = 4, 600, 5000, 2500, 28
 FLEETS: dict[str, tuple[tuple[int, ...], bool]] = {
     "all young": ((YOUNG,) * SITES, False),
     "all young, each without a third": ((YOUNG,) * SITES, True),
@@ -68,10 +68,7 @@ def site(kind: str, number: int, rows: int, less: bool) -> Site:
 
 def judge(fleet: dict[str, Site], step: float, way: str) -> tuple[float, float]:
     """Mean AUC-PR and share of fault-free steps flagged, over the young sites."""
-    from models.architectures import TcnSpec
-    from models.fitting import fit_detector
     from models.fleet_scaling import FleetScales
-    from models.options import DetectorOptions
     from models.scaling import moments
     from pipeline.evaluation.metrics import evaluate
 
@@ -81,16 +78,11 @@ def judge(fleet: dict[str, Site], step: float, way: str) -> tuple[float, float]:
     young = [name for name, each in fleet.items() if len(each.train) == YOUNG]
     found = []
     for group in [[name] for name in young] if way == ALONE else [list(fleet)]:
-        detector = fit_detector(
-            TcnSpec(),
-            None,
-            [f"s{place:03d}" for place in range(sensors)],
-            step,
-            FRAME,
+        detector = linear_detector(
+            {name: fleet[name].train for name in group},
             {name: own[name].scaling() if way == ALONE else scales.beside(name, own[name]) for name in group},
-            {name: [fleet[name].train] for name in group},
-            DetectorOptions(sources=SOURCES),
-            young=None if way == ALONE else scales.beside,
+            step,
+            None if way == ALONE else scales.beside,
         )
         for name in set(group) & set(young):
             scores = detector.score(name, fleet[name].faulty)

@@ -27,10 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.signal import lfilter
 
-from benchmarks.fleet import Machine, lacking, smd
+from benchmarks.fleet import Machine, lacking, linear_detector, smd
 
-SOURCES = ("ridge", "stiff_ridge", "pca", "excursion")
-FRAME = 16
 ALONE, FEDERATED, TRUSTING = "alone", "federated", "trusting"
 MADE = (
     ("alike", 3, 300, True, False),
@@ -83,10 +81,7 @@ def without_a_third(fleet: Mapping[str, Machine], draw: int) -> dict[str, Machin
 
 def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -> dict[str, dict[str, float]]:
     """By way, mean figures over the `judged` sites, all if not given; everyone learns."""
-    from models.architectures import TcnSpec
-    from models.fitting import fit_detector
     from models.fleet_scaling import FleetScales
-    from models.options import DetectorOptions
     from models.scaling import moments
     from pipeline.evaluation.metrics import evaluate
 
@@ -101,16 +96,12 @@ def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -
         groups = [[site] for site in sites] if way == ALONE else [sorted(fleet)]
         figures = []
         for group in groups:
-            detector = fit_detector(
-                TcnSpec(),
-                None,
-                [f"s{place:03d}" for place in range(sensors)],
-                step,
-                FRAME,
+            detector = linear_detector(
+                {site: fleet[site].train for site in group},
                 {site: own[site].scaling() if way == ALONE else scaling[site] for site in group},
-                {site: [fleet[site].train] for site in group},
-                DetectorOptions(sources=SOURCES, trusting=way == TRUSTING),
-                young=None if way == ALONE else scales.beside,
+                step,
+                None if way == ALONE else scales.beside,
+                trusting=way == TRUSTING,
             )
             for site in set(group) & set(sites):
                 scores = detector.score(site, fleet[site].test)

@@ -63,12 +63,17 @@ class SensorMoments:
         raw = np.asarray(values, np.float64)
         if raw.ndim != 2:
             raise InvalidInput(f"values have shape {raw.shape}; expected [rows, sensors]")
+        return cls.of_stretches(raw)
+
+    @classmethod
+    def of_stretches(cls, raw: NDArray[np.float64]) -> SensorMoments:
+        """Moments, each [..., F], of raw values float64[..., N, F] over their N rows; as `of`."""
         known = np.abs(raw) <= LARGEST
-        count = known.sum(axis=0).astype(np.float64)
+        count = known.sum(axis=-2).astype(np.float64)
         filled = np.where(known, raw, 0.0)
-        mean = filled.sum(axis=0) / np.maximum(count, 1.0)
-        squares = (np.where(known, raw - mean, 0.0) ** 2).sum(axis=0)
-        largest = np.abs(filled).max(axis=0, initial=0.0)
+        mean = filled.sum(axis=-2) / np.maximum(count, 1.0)
+        squares = (np.where(known, filled - mean[..., None, :], 0.0) ** 2).sum(axis=-2)
+        largest = np.abs(filled).max(axis=-2, initial=0.0)
         return cls(count, mean, squares, largest)
 
     def merge(self, other: SensorMoments) -> SensorMoments:

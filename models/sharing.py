@@ -66,7 +66,7 @@ def share_chooser(
             )
         return told[site, rows]
 
-    def choose(row: int, held_back: NDArray[np.float64], without: PriorWithout) -> int:
+    def choose(row: int, without: PriorWithout, held_back: NDArray[np.float64]) -> int:
         site, rows = sites[row], age(histories[sites[row]])
         if elders is not None:
             total = elders(site, fit, rows)

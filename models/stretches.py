@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scaling import LARGEST, SensorMoments, plausible
+from models.scaling import SensorMoments, plausible
 
 SHORTEST, LEVELS = 64, 16
 """Rows of the shortest stretches, and how many lengths there are, each twice the one before."""
@@ -106,23 +106,19 @@ def _shortest(runs: Sequence[NDArray[np.float64]], sensors: int) -> SensorMoment
     """Moments, each [stretches, F], of stretches of `SHORTEST` rows; what is left at the end counts nowhere."""
     rows = np.concatenate(runs) if runs else np.zeros((0, sensors))
     cut = rows[: len(rows) // SHORTEST * SHORTEST].reshape(-1, SHORTEST, sensors)
-    found = [_each(cut[first : first + _CHUNK]) for first in range(0, max(len(cut), 1), _CHUNK)]
-    return SensorMoments(*(np.concatenate(field) for field in zip(*found, strict=True)))
-
-
-def _each(cut: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Count, mean, squares and largest of stretches [S, rows, F], each [S, F]."""
-    known = np.abs(cut) <= LARGEST
-    count = known.sum(axis=1).astype(np.float64)
-    filled = np.where(known, cut, 0.0)
-    mean = filled.sum(axis=1) / np.maximum(count, 1.0)
-    squares = (np.where(known, filled - mean[:, None], 0.0) ** 2).sum(axis=1)
-    return count, mean, squares, np.abs(filled).max(axis=1, initial=0.0)
+    found = [
+        SensorMoments.of_stretches(cut[first : first + _CHUNK])
+        for first in range(0, max(len(cut), 1), _CHUNK)
+    ]
+    return SensorMoments(*(np.concatenate(field) for field in zip(*map(_fields, found), strict=True)))
 
 
 def _pairs(parts: SensorMoments) -> SensorMoments:
     """Each two neighbours as one."""
     even = len(parts.count) // 2 * 2
-    fields = (parts.count, parts.mean, parts.squares, parts.largest)
-    first, second = (SensorMoments(*(field[start:even:2] for field in fields)) for start in (0, 1))
+    first, second = (SensorMoments(*(field[start:even:2] for field in _fields(parts))) for start in (0, 1))
     return first.merge(second)
+
+
+def _fields(parts: SensorMoments) -> tuple[NDArray[np.float64], ...]:
+    return parts.count, parts.mean, parts.squares, parts.largest

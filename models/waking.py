@@ -2,7 +2,7 @@
 
 Training saw one value, or none, so that any other is as good: nothing tells a repaired sensor from an emergency stop, but that the
 sensor goes on. The first steps away from the training's value therefore count as any other, so that an alert is raised and names the
-sensor; then it is unknown until it has rested at that value again. Pure numpy, but for `wake`, the same arithmetic in the graph.
+sensor; then it is not heard, as if it still rested, until it has rested at that value again. Pure numpy, but for `wake`, the same arithmetic in the graph.
 """
 
 from __future__ import annotations

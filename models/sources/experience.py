@@ -17,7 +17,16 @@ from scipy.stats import t
 
 from models.scaling import SensorMoments, SensorScaling, moments
 from models.sources.base import SourceFit
-from models.sources.folds import FOLDS, SHARES, blocks_of, hidden, solve_beside, sum_of, without_each
+from models.sources.folds import (
+    FOLDS,
+    SHARES,
+    blocks_of,
+    hidden,
+    solve_beside,
+    sum_of,
+    total_of,
+    without_each,
+)
 from models.sources.gram import GramStatistics
 
 LONGER = 4
@@ -112,7 +121,7 @@ def experience(
         scaled = [scaling.apply(run) for run in own]
         rest = [scaling.apply(run) for run in _rest(runs, first, first + rows)]
         blocks, far = blocks_of(fit, scaled), sum_of(fit, rest)
-        whole, kept = functools.reduce(GramStatistics.plus, blocks), steady(scaled)
+        whole, kept = total_of(blocks), steady(scaled)
         found = [
             (
                 hidden(solve_beside(fit, [whole], others, prior_rows, share, kept), [far], far),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ Select = Callable[["NDArray[np.float64]"], int]
 PriorWithout = Callable[[int], "GramStatistics | None"]
 """What an average row of the sites is like, without the site of a row; None if there is no other."""
 
-ChooseShare = Callable[[int, "NDArray[np.float64]", PriorWithout], int]
+ChooseShare = Callable[[int, PriorWithout, "NDArray[np.float64]"], int]
 """Which of `SHARES` a row takes, by how much less a fault of its held-back rows is `hidden` with each than with the first, float64[len(SHARES)]."""
 
 
@@ -66,7 +67,7 @@ def fit_rows(
     another than the one that was judged. `prior` gives those averages where they come from elsewhere than `scaled`.
     """
     blocks = [blocks_of(fit, runs) for runs in scaled]
-    totals = [_sum(of_row) for of_row in blocks]
+    totals = [total_of(of_row) for of_row in blocks]
     last = len(scaled) - 1
     if prior is None:
 
@@ -78,17 +79,13 @@ def fit_rows(
         others = prior(row)
         share = 1.0
         if row in alone:
-            select = _smallest if choose is None else _selecting(choose, row, prior)
+            select = _smallest if choose is None else functools.partial(choose, row, prior)
             share, held[row] = _held_out(
                 fit, blocks[row], totals[row], others, prior_rows, steady[row], None if trusting else select
             )
         full.append(_with(totals[row], others, prior_rows, share))
     _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], None)
     return fit.solve([*full, totals[last]], steady), held
-
-
-def _selecting(choose: ChooseShare, row: int, prior: PriorWithout) -> Select:
-    return lambda hides: choose(row, hides, prior)
 
 
 def _smallest(hides: NDArray[np.float64]) -> int:
@@ -193,10 +190,11 @@ def blocks_of(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> list[GramS
 
 def sum_of(fit: SourceFit, runs: Sequence[NDArray[np.float32]]) -> GramStatistics:
     """Statistics of all steps of scaled runs float32[N_i, F], of which there is at least one."""
-    return _sum([fit.summarise(run, 0, len(run)) for run in runs])
+    return total_of([fit.summarise(run, 0, len(run)) for run in runs])
 
 
-def _sum(statistics: Sequence[GramStatistics]) -> GramStatistics:
+def total_of(statistics: Sequence[GramStatistics]) -> GramStatistics:
+    """The sum of at least one."""
     total = statistics[0]
     for each in statistics[1:]:
         total = total.plus(each)

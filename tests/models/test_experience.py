@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from models.architectures import TcnSpec
+from models.detector import Detector
 from models.fitting import fit_detector
 from models.fleet_scaling import FleetScales
 from models.options import DetectorOptions
@@ -46,10 +47,13 @@ def scales_of(runs: dict[str, np.ndarray]) -> tuple[FleetScales, dict[str, Senso
     return scales, {name: scales.beside(name, each) for name, each in known.items()}
 
 
-def fitted(runs: dict[str, np.ndarray], elders: bool = True, **options: object) -> dict[str, np.ndarray]:
-    """Ridge coefficients of every site."""
-    scales, scaling = scales_of(runs)
-    detector = fit_detector(
+def detector_of(
+    runs: dict[str, np.ndarray],
+    scaling: dict[str, SensorScaling],
+    sharing: dict[str, object],
+    **options: object,
+) -> Detector:
+    return fit_detector(
         TcnSpec(),
         None,
         [f"s{i}" for i in range(SENSORS)],
@@ -58,8 +62,14 @@ def fitted(runs: dict[str, np.ndarray], elders: bool = True, **options: object) 
         scaling,
         {name: [rows] for name, rows in runs.items()},
         DetectorOptions(sources=("ridge",), **options),
-        young=scales.beside if elders else None,
+        **sharing,
     )
+
+
+def fitted(runs: dict[str, np.ndarray], elders: bool = True, **options: object) -> dict[str, np.ndarray]:
+    """Ridge coefficients of every site."""
+    scales, scaling = scales_of(runs)
+    detector = detector_of(runs, scaling, {"young": scales.beside if elders else None}, **options)
     return dict(zip(detector.sites, detector.sources[0].weights, strict=False))
 
 
@@ -195,17 +205,7 @@ def test_every_site_asks_for_its_own_age_and_takes_what_it_is_told():
             3.0, np.array([0.0, 0, -3, 0, 0]), np.zeros(len(SHARES)), np.array([0.0, 0, 3, 0, 0])
         )
 
-    detector = fit_detector(
-        TcnSpec(),
-        None,
-        [f"s{i}" for i in range(SENSORS)],
-        60.0,
-        8,
-        scaling,
-        {name: [rows] for name, rows in runs.items()},
-        DetectorOptions(sources=("ridge",)),
-        elders=elders,
-    )
+    detector = detector_of(runs, scaling, {"elders": elders})
     assert asked_for == {"young": 128, **dict.fromkeys("abcd", 4096)}
     own = {name: FIT.summarise(scaling[name].apply(rows), 0, len(rows)) for name, rows in runs.items()}
     others = federated_prior([own[name] for name in "abcd"])
