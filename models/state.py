@@ -1,19 +1,24 @@
-"""What is remembered between two steps: names, sizes and kinds of its tensors, said once."""
+"""What is remembered between two steps, said once: names, sizes and kinds of its tensors, and of each sensor what rules go by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models import waking
-from models.sensors import MEMORY
+from models.sensors import MEMORY, SensorHistory, follow, no_memory
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STATE = ("recent", "seen", "baseline", "level", "margin", "average", *MEMORY, *waking.MEMORY)
-SLOW = ("baseline", "level", "margin", *MEMORY, *waking.MEMORY)
+SENSOR_MEMORY = (*MEMORY, *waking.MEMORY)
+"""Parts of the state that the rules on sensors go by, one number a sensor."""
+STATE = ("recent", "seen", "baseline", "level", "margin", "average", *SENSOR_MEMORY)
+SLOW = ("baseline", "level", "margin", *SENSOR_MEMORY)
 """Parts of the state that a gap in the data does not end."""
 
 _COUNTS = ("seen", "held", "absent", *waking.MEMORY)
@@ -39,7 +44,7 @@ class StateShape:
             "level": (self.sources, self.sensors),
             "margin": (),
             "average": (self.averages, self.sensors),
-            **dict.fromkeys((*MEMORY, *waking.MEMORY), (self.sensors,)),
+            **dict.fromkeys(SENSOR_MEMORY, (self.sensors,)),
         }[name]
 
     def specs(self, batch: int | None = None) -> Mapping[str, tf.TensorSpec]:
@@ -50,3 +55,23 @@ class StateShape:
             name: tf.TensorSpec((batch, *self.of(name)), tf.int32 if name in _COUNTS else tf.float32, name)
             for name in STATE
         }
+
+
+def no_sensor_memory(sensors: int) -> dict[str, NDArray[Any]]:
+    """`SENSOR_MEMORY`, [F] each, of a machine of which nothing was heard."""
+    return {**no_memory(sensors), **waking.no_memory(sensors)}
+
+
+def follow_sensors(
+    history: SensorHistory,
+    memory: Mapping[str, NDArray[Any]],
+    rows: NDArray[np.floating],
+    told: int | None,
+) -> dict[str, NDArray[Any]]:
+    """`SENSOR_MEMORY` after raw rows float[N, F] of a machine at the row that `history` is of, behind `memory`.
+
+    `told` as `waking.told_after` gives it; None for detectors exported before sensors could wake up: `waking.MEMORY` is then neither
+    wanted nor given.
+    """
+    followed = follow(memory, rows)
+    return followed if told is None else {**followed, **waking.follow(history, memory, rows, told)}

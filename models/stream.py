@@ -15,8 +15,8 @@ import numpy as np
 from models import waking
 from models.logarithms import logged_tensor
 from models.scaling import CLIP
-from models.sensors import no_memory, trailing
-from models.state import STATE
+from models.sensors import trailing
+from models.state import STATE, no_sensor_memory
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -75,7 +75,7 @@ def start(detector: Detector, table: Mapping[str, Any], rows: tf.Tensor) -> dict
         "average": tf.repeat(rest[:, None], shape.averages, axis=1),
         **{
             name: tf.tile(tf.constant(value)[None], (batch, 1))
-            for name, value in {**no_memory(shape.sensors), **waking.no_memory(shape.sensors)}.items()
+            for name, value in no_sensor_memory(shape.sensors).items()
         },
     }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from models import waking
 from models.detector import Detector
-from models.sensors import NEVER_SEEN, follow, no_memory
+from models.sensors import NEVER_SEEN
+from models.state import follow_sensors, no_sensor_memory
 from pipeline.evaluation.judging import Judged
 from pipeline.remarks import listed
 
@@ -23,11 +23,8 @@ def sensor_notes(detector: Detector, runs: Mapping[str, Sequence[Judged]]) -> It
         if trained:
             yield site, f"in training {_named(trained)}"
         for part in runs.get(site, ()):
-            rows, count = part.run.values, len(detector.sensors)
-            memory = {
-                **follow(no_memory(count), rows),
-                **waking.follow(history, waking.no_memory(count), rows, detector.told_after),
-            }
+            nothing = no_sensor_memory(len(detector.sensors))
+            memory = follow_sensors(history, nothing, part.run.values, detector.told_after)
             now = history.suspects(detector.sensors, memory)
             if now:
                 yield site, f"where the readings of {part.run.asset} end, {_named(now)}"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models import waking
-from models.sensors import SensorHistory, follow, no_memory
+from models.sensors import SensorHistory
+from models.state import follow_sensors, no_sensor_memory
 from models.store import FORMAT_VERSION, check_format
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.memory import ModelState
@@ -104,11 +104,8 @@ class ServingModel:
         history = self.history.get(site)
         if history is None:
             return ()
-        count = len(self.sensors)
-        memory = {**no_memory(count), **waking.no_memory(count)} if before is None else before
-        after: dict[str, NDArray[Any]] = follow(memory, rows)
-        if self.told_after is not None:
-            after.update(waking.follow(history, memory, rows, self.told_after))
+        memory = no_sensor_memory(len(self.sensors)) if before is None else before
+        after = follow_sensors(history, memory, rows, self.told_after)
         return tuple(history.suspects(self.sensors, after).items())
 
     def score(self, jobs: Sequence[Job]) -> list[JobScores]:
