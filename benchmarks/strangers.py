@@ -69,12 +69,11 @@ def site(kind: str, number: int, rows: int, less: bool) -> Site:
 def judge(fleet: dict[str, Site], step: float, way: str) -> tuple[float, float]:
     """Mean AUC-PR and share of fault-free steps flagged, over the young sites."""
     from models.fleet_scaling import FleetScales
-    from models.scaling import moments
     from pipeline.evaluation.metrics import evaluate
 
     sensors = next(iter(fleet.values())).train.shape[1]
-    own = {name: moments([each.train], sensors) for name, each in fleet.items()}
-    scales = FleetScales.of({name: [each.train] for name, each in fleet.items()}, own)
+    scales = FleetScales.of({name: [each.train] for name, each in fleet.items()}, sensors)
+    own = scales.known
     young = [name for name, each in fleet.items() if len(each.train) == YOUNG]
     found = []
     for group in [[name] for name in young] if way == ALONE else [list(fleet)]:

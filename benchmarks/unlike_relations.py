@@ -82,13 +82,12 @@ def without_a_third(fleet: Mapping[str, Machine], draw: int) -> dict[str, Machin
 def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -> dict[str, dict[str, float]]:
     """By way, mean figures over the `judged` sites, all if not given; everyone learns."""
     from models.fleet_scaling import FleetScales
-    from models.scaling import moments
     from pipeline.evaluation.metrics import evaluate
 
     sites = sorted(judged or fleet)
     sensors = next(iter(fleet.values())).train.shape[1]
-    own = {site: moments([machine.train], sensors) for site, machine in fleet.items()}
-    scales = FleetScales.of({site: [machine.train] for site, machine in fleet.items()}, own)
+    scales = FleetScales.of({site: [machine.train] for site, machine in fleet.items()}, sensors)
+    own = scales.known
     scaling = {site: scales.beside(site, each) for site, each in own.items()}
     step = next(iter(fleet.values())).step
     found = {}

@@ -93,12 +93,10 @@ class Others:
     def of(cls, fleet: Mapping[str, Machine], own: Mapping[str, Any], names: Sequence[str]) -> Others:
         """Every machine's matrix and scale weigh the same."""
         from models.fleet_scaling import FleetScales
-        from models.scaling import moments
         from models.sources.gram import federated_prior
 
         sensors = fleet[names[0]].train.shape[1]
-        known = {name: moments([fleet[name].train], sensors) for name in names}
-        scales = FleetScales.of({name: [fleet[name].train] for name in names}, known)
+        scales = FleetScales.of({name: [fleet[name].train] for name in names}, sensors)
         return cls(
             federated_prior([own[name] for name in names]),
             scales,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scaling import SensorMoments, SensorScaling
+from models.scaling import SensorMoments, SensorScaling, plausible, plausible_moments
 from models.stretches import FEWEST_SITES, StretchSums
 
 _ALL_SIZES = 9.0
@@ -38,8 +38,8 @@ class ScaleSums:
     stretches: StretchSums
 
     @classmethod
-    def of(cls, runs: Sequence[NDArray[np.floating]], whole: SensorMoments) -> ScaleSums:
-        """One site's contribution, of its raw rows float[N_i, F] and their moments; a sensor that never moved there adds nothing."""
+    def of(cls, runs: Sequence[NDArray[np.float64]], whole: SensorMoments) -> ScaleSums:
+        """One site's contribution, of its rows float64[N_i, F], as `plausible` gives them, and their moments; a sensor that never moved there adds nothing."""
         moves = whole.moves
         log = np.log(np.where(moves, whole.variance, 1.0))
         mean = np.where(moves, whole.mean, 0.0)
@@ -72,18 +72,27 @@ def fleet_sums(sites: Iterable[ScaleSums]) -> ScaleSums | None:
 
 @dataclass(frozen=True, eq=False)
 class FleetScales:
-    """What each of some sites adds up, which stays with it, and the sum."""
+    """Of some sites the moments of each and what it adds up, which stay with it, and the sum."""
 
+    known: Mapping[str, SensorMoments]
     own: Mapping[str, ScaleSums]
     total: ScaleSums | None
 
     @classmethod
     def of(
-        cls, runs: Mapping[str, Sequence[NDArray[np.floating]]], known: Mapping[str, SensorMoments]
+        cls,
+        runs: Mapping[str, Sequence[NDArray[np.floating]]],
+        sensors: int,
+        floor: Mapping[str, NDArray[np.float64] | None] | None = None,
     ) -> FleetScales:
-        """Of the raw rows float[N_i, F] of each site, and their moments."""
-        own = {site: ScaleSums.of(each, known[site]) for site, each in runs.items()}
-        return cls(own, fleet_sums(own.values()))
+        """Of the raw rows float[N_i, sensors] of each site; of the logarithms of sensors that have a `floor` float64[sensors] there."""
+        known, own = {}, {}
+        for site, of_site in runs.items():
+            of_sensors = None if floor is None else floor[site]
+            judged = plausible(of_site, of_sensors)
+            known[site] = plausible_moments(judged, sensors, of_sensors)
+            own[site] = ScaleSums.of(judged, known[site])
+        return cls(known, own, fleet_sums(own.values()))
 
     def beside(self, site: str, known: SensorMoments) -> SensorScaling:
         """The scaling of a site of which `known` is known, beside the others: the sum without this site's own part of it."""

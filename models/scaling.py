@@ -150,8 +150,15 @@ def moments(
 
     Of the logarithms of sensors that have a `floor` float64[sensors].
     """
+    return plausible_moments(plausible(runs, floor), sensors, floor)
+
+
+def plausible_moments(
+    runs: Iterable[NDArray[np.float64]], sensors: int, floor: NDArray[np.float64] | None = None
+) -> SensorMoments:
+    """As `moments`, of runs as `plausible` gives them: for whoever needs both."""
     total = SensorMoments.empty(sensors)
-    for run in plausible(runs, floor):
+    for run in runs:
         total = total.merge(SensorMoments.of(run))
     if floor is None:
         return total
@@ -180,8 +187,11 @@ def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     """
     raw = np.asarray(values, np.float64)
     odd = np.zeros(raw.shape, np.bool_)
-    for sensor, column in enumerate(raw.T):
-        known = np.sort(column[np.abs(column) <= LARGEST])
+    size = np.abs(raw)
+    # Hardly any sensor ever shows such a value: the others need not be sorted.
+    for sensor in np.flatnonzero(((size > _HUGE) & (size <= LARGEST)).any(axis=0)):
+        column = raw[:, sensor]
+        known = np.sort(column[size[:, sensor] <= LARGEST])
         if len(known) < 3:
             continue
         # Rounded inwards, so that the one extreme of a short series is not its own measure.
@@ -191,7 +201,7 @@ def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
         if width == 0:
             sizes = np.abs(known[known != 0])
             width = np.median(sizes) if len(sizes) else 0.0
-        if width > 0 and max(known[-1], -known[0]) > _HUGE:
+        if width > 0:
             far = np.maximum(column - high, low - column) > _FAR * width
-            odd[:, sensor] = np.isfinite(column) & far & (np.abs(column) > _HUGE)
+            odd[:, sensor] = np.isfinite(column) & far & (size[:, sensor] > _HUGE)
     return odd

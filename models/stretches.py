@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scaling import SensorMoments, plausible
+from models.scaling import SensorMoments
 
 SHORTEST, LEVELS = 64, 16
 """Rows of the shortest stretches, and how many lengths there are, each twice the one before."""
@@ -41,11 +41,11 @@ class StretchSums:
     distance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, runs: Sequence[NDArray[np.floating]], whole: SensorMoments) -> StretchSums:
-        """One site's contribution, from its raw rows float[N_i, F] in order of time and their moments; a gap ends no stretch."""
+    def of(cls, runs: Sequence[NDArray[np.float64]], whole: SensorMoments) -> StretchSums:
+        """One site's contribution, from its rows float64[N_i, F], as `plausible` gives them, in order of time, and their moments; a gap ends no stretch."""
         shape = (LEVELS, len(whole.mean))
         sums = [np.zeros(shape) for _ in range(4)]
-        parts = _shortest(plausible(runs, whole.floor), shape[1])
+        parts = _shortest(runs, shape[1])
         variance = np.where(whole.moves, whole.variance, 1.0)
         for level in range(LEVELS):
             if len(parts.count) < _FEWEST:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fleet_scaling import FleetScales
-from models.scaling import SensorScaling, moments
+from models.scaling import SensorScaling
 from models.sharing import Young
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset
@@ -24,13 +24,13 @@ def young_scaling(
     if config.training.statistics_noise is not None or len(runs) < 2:
         return None
 
+    if not config.dataset.share_scale:
+        return lambda _, known: known.scaling()
+
     @functools.cache
     def scales() -> FleetScales:
         # Where no site is young nobody asks.
-        if not config.dataset.share_scale:
-            return FleetScales({}, None)
         floor = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
-        known = {site: moments(of_site, len(dataset.sensors), floor[site]) for site, of_site in runs.items()}
-        return FleetScales.of(runs, known)
+        return FleetScales.of(runs, len(dataset.sensors), floor)
 
     return lambda site, known: scales().beside(site, known)

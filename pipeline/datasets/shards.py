@@ -161,14 +161,15 @@ def _scalings(
         for site, part in parts.items()
         if part.outcome.excluded is None
     }
-    own = {}
-    for site, of_site in runs.items():
-        floor = (
-            floor_of(of_site, named_sensors(sensors, settings.logarithms)) if settings.logarithms else None
-        )
-        own[site] = moments(of_site, len(sensors), floor)
-    fleet = FleetScales.of(runs, own) if settings.share_scale else FleetScales({}, None)
-    return {site: (fleet.beside(site, each), each.scaling()) for site, each in own.items()}
+    named = named_sensors(sensors, settings.logarithms)
+    floor = {
+        site: floor_of(of_site, named) if settings.logarithms else None for site, of_site in runs.items()
+    }
+    if settings.share_scale:
+        fleet = FleetScales.of(runs, len(sensors), floor)
+        return {site: (fleet.beside(site, own), own.scaling()) for site, own in fleet.known.items()}
+    alone = {site: moments(of_site, len(sensors), floor[site]).scaling() for site, of_site in runs.items()}
+    return {site: (own, own) for site, own in alone.items()}
 
 
 def _write_site(

@@ -42,9 +42,8 @@ def fleet(alike: bool) -> dict[str, np.ndarray]:
 
 
 def scales_of(runs: dict[str, np.ndarray]) -> tuple[FleetScales, dict[str, SensorScaling]]:
-    known = {name: moments([rows], SENSORS) for name, rows in runs.items()}
-    scales = FleetScales.of({name: [rows] for name, rows in runs.items()}, known)
-    return scales, {name: scales.beside(name, each) for name, each in known.items()}
+    scales = FleetScales.of({name: [rows] for name, rows in runs.items()}, SENSORS)
+    return scales, {name: scales.beside(name, each) for name, each in scales.known.items()}
 
 
 def detector_of(

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.scaling import moments
+from models.scaling import plausible, plausible_moments
 from models.stretches import SHORTEST, StretchSums
 
 SENSORS = 3
 
 
-def sums_of(*runs: np.ndarray) -> StretchSums:
-    return StretchSums.of(runs, moments(runs, runs[0].shape[1]))
+def sums_of(*runs: np.ndarray, floor: np.ndarray | None = None) -> StretchSums:
+    judged = plausible(runs, floor)
+    return StretchSums.of(judged, plausible_moments(judged, runs[0].shape[1], floor))
 
 
 @given(st.integers(0, 1000), st.floats(0.0, 0.6), st.integers(1, 5))
@@ -22,7 +23,7 @@ def test_each_length_is_told_of_as_if_it_were_cut_out_by_hand(seed, missing, run
     rows = np.cumsum(random.normal(size=(random.integers(900, 1500), SENSORS)), axis=0) * [1, 1e3, 1e-3] + 7.0
     rows[random.random(rows.shape) < missing] = np.nan
     found = sums_of(*np.array_split(rows, runs))
-    whole = moments([rows], SENSORS)
+    whole = plausible_moments([rows], SENSORS)
     for level in range(3):
         length = SHORTEST * 2**level
         cut = rows[: len(rows) // length * length].reshape(-1, length, SENSORS)
@@ -100,7 +101,6 @@ def test_a_site_that_is_too_short_tells_nothing(rows):
 def test_of_a_sensor_that_varies_by_factors_the_logarithm_tells():
     rows = np.exp(np.random.default_rng(0).normal(size=(2000, 1)))
     floor = np.array([rows.min()])
-    found = StretchSums.of([rows], moments([rows], 1, floor))
-    want = StretchSums.of([np.log(rows)], moments([np.log(rows)], 1))
+    found, want = sums_of(rows, floor=floor), sums_of(np.log(rows))
     np.testing.assert_allclose(found.log_ratio, want.log_ratio)
     np.testing.assert_allclose(found.distance, want.distance)
