@@ -17,7 +17,8 @@ from pipeline.evaluation.metrics import evaluate
 
 if TYPE_CHECKING:
     from models.detector import Detector
-    from models.sharing import Young
+    from models.fitting import Prior
+    from models.sharing import Elders, Young
 
 STEPS = 64
 VALIDATION = 0.2
@@ -101,10 +102,13 @@ def linear_detector(
     rows: Mapping[str, NDArray[np.float64]],
     scaling: Mapping[str, SensorScaling],
     step: float,
-    young: Young | None,
+    young: Young | None = None,
+    *,
+    prior: Prior | None = None,
+    elders: Elders | None = None,
     **options: Any,
 ) -> Detector:
-    """The whole detector without the network, of the raw rows float64[N, F] of each site; `young` as in `fit_detector`."""
+    """The whole detector without the network, of the raw rows float64[N, F] of each site; `young`, `prior` and `elders` as in `fit_detector`."""
     from models.architectures import TcnSpec
     from models.fitting import fit_detector
     from models.options import DetectorOptions
@@ -119,7 +123,9 @@ def linear_detector(
         scaling,
         {site: [of_site] for site, of_site in rows.items()},
         DetectorOptions(sources=LINEAR, **options),
+        prior,
         young=young,
+        elders=elders,
     )
 
 

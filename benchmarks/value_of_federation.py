@@ -33,10 +33,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.fleet import Machine, cmapss, judge, lacking, smd, write_fleet
+from benchmarks.fleet import (
+    LINEAR,
+    LINEAR_FRAME,
+    Machine,
+    cmapss,
+    judge,
+    lacking,
+    linear_detector,
+    smd,
+    write_fleet,
+)
 
-SOURCES = ("ridge", "stiff_ridge", "pca", "excursion")
-FRAME, FOLDS, FEW, MOST, CALIBRATING = 16, 4, 200, 6, 6000
+FOLDS, FEW, MOST, CALIBRATING = 4, 200, 6, 6000
 ALONE, FLEET, BOTH, POOLED = "local", "federated", "federated and local", "centralised"
 HISTORIES: dict[str, dict[str, int | None]] = {
     "smd19": {
@@ -117,7 +126,7 @@ class Others:
         from models.sources.gram import federated_prior
         from models.sources.pca import PcaFit
 
-        options = DetectorOptions(sources=SOURCES)
+        options = DetectorOptions(sources=LINEAR)
 
         def prior(without: str) -> Any:
             return federated_prior([own[name] for name in names if name != without])
@@ -146,36 +155,30 @@ def detect(
     judged: Mapping[str, Machine], others: Others | None, prior_rows: float = 2000.0, trusting: bool = False
 ) -> dict[str, Figures]:
     """Figures of machines by the detector of each one's own rows beside `others`; with no row it is a machine never heard of."""
-    from models.architectures import TcnSpec
-    from models.fitting import fit_detector
     from models.options import DetectorOptions
     from models.scaling import moments
 
-    options = DetectorOptions(sources=SOURCES, prior_rows=prior_rows, trusting=trusting)
-    sensors = next(iter(judged.values())).train.shape[1]
+    any_machine = next(iter(judged.values()))
+    sensors = any_machine.train.shape[1]
 
     def detector(sites: Sequence[str], beside: Mapping[str, np.ndarray]) -> Any:
-        runs, scaling = {}, {}
-        for site in sites:
-            own = moments([judged[site].train], sensors)
-            runs[site] = [judged[site].train]
-            scaling[site] = own.scaling() if others is None else others.scales.beside(site, own)
-        for name, rows in beside.items():
-            runs[name], scaling[name] = [rows], moments([rows], sensors).scaling()
-        return fit_detector(
-            TcnSpec(),
-            None,
-            [f"s{place:03d}" for place in range(sensors)],
-            next(iter(judged.values())).step,
-            FRAME,
-            scaling,
-            runs,
-            options,
-            None if others is None else lambda without: others.prior,
+        rows = {site: judged[site].train for site in sites} | beside
+        known = {name: moments([of], sensors) for name, of in rows.items()}
+        return linear_detector(
+            rows,
+            {
+                name: own.scaling() if others is None or name in beside else others.scales.beside(name, own)
+                for name, own in known.items()
+            },
+            any_machine.step,
+            prior=None if others is None else lambda without: others.prior,
             elders=None if others is None else others.elders,
+            prior_rows=prior_rows,
+            trusting=trusting,
         )
 
-    young = [site for site, machine in judged.items() if len(machine.train) < options.min_steps + FRAME]
+    least = DetectorOptions().min_steps + LINEAR_FRAME
+    young = [site for site, machine in judged.items() if len(machine.train) < least]
     by_site = {}
     if others is not None and young:
         # Without a calibration of its own a machine takes that of the others; machines of nothing are no site at all.
@@ -295,7 +298,7 @@ def measure(data: Path, chosen: list[str], histories: list[str], work: Path | No
         sensors = next(iter(fleet.values())).train.shape[1]
         say(f"{name}: {len(fleet)} machines, {sensors} sensors")
         with tempfile.TemporaryDirectory() as folder:
-            shards = write_fleet(Path(folder), fleet, FRAME)
+            shards = write_fleet(Path(folder), fleet, LINEAR_FRAME)
             statistics = federated_statistics(shards, Design(sensors))
         kept = Kept(None if work is None else work / f"{name}.json")
         wanted = {key: rows for key, rows in HISTORIES[name].items() if not histories or key in histories}
