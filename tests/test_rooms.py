@@ -38,3 +38,19 @@ def test_only_the_federation_imports_tensorflow_federated():
         if "tensorflow_federated" in set(imported(path))
     }
     assert users <= {("pipeline", "federation")}
+
+
+def test_only_the_command_line_starts_jobs():
+    def modules(path: Path) -> Iterator[str]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+
+    users = {
+        path.relative_to(ROOT / "pipeline").parts[0]
+        for path in (ROOT / "pipeline").rglob("*.py")
+        if any(name == "pipeline.jobs" or name.startswith("pipeline.jobs.") for name in modules(path))
+    }
+    assert users == {"cli", "jobs"}

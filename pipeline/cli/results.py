@@ -62,7 +62,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
     from pipeline.config import load_config
-    from pipeline.report.making import make_report
+    from pipeline.jobs.reporting import make_report
 
     page = make_report(load_config(config), labels=labels, run_id=run, out=out, say=say)
     print_json({"report": str(page)}) if as_json else show(f"The report is {page}")

@@ -175,7 +175,7 @@ def _learn_and_score(
 ) -> tuple[RunSummary, Evaluation, ScoreReport, Path]:
     from ingestion.replay import replay
     from pipeline.jobs.job import run_job
-    from pipeline.report.making import make_report
+    from pipeline.jobs.reporting import make_report
     from pipeline.streams.intake import ingest_sites
     from pipeline.streams.live import score_sites
 
