@@ -19,7 +19,7 @@ from pipeline.datasets.survey import split_runs
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """By site, its raw runs `float64[N, F]` that learning may see, and the asset that each is of."""
+    """By site that can train, its raw runs `float64[N, F]` that learning may see, and the asset that each is of."""
 
     values: Mapping[str, list[NDArray[np.float64]]]
     assets: Mapping[str, list[str]]
@@ -27,9 +27,6 @@ class TrainingRows:
     def __getitem__(self, site: str) -> list[NDArray[np.float64]]:
         """The runs of a site."""
         return self.values[site]
-
-
-"""By site that can train, its raw training runs `float64[N, F]`."""
 
 
 class Prepared:

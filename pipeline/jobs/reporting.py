@@ -50,6 +50,10 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
       config: whose data folder holds windows and run.
       run_id: the run whose detectors are judged.
       labels: by site a frame with `timestamp`, `asset`, `label`.
+      step: is told how far it is.
+
+    Raises:
+      NothingToDo: the run or its data set is gone.
     """
     from pipeline.datasets.prepared import Prepared
     from pipeline.datasets.sources import WindowReadings

@@ -229,7 +229,8 @@ def run_tuning(
     from ingestion.sitefile import read_site_dir
     from pipeline.datasets.snapshot import take_snapshot
     from pipeline.datasets.sources import FileReadings, Readings, WindowReadings
-    from pipeline.jobs.job import dataset_settings, prepare_training
+    from pipeline.jobs.job import prepare_training
+    from pipeline.jobs.settings import dataset_settings
     from pipeline.manifest import run_id
 
     root = config.project.data_dir
