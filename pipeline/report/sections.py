@@ -175,11 +175,11 @@ def privacy() -> str:
         ),
         (
             "What sites exchange in learning",
-            "Changes of model weights, one set a round, averaged over sites; the number of training examples; error figures. No readings.",
+            "Changes of model weights, one set a round, averaged over sites; sums over each site’s readings that say how sensors go together, how far they move and how little a short history tells of it; the number of training examples; error figures. No readings.",
         ),
         (
             "Scaling and calibration",
-            "Each site’s usual values, spread and threshold are computed from its own data alone. They are stored in the exported detector, so whoever receives the detector can see them.",
+            "Each site’s usual values, spread and threshold come from its own data; where it has little, also from those sums and the other sites’ thresholds. They are stored in the exported detector, so whoever receives the detector can see them.",
         ),
         (
             "Alerts",
