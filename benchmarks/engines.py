@@ -20,10 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.detection_recipes import LINEAR
-from benchmarks.fleet import cmapss
-
-FRAME = 16
+from benchmarks.fleet import LINEAR, LINEAR_FRAME, cmapss
 
 
 def measure(data: Path) -> dict[str, dict[str, float]]:
@@ -47,13 +44,13 @@ def measure(data: Path) -> dict[str, dict[str, float]]:
 
     def fitted(assets: list[str]) -> Any:
         of = {"plant": assets}
-        return fit_detector(TcnSpec(), None, names, step, FRAME, scaling, runs, options, assets=of)
+        return fit_detector(TcnSpec(), None, names, step, LINEAR_FRAME, scaling, runs, options, assets=of)
 
     detectors = {
         "default": fitted(list(engines)),
         "default, one machine": fitted(["plant"] * len(engines)),
         **{
-            f"baseline {name}": fit_baseline(name, names, step, FRAME, scaling, runs, options)
+            f"baseline {name}": fit_baseline(name, names, step, LINEAR_FRAME, scaling, runs, options)
             for name in ("zscore", "pca")
         },
     }
