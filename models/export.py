@@ -158,7 +158,10 @@ def _module(detector: Detector) -> Any:
                 default_value=len(detector.sites),
             )
 
-        @tf.function(input_signature=[site_spec, tf.TensorSpec((None, None, sensors), tf.float32, "window")])
+        @tf.function(
+            input_signature=[site_spec, tf.TensorSpec((None, None, sensors), tf.float32, "window")],
+            autograph=False,
+        )
         def serve(self, site: tf.Tensor, window: tf.Tensor) -> dict[str, tf.Tensor]:
             """Score the last row of each window, with the slow memory and the threshold of the training's end."""
             enough = tf.debugging.assert_greater(
@@ -175,7 +178,8 @@ def _module(detector: Detector) -> Any:
                 site_spec,
                 tf.TensorSpec((None, None, sensors), tf.float32, "values"),
                 *state_specs,
-            ]
+            ],
+            autograph=False,
         )
         def stream(self, site: tf.Tensor, values: tf.Tensor, *state: tf.Tensor) -> dict[str, tf.Tensor]:
             """Score every step of gap-free stretches that go on from a state, and give the state after them."""
@@ -184,7 +188,7 @@ def _module(detector: Detector) -> Any:
             found = series(detector, tables(detector), rows, values, held)
             return {**answer(rows, found, found.threshold, slice(None)), **found.state}
 
-        @tf.function(input_signature=[site_spec])
+        @tf.function(input_signature=[site_spec], autograph=False)
         def start(self, site: tf.Tensor) -> dict[str, tf.Tensor]:
             """The state of a machine of which no step has been seen."""
             return start(detector, tables(detector), self.sites.lookup(site))

@@ -46,11 +46,11 @@ class Traced:
         }
         values = tf.TensorSpec((1, None, len(pattern.sensors)), tf.float32)
 
-        @tf.function(input_signature=[rows, table])
+        @tf.function(input_signature=[rows, table], autograph=False)
         def begin(rows: Any, table: Any) -> Any:
             return start(pattern, table, rows)
 
-        @tf.function(input_signature=[rows, values, table, held])
+        @tf.function(input_signature=[rows, values, table, held], autograph=False)
         def go_on(rows: Any, values: Any, table: Any, state: Any) -> Any:
             return series(pattern, table, rows, values, state)
 
