@@ -125,12 +125,13 @@ def advance(
     before = state["seen"][:, None] + tf.range(count)[None]
     combined = tf.zeros_like(scaled)
     baselines, levels = [], []
+    pace = _pace(table, rows, count)
     for index, source in enumerate(detector.sources):
         arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
         residual = source.residuals(arrays, filled[:, context - source.context :], rows)
         usable = tf.logical_and(known, (before >= source.context)[:, :, None])
         energy, baseline, level = _energy(
-            source.excursion, table, index, rows, residual, usable, state["baseline"], state["level"]
+            source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
         )
         baselines.append(baseline)
         levels.append(level)
@@ -142,7 +143,7 @@ def advance(
     rest = tf.gather(table["rest"], rows)[:, None]
     combined = tf.where(scored[:, :, None], combined, rest)
     averages = [
-        exponential(combined, 2.0 / (span + 1.0), state["average"][:, i])
+        exponential(combined, decays(2.0 / (span + 1.0), count), state["average"][:, i])
         for i, span in enumerate(detector.options.spans)
     ]
     # What the averages still remember of a sensor that is no longer heard would be held against the others.
@@ -248,7 +249,8 @@ def _threshold(
     usual = tf.gather(table["margin"], rows)[:, None]
     below = tf.math.log(first / tf.clip_by_value(score, first / LARGEST_MARGIN, first))
     below = tf.where(tf.math.is_nan(score), usual, below)
-    followed = exponential(below[:, :, None], tf.gather(table["margin_rate"], rows), margin[:, None])[:, :, 0]
+    slow = decays(tf.gather(table["margin_rate"], rows), tf.shape(score)[1])
+    followed = exponential(below[:, :, None], slow, margin[:, None])[:, :, 0]
     before = _shifted(followed[:, :, None], margin[:, None])[:, :, 0]
     lift = tf.clip_by_value(
         usual - before, -np.float32(np.log(LARGEST_FALL)), np.float32(np.log(LARGEST_LIFT))
@@ -256,27 +258,54 @@ def _threshold(
     return first * tf.exp(lift), _last(followed[:, :, None], margin[:, None])[:, 0]
 
 
-def exponential(values: tf.Tensor, rate: tf.Tensor | float, first: tf.Tensor) -> tf.Tensor:
+class Decays(NamedTuple):
+    """What `exponential` multiplies by at one rate: `inside` float32[B or 1, 1, BLOCK, BLOCK] within a block, `across` float32[B or 1, L, L]
+    from block to block, `reach` float32[B or 1, 1, BLOCK, 1] from a block's start to each of its steps."""
+
+    inside: Any
+    across: Any
+    reach: Any
+
+
+def decays(rate: tf.Tensor | float, count: tf.Tensor) -> Decays:
+    """For averages with `rate`, a number or float32[B], over `count` steps; made once, as many are taken over the same steps."""
+    import tensorflow as tf
+
+    rates = tf.reshape(tf.convert_to_tensor(rate, tf.float32), (-1, 1, 1))
+    reach = tf.pow(1.0 - rates, tf.cast(tf.range(1, BLOCK + 1), tf.float32)[None, None])
+    return Decays(
+        (rates * _decay(rates, tf.range(BLOCK)))[:, None],
+        _decay(rates, tf.range(_blocks(count)) * BLOCK),
+        tf.transpose(reach[:, None], (0, 1, 3, 2)),
+    )
+
+
+def exponential(values: tf.Tensor, by: Decays, first: tf.Tensor) -> tf.Tensor:
     """Running averages y_t = y_{t-1} + rate (x_t - y_{t-1}) of float32[B, N, F], y_{-1} = `first` float32[B, F].
 
-    `rate` is a number or float32[B]. As products with triangular matrices, first inside blocks, then over the blocks' ends:
+    `by` are the rate's `decays` over N steps. As products with triangular matrices, first inside blocks, then over the blocks' ends:
     a loop over the steps would cost a hundred times more. The numbers are the loop's but for rounding.
     """
     import tensorflow as tf
 
     count = tf.shape(values)[1]
-    blocks = tf.maximum(-(-count // BLOCK), 1)
+    blocks = _blocks(count)
     padded = tf.pad(values, [[0, 0], [0, blocks * BLOCK - count], [0, 0]])
     batch, width = tf.shape(values)[0], values.shape[2]
-    rates = tf.reshape(tf.convert_to_tensor(rate, tf.float32), (-1, 1, 1))
     parts = tf.reshape(padded, (batch, blocks, BLOCK, width))
-    inside = tf.matmul((rates * _decay(rates, tf.range(BLOCK)))[:, None], parts)
+    inside = tf.matmul(by.inside, parts)
     # What has decayed to the start of each block: the ends of the blocks before it, and what came first.
     ends = tf.concat([first[:, None], inside[:, :-1, -1]], axis=1)
-    carried = tf.matmul(_decay(rates, tf.range(blocks) * BLOCK), ends)
-    reach = tf.pow(1.0 - rates, tf.cast(tf.range(1, BLOCK + 1), tf.float32)[None, None])
-    found = inside + carried[:, :, None] * tf.transpose(reach[:, None], (0, 1, 3, 2))
+    carried = tf.matmul(by.across, ends)
+    found = inside + carried[:, :, None] * by.reach
     return tf.reshape(found, (batch, blocks * BLOCK, width))[:, :count]
+
+
+def _blocks(count: tf.Tensor) -> tf.Tensor:
+    """Blocks that hold so many steps, one at least."""
+    import tensorflow as tf
+
+    return tf.maximum(-(-count // BLOCK), 1)
 
 
 def _decay(rates: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
@@ -302,6 +331,23 @@ def _shifted(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
     return tf.concat([first[:, None], values], axis=1)[:, :-1]
 
 
+class _Pace(NamedTuple):
+    """How fast each stretch's slow changes are followed: whether at all, bool[B, 1, 1], and the decays of baseline and gain."""
+
+    followed: Any
+    baseline: Decays
+    level: Decays
+
+
+def _pace(table: Mapping[str, Any], rows: tf.Tensor, count: tf.Tensor) -> _Pace:
+    """For stretches of `count` steps at sites `rows`, the same for all sources."""
+    import tensorflow as tf
+
+    rate = tf.gather(table["follow_rate"], rows)
+    faster = tf.minimum(rate / BASELINE_SHARE, 1.0)
+    return _Pace((rate > 0)[:, None, None], decays(faster, count), decays(rate, count))
+
+
 def _energy(
     excursion: bool,
     table: Mapping[str, Any],
@@ -309,6 +355,7 @@ def _energy(
     rows: tf.Tensor,
     residual: tf.Tensor,
     usable: tf.Tensor,
+    pace: _Pace,
     baselines: tf.Tensor,
     levels: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -321,19 +368,16 @@ def _energy(
     def row(name: str) -> tf.Tensor:
         return tf.gather(table[name], rows)[:, None, index]
 
-    rate = tf.gather(table["follow_rate"], rows)
-    followed = (rate > 0)[:, None, None]
-    faster = tf.minimum(rate / BASELINE_SHARE, 1.0)
     limit = row("limit")
     clipped = tf.where(usable, tf.clip_by_value(residual, -limit, limit), row("centre"))
-    baseline = exponential(clipped, faster, baselines[:, index])
-    centred = tf.where(followed, residual - _shifted(baseline, baselines[:, index]), residual)
+    baseline = exponential(clipped, pace.baseline, baselines[:, index])
+    centred = tf.where(pace.followed, residual - _shifted(baseline, baselines[:, index]), residual)
     size = tf.abs(centred) / row("spread")
     usual = row("usual")
     held = tf.where(usable, tf.minimum(size, CLIPPED_AT * row("tail")), usual)
-    level = exponential(held, rate, levels[:, index])
+    level = exponential(held, pace.level, levels[:, index])
     gain = tf.clip_by_value(_shifted(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)
-    size = tf.where(followed, size / gain, size)
+    size = tf.where(pace.followed, size / gain, size)
     if excursion:
         energy = tf.math.log1p(tf.maximum(size / row("tail") - 1.0, 0.0))
     else:

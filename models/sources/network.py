@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 
 _FRAMES = 256
+
+
+@lru_cache(maxsize=64)
+def _shapes(spec: ArchitectureSpec, steps: int, sensors: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the weights; a model is built to know them."""
+    return tuple(tuple(weight.shape) for weight in build(spec, steps, sensors, seed=0).weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class NetworkSource:
           InvalidModel: they do not; the message names the first that differs.
         """
         arrays = tuple(np.asarray(weight, np.float32) for weight in weights)
-        expected = [tuple(weight.shape) for weight in build(spec, steps, sensors, seed=0).weights]
+        expected = list(_shapes(spec, steps, sensors))
         found = [array.shape for array in arrays]
         if expected != found:
             raise InvalidModel(
