@@ -20,6 +20,9 @@ from tests.securing import SECRET, SecuredBroker
 # Before anything imports TensorFlow, whose remarks would hide the reason of a failure.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Three workers share the cores: a second thread of the linear algebra waits for its turn by spinning, and costs three times the work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Dozens of tests start processes of their own; without bytecode on disk each compiles TensorFlow and TFF anew, for 14 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
