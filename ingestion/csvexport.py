@@ -13,6 +13,7 @@ from ingestion.layout import Layout
 
 _MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
 _NO_UTF8 = "cp1252"
+_START = 1 << 16
 _TORN = 0.01
 """A larger share of rows without the header's number of cells is another kind of file, not an export that was cut off."""
 
@@ -20,6 +21,7 @@ _TORN = 0.01
 def read_csv(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
     """The rows of a CSV; what was tolerated is added to `notes`. Raises InputDataError, OSError, ValueError, ArrowException."""
     encoding = _encoding(path)
+    _refuse_binary(path, encoding)
     if encoding == _NO_UTF8:
         notes.append("not UTF-8; read as Windows-1252")
     with path.open(encoding=encoding, errors="replace") as handle:
@@ -73,6 +75,25 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             return _NO_UTF8
     return "utf-8"
+
+
+def _refuse_binary(path: Path, encoding: str) -> None:
+    """Archives, workbooks and programs under the name of a CSV, and text in an encoding that nothing here reads."""
+    with path.open("rb") as handle:
+        if encoding != "utf-16" and b"\0" in handle.read(_START):
+            raise InputDataError(
+                f"{path}: is not text (a workbook, an archive, or UTF-16 without a byte order mark?); export it as CSV in UTF-8, or as Parquet"
+            )
+        if encoding != _NO_UTF8:
+            return
+        handle.seek(0)
+        for number, line in enumerate(handle, 1):
+            try:
+                line.decode(_NO_UTF8)
+            except UnicodeDecodeError as error:
+                raise InputDataError(
+                    f"{path}: byte 0x{line[error.start]:02x} in line {number} is neither UTF-8 nor Windows-1252; export it in UTF-8"
+                ) from None
 
 
 def _after_first(line: str, delimiter: str) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ingestion.errors import InputDataError
+from ingestion.tolerated import Tolerated
 
 _MOST_CELLS = 400_000_000
 """3.2 GB of float64."""
@@ -82,9 +83,11 @@ def _of_text_sensors(
     )
     by_sensor = cells[kept].groupby("sensor")[["text", "said"]].sum()
     mostly = by_sensor.index[by_sensor["text"] > by_sensor["said"] / 2]
-    for sensor in mostly:
-        notes.append(f"sensor {sensor!r} is mostly text; it was ignored")
-    for sensor, count in by_sensor["text"].drop(mostly).items():
-        if count:
-            notes.append(f"sensor {sensor!r}: {int(count)} cells are not numbers; they count as missing")
+    some = by_sensor["text"].drop(mostly)
+    odd = Tolerated(
+        "sensor",
+        ignored={str(sensor): "is mostly text" for sensor in mostly},
+        text={str(sensor): int(count) for sensor, count in some.items() if count},
+    )
+    notes += odd.remarks()
     return names.isin(mostly).to_numpy()

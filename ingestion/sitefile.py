@@ -22,6 +22,8 @@ from ingestion.layout import USUAL, Layout
 from ingestion.longform import Readings, one_row_a_time
 from ingestion.records import RESERVED
 from ingestion.settings import check_name
+from ingestion.timeforms import time_forms
+from ingestion.tolerated import Tolerated
 
 _SUFFIXES = (".parquet", ".csv")
 _SPECIAL = ("timestamp", "asset", "label")
@@ -104,21 +106,26 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     if layout.sensor is not None and layout.value is not None:
         named = pd.Series(table[layout.sensor].cast(pa.string()).to_pandas(), dtype=object)
         values, text = _cells(table[layout.value])
-        values[_infinite(layout.value, values, notes)] = np.nan
+        odd = Tolerated()
+        _without_infinite(layout.value, values, odd)
+        notes += odd.remarks()
         try:
             frame, sensors = one_row_a_time(Readings(times, assets, named, values, text, labels), notes)
         except InputDataError as error:
             raise InputDataError(f"{path}: {error}") from None
         _refuse_reserved(path, sensors)
         return _in_order(site, frame, sensors, notes, path)
+    odd = Tolerated()
     series = {
         name: column
         for name in names
-        if name not in _SPECIAL and (column := _numbers(name, table[name], notes)) is not None
+        if name not in _SPECIAL and (column := _numbers(name, table[name], odd)) is not None
     }
+    notes += odd.remarks()
     if not series:
+        others = [f"{name!r} is mostly text" for name in list(odd.ignored)[:8]]
         raise InputDataError(
-            f"{path}: no numeric sensor column besides {', '.join(names)}; expected at least one"
+            f"{path}: no numeric sensor column: {', '.join(others) or 'no column besides ' + ', '.join(names)}; expected at least one"
         )
     frame = pd.DataFrame({"timestamp": times, "asset": assets, **series})
     if labels is not None:
@@ -146,7 +153,9 @@ def _in_order(
     if not known.all():
         frame = frame[known]
     if not frame["timestamp"].is_monotonic_increasing:
-        notes.append("rows are not in time order; they were sorted")
+        # One machine after the other is an order too.
+        if not frame.groupby("asset", sort=False)["timestamp"].is_monotonic_increasing.all():
+            notes.append("rows are not in time order; they were sorted")
         frame = frame.sort_values("timestamp", kind="stable")
     again = frame.duplicated(["timestamp", "asset"])
     if again.mean() > _MOSTLY:
@@ -209,7 +218,7 @@ def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]
             column.cast(pa.timestamp(kind.unit if pa.types.is_timestamp(kind) else "s")).to_pandas()
         )
         known = pa.types.is_timestamp(kind) and kind.tz is not None
-        parsed = _in_utc(pd.Series(times), "UTC" if known else layout.time_zone)
+        parsed = _in_utc(pd.Series(times), "UTC" if known else layout.time_zone, notes)
     else:
         if pa.types.is_dictionary(kind):
             column = column.cast(pa.string())
@@ -220,18 +229,7 @@ def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]
         if numbers.notna().any() and numbers.notna().sum() >= raw.notna().sum() / 2:
             parsed = _epochs(numbers)
         else:
-            parsed = _from_text(raw, layout)
-        wrong = parsed.isna() & raw.notna()
-        if wrong.all() or (wrong.any() and parsed.notna().sum() == 0):
-            expected = (
-                f"not as {layout.time_format}"
-                if layout.time_format
-                else "neither ISO 8601 nor an epoch number"
-            )
-            raise InputDataError(
-                f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is {expected}; convert the column or describe it "
-                "(--time-format '%d/%m/%Y %H:%M')"
-            )
+            parsed = _from_text(path, raw, layout, notes)
     lost = int(parsed.isna().sum())
     if lost:
         notes.append(f"{lost} rows without a usable timestamp were left out")
@@ -241,23 +239,49 @@ def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]
     return parsed
 
 
-def _from_text(raw: pd.Series, layout: Layout) -> pd.Series:
+def _from_text(path: Path, raw: pd.Series, layout: Layout, notes: list[str]) -> pd.Series:
     """UTC instants of text; each row may carry an offset of its own, or none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         form = layout.time_format or "ISO8601"
         if layout.time_zone == "UTC":
-            return pd.to_datetime(raw, utc=True, format=form, errors="coerce").astype("datetime64[ns, UTC]")
+            instants = pd.to_datetime(raw, utc=True, format=form, errors="coerce").astype(
+                "datetime64[ns, UTC]"
+            )
+            _refuse_other_form(path, raw, instants.isna(), layout)
+            return instants
         text = cast(Any, raw).astype(str).str.strip()
         carries = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", na=False) & text.str.contains(":")
         offset = pd.to_datetime(raw.where(carries), utc=True, format=form, errors="coerce")
         local = pd.to_datetime(raw.where(~carries), format=form, errors="coerce")
-    return offset.astype("datetime64[ns, UTC]").fillna(_in_utc(local, layout.time_zone))
+    _refuse_other_form(path, raw, offset.isna() & local.isna(), layout)
+    return offset.astype("datetime64[ns, UTC]").fillna(_in_utc(local, layout.time_zone, notes))
 
 
-def _in_utc(times: pd.Series, zone: str) -> pd.Series:
-    """Naive local times as UTC; those of the hour that a clock repeats could be two instants and become NaT."""
-    local = times.astype("datetime64[ns]").dt.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
+def _refuse_other_form(path: Path, raw: pd.Series, unread: pd.Series, layout: Layout) -> None:
+    """Most times that are there cannot be read: they are written in another form, which is told if it is a usual one."""
+    wrong = unread & raw.notna()
+    if wrong.sum() <= _MOSTLY * raw.notna().sum():
+        return
+    form = f"not as {layout.time_format}" if layout.time_format else "neither ISO 8601 nor an epoch number"
+    fitting = time_forms(raw[wrong]) or ([] if layout.time_format else ["%d/%m/%Y %H:%M"])
+    hint = f" (--time-format {' or '.join(map(repr, fitting))})" if fitting else " (--time-format)"
+    raise InputDataError(
+        f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is {form}; convert the column or describe it{hint}"
+    )
+
+
+def _in_utc(times: pd.Series, zone: str, notes: list[str]) -> pd.Series:
+    """Naive local times as UTC; those of the hour that a clock repeats could be two instants and become NaT, as do those of one it skips."""
+    naive = times.astype("datetime64[ns]")
+    local = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    lost = naive.notna() & local.isna()
+    if lost.any():
+        at = naive[lost].iloc[0]
+        notes.append(
+            f"{int(lost.sum())} rows lie in an hour that clocks in {zone} skip or repeat, the first at {at:%Y-%m-%d %H:%M}; if the "
+            "logger's clock does not change, name its offset (--time-zone Etc/GMT-1 is UTC+1)"
+        )
     return local.dt.tz_convert("UTC").astype("datetime64[ns, UTC]")
 
 
@@ -279,26 +303,26 @@ def _assets(table: pa.Table, site: str) -> pd.Series:
     return pd.Series(column.cast(pa.string()).to_pandas()).fillna(site).replace("", site)
 
 
-def _numbers(name: str, column: pa.ChunkedArray, notes: list[str]) -> np.ndarray | None:
+def _numbers(name: str, column: pa.ChunkedArray, odd: Tolerated) -> np.ndarray | None:
     """A sensor's column, None if it is not one."""
     values, text = _cells(column)
     bad, said = int(text.sum()), int(text.sum() + (~np.isnan(values)).sum())
     if bad > said / 2:
-        notes.append(f"column {name!r} is not numeric ({column.type}); it was ignored")
+        odd.ignored[name] = f"is not numeric ({column.type})"
         return None
     if bad:
-        notes.append(f"column {name!r}: {bad} cells are not numbers; they count as missing")
-    values[_infinite(name, values, notes)] = np.nan
+        odd.text[name] = bad
+    _without_infinite(name, values, odd)
     if np.isnan(values).all():
-        notes.append(f"column {name!r} has no value at all")
+        odd.empty.append(name)
     return values
 
 
-def _infinite(name: str, values: np.ndarray, notes: list[str]) -> np.ndarray:
+def _without_infinite(name: str, values: np.ndarray, odd: Tolerated) -> None:
     infinite = np.isinf(values)
     if infinite.any():
-        notes.append(f"column {name!r}: {int(infinite.sum())} infinite values; they count as missing")
-    return infinite
+        odd.infinite[name] = int(infinite.sum())
+        values[infinite] = np.nan
 
 
 def _cells(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

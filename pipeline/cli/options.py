@@ -99,3 +99,21 @@ def zone(text: str, option: str) -> str:
             f"{text!r} is no time zone; write it as Europe/Berlin", param_hint=option
         ) from None
     return text
+
+
+def time_form(text: str | None, option: str) -> str | None:
+    """How times are written, in the letters of `strptime`.
+
+    Raises:
+      typer.BadParameter: a letter is unknown.
+    """
+    if text is None:
+        return None
+    sample = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    try:
+        datetime.strptime(sample.strftime(text), text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r}: {error}; write it as '%d/%m/%Y %H:%M'", param_hint=option
+        ) from None
+    return text

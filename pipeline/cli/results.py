@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.console import bar, print_json, say, show
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant, zone
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant, time_form, zone
 
 
 def register(app: typer.Typer) -> None:
@@ -154,7 +154,8 @@ def backtest(
     until = instant(train_until, "--train-until")
     assert until is not None
     watch = JobWatch()
-    layout = Layout(time, asset, label, time_format, zone(time_zone, "--time-zone"), sensor, value)
+    form = time_form(time_format, "--time-format")
+    layout = Layout(time, asset, label, form, zone(time_zone, "--time-zone"), sensor, value)
     exports = read_exports(data, until, layout, config, mode, watch)
     recipes = None
     if recipe is not None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.jobs.preview import Preview
     from pipeline.scoring.settings import ScoreReport
 
+_SENSORS = 40
+"""Sensors that the preview names; `--json` has all."""
 _MARK = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
@@ -248,7 +250,7 @@ def preview_table(found: Preview) -> Any:
     return Group(
         table,
         *together(remarks),
-        f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {', '.join(found.sensors)}",
+        f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {listed(found.sensors, _SENSORS)}",
         f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
         f"{', '.join(found.modes)}, at most {found.rounds} rounds each",
     )

@@ -316,3 +316,90 @@ def test_a_file_whose_rows_mostly_repeat_a_time_is_refused_with_what_it_may_be(t
         "b",
         "c",
     )
+
+
+def test_the_same_oddity_in_many_columns_is_one_line_and_every_column_is_kept(tmp_path):
+    names = [f"T{number}" for number in range(8)]
+    rows = "".join(f"2026-03-0{day},{day},{','.join(['Bad'] + [str(day)] * 7)},{',' * 7}\n" for day in (1, 2))
+    rows += f"2026-03-03,3,{','.join(['3'] + ['Bad'] * 7)},{',' * 7}\n"
+    wide = ",".join(f"{name}.PV" for name in names)
+    file = read(tmp_path, f"timestamp,ok,{wide},{','.join(names)}\n{rows}")
+    assert len(file.sensors) == 1 + 7 + 8
+    assert set(file.notes) == {
+        "column 'T0.PV' is not numeric (string); it was ignored",
+        "7 columns hold 7 cells that are not numbers; they count as missing ('T1.PV', 'T2.PV', 'T3.PV', 'T4.PV', 'T5.PV' and 2 more)",
+        "8 columns have no value at all ('T0', 'T1', 'T2', 'T3', 'T4' and 3 more)",
+    }
+
+
+def test_one_machine_after_the_other_is_in_order(tmp_path):
+    text = "timestamp,asset,t\n2026-03-01,a,1\n2026-03-02,a,2\n2026-03-01,b,3\n2026-03-02,b,4\n"
+    file = read(tmp_path, text)
+    assert file.notes == () and file.frame["t"].tolist() == [1, 3, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("times", "form", "hint"),
+    [
+        (("31/12/2026 10:00", "01/01/2027 10:00"), None, "(--time-format '%d/%m/%Y %H:%M')"),
+        (
+            ("01/02/2026 10:00 PM",),
+            None,
+            "(--time-format '%d/%m/%Y %I:%M %p' or '%m/%d/%Y %I:%M %p')",
+        ),
+        (("25.12.2026 10:00:17",), "%d.%m.%Y %H:%M", "(--time-format '%d.%m.%Y %H:%M:%S')"),
+        (("01-Feb-26 00:00:00",), None, "(--time-format '%d-%b-%y %H:%M:%S')"),
+        (("soon",), None, "(--time-format '%d/%m/%Y %H:%M')"),
+        (("soon",), "%d.%m.%Y", "describe it (--time-format)"),
+        # Half of the days could be months: reading those would take them for others.
+        (
+            ("01/05/2026", "01/13/2026", "01/14/2026"),
+            "%d/%m/%Y",
+            "'01/13/2026' is not as %d/%m/%Y; convert the column or describe it (--time-format '%m/%d/%Y')",
+        ),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_times_of_another_form_are_refused_with_the_form_that_fits(tmp_path, times, form, hint, zone):
+    rows = "".join(f"{time},1\n" for time in times)
+    with pytest.raises(InputDataError) as refused:
+        read(tmp_path, f"timestamp,t\n{rows}", Layout(time_format=form, time_zone=zone))
+    assert str(refused.value).endswith(hint)
+
+
+def test_a_time_that_a_clock_skips_takes_nobodys_place_and_the_remark_says_how_to_read_such_a_clock(tmp_path):
+    text = "timestamp,t\n2026-03-29 01:59,1\n2026-03-29 02:00,2\n2026-03-29 02:59,3\n2026-03-29 03:00,4\n"
+    file = read(tmp_path, text, Layout(time_zone="Europe/Berlin"))
+    assert file.frame["t"].tolist() == [1, 4]
+    assert "2 rows lie in an hour that clocks in Europe/Berlin skip or repeat" in "\n".join(file.notes)
+    assert "the first at 2026-03-29 02:00" in "\n".join(file.notes)
+    steady = read(tmp_path, text, Layout(time_zone="Etc/GMT-1"))
+    assert steady.frame["t"].tolist() == [1, 2, 3, 4] and steady.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04" + bytes(2000), "is not text"),
+        (bytes(range(256)) * 40, "is not text"),
+        ("timestamp,t\n2026-03-01,1\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        (
+            "timestamp,\u00fcber\n2026-03-01,1\n".encode("cp850"),
+            "byte 0x81 in line 1 is neither UTF-8 nor Windows-1252",
+        ),
+    ],
+    ids=["workbook", "program", "utf-16 without mark", "cp850"],
+)
+def test_a_csv_that_is_no_text_is_refused_as_that(tmp_path, content, message):
+    path = tmp_path / "press-1.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputDataError, match=r"press-1\.csv") as refused:
+        read_site_file(path)
+    assert message in str(refused.value)
+
+
+def test_columns_of_text_alone_are_named_where_no_sensor_is_left(tmp_path):
+    with pytest.raises(InputDataError, match="no numeric sensor column: 'state' is mostly text; expected"):
+        read(tmp_path, "timestamp,state\n2026-03-01,running\n")
+    with pytest.raises(InputDataError, match="no numeric sensor column: no column besides timestamp, label;"):
+        read(tmp_path, "timestamp,label\n2026-03-01,0\n")

@@ -50,6 +50,11 @@ def test_help_lists_every_command():
         (["replay", "nowhere", "--speed", "warp"], 2, "--speed warp: write `max` or a positive factor"),
         (["backtest", "--data", "nowhere", "--train-until", "noon"], 2, "'noon' is not a time; write it as"),
         (["backtest", "--data", "nowhere", "--train-until", "2026-01-01"], 5, "nowhere"),
+        (
+            ["backtest", "--data", ".", "--train-until", "2026-01-01", "--time-format", "%Q"],
+            2,
+            "--time-format: '%Q': 'Q' is a bad directive in format '%Q'; write it as '%d/%m/%Y %H:%M'",
+        ),
         (["doctor", "none.toml"], 12, ""),
     ],
 )

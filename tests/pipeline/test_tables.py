@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pipeline.artefacts import IngestionCounts, RunSummary
-from pipeline.cli.tables import counts_table, summary_text
+from pipeline.cli.tables import counts_table, preview_table, summary_text
+from pipeline.jobs.preview import Preview
 
 LONG = "a-plant-whose-name-was-given-by-a-committee-of-seven"
 COUNTS = IngestionCounts(
@@ -82,3 +83,9 @@ def test_what_was_left_out_inside_kept_messages_is_told_beside_what_the_mapping_
         "values dropped by the sensor mapping:",
         "east: t: below_range 2",
     ]
+
+
+def test_a_preview_of_many_sensors_names_some_and_says_how_many_there_are():
+    found = Preview("2026-03-01T00:00:00Z", 60.0, tuple(f"T{n:03d}" for n in range(400)), {}, ("pca",), 20)
+    text = " ".join(drawn(preview_table(found), 160).split())
+    assert "400 sensors every 60 s: T000, T001" in text and "T039 and 360 more" in text and "T040" not in text
