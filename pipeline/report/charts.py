@@ -142,10 +142,9 @@ def clip_chart(clip: Clip, alert: Alert) -> str:
     """A sensor's values around an alert, the alert shaded."""
     width, height, left, bottom = 320, 96, 4, 76
     values = clip.values
-    finite = np.concatenate([values.low[np.isfinite(values.low)], values.high[np.isfinite(values.high)]])
-    if finite.size == 0:
+    if clip.extremes is None:
         return '<p class="note">No values of this sensor around the alert.</p>'
-    floor, peak = float(finite.min()), float(finite.max())
+    floor, peak = clip.extremes
     span = peak - floor or 1.0
     path = _outline((values.low - floor) / span, (values.high - floor) / span, left, width - 4, bottom, 60)
     a = _x(alert.start_ns, values.start_ns, values.end_ns, left, width - 4)

@@ -12,6 +12,10 @@ from pipeline.report.charts import learning_curve
 from pipeline.report.scale import duration, number, percent
 from pipeline.report.words import METRIC_WORDS, MODE_NAMES, privacy_words
 
+_ENDED = {
+    "rounds": "training ended after all rounds that it may take (training.rounds)",
+    "converged": "training ended because the error no longer fell",
+}
 _LOWER_IS_BETTER = {"false_alarms_per_day", "detection_delay"}
 
 
@@ -122,11 +126,7 @@ def learning(curves: Curves | None) -> str:
             words.append(privacy_words(main.privacy))
         words += [f"{site} was left out on the way: {why}" for site, why in main.excluded.items()]
         if main.stopped:
-            words.append(
-                f"training ended because of {main.stopped}"
-                if " " not in main.stopped
-                else f"training ended: {main.stopped}"
-            )
+            words.append(_ENDED.get(main.stopped, f"training ended: {main.stopped}"))
     body = (
         "<p>In each round every site improves the shared model on its own data and only the change of the model is"
         " averaged. The lines show the error on data that was held back from learning; lower is better, and a flat"
@@ -150,16 +150,25 @@ def messages(summary: RunSummary | None) -> str:
             f'<tr><td class="name">{escape(site)}</td>'
             + "".join(
                 f'<td class="n">{number(n)}</td>'
-                for n in (counts.read, counts.kept, counts.late, counts.duplicate, counts.dead_lettered)
+                for n in (
+                    counts.read,
+                    counts.kept,
+                    counts.left_open,
+                    counts.late,
+                    counts.duplicate,
+                    counts.dead_lettered,
+                )
             )
             + f'<td class="wide">{escape(reasons) or "–"}</td></tr>'
         )
     head = "".join(
-        f'<th class="n">{h}</th>' for h in ("Messages read", "Readings kept", "Late", "Duplicate", "Unusable")
+        f'<th class="n">{h}</th>'
+        for h in ("Messages read", "Readings kept", "Still open", "Late", "Duplicate", "Unusable")
     )
     return (
         f'<div class="scroll"><table><thead><tr><th>Site</th>{head}<th>Why unusable</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         '<dl class="words"><dt>Kept</dt><dd>Stored in window files and usable for learning; one message may carry several readings.</dd>'
+        "<dt>Still open</dt><dd>Of a time window that had not ended; the next run reads them again.</dd>"
         "<dt>Late</dt><dd>Came after their time window had been closed; kept beside it, or in the site’s late topic when far too late.</dd>"
         "<dt>Duplicate</dt><dd>The same machine, time and sequence number had been read before; counted once.</dd>"
         "<dt>Unusable</dt><dd>Could not be understood; the original bytes and the reason are in the site’s dead-letter topic. Nothing is dropped silently.</dd></dl>"

@@ -24,6 +24,14 @@ class Clip:
     sensor: str
     values: Envelope
 
+    @property
+    def extremes(self) -> tuple[float, float] | None:
+        """The lowest and the highest value; None if none is known."""
+        known = np.isfinite(self.values.low)
+        if not known.any():
+            return None
+        return float(self.values.low[known].min()), float(self.values.high[known].max())
+
 
 Request = tuple[str, int, int, tuple[str, ...]]
 """Asset, alert start and end in ns, names of the sensors wanted."""

@@ -7,6 +7,7 @@ from pipeline.report.charts import alert_words, clip_chart, contribution_bars, s
 from pipeline.report.collect import Alert, AssetView, SiteView
 from pipeline.report.scale import duration, instant, number, percent
 from pipeline.report.sections import note
+from pipeline.report.signals import Clip
 from pipeline.report.words import plural
 
 CHARTS_PER_SITE = 6
@@ -125,7 +126,7 @@ def _biggest(view: SiteView, chart_of: dict[str, str]) -> str:
     for alert in top:
         machine = f"{escape(alert.asset)}, " if len(view.assets) > 1 else ""
         clips = "".join(
-            f'<p class="clipname">{escape(c.sensor)} <span>own values, the alert shaded</span></p>{clip_chart(c, alert)}'
+            f'<p class="clipname">{escape(c.sensor)} <span>{_values(c)}</span></p>{clip_chart(c, alert)}'
             for c in alert.clips
         )
         parts.append(
@@ -139,6 +140,15 @@ def _biggest(view: SiteView, chart_of: dict[str, str]) -> str:
         " differently from what the others and its own recent past suggest; that is a place to look, not a proven cause.</p>"
         f'<div class="alerts3">{"".join(parts)}</div>'
     )
+
+
+def _values(clip: Clip) -> str:
+    """The caption of a sensor's small chart, which has no axis: the ends of what it shows."""
+    if clip.extremes is None:
+        return "own values"
+    low, high = clip.extremes
+    shown = f"{number(low)} to {number(high)}" if high > low else f"always {number(low)}"
+    return f"own values, {shown}"
 
 
 def _go(alert: Alert, chart_of: dict[str, str], words: str) -> str:

@@ -26,7 +26,9 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import Metrics
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
+from pipeline.report.downsample import Envelope
 from pipeline.report.scale import even_ticks
+from pipeline.report.signals import Clip
 from pipeline.scoring.writer import ScoreWriter
 
 MINUTE = 60 * 10**9
@@ -82,7 +84,7 @@ def full_run(run, sites=("press", "mill")):
             sites=tuple(sites),
             sensors=3,
             command="fedplant demo",
-            ingestion={s: IngestionCounts(100, 90, 4, 3, 7, {"not_json": 7}) for s in sites},
+            ingestion={s: IngestionCounts(120, 90, 4, 3, 7, {"not_json": 7}, left_open=16) for s in sites},
         ),
     )
     write_json(run / "manifest.json", {"versions": {"python": "3.11.7"}, "seeds": {"weights": 1}})
@@ -325,7 +327,27 @@ def test_the_minimal_documented_columns_are_enough(tmp_path):
 
 def test_messages_are_accounted_for_by_site_and_reason(tmp_path):
     _, read = page(full_run(tmp_path / "run"), tmp_path)
-    assert "press 100 90 4 3 7 not_json: 7" in read.words
+    assert "press 120 90 16 4 3 7 not_json: 7" in read.words
+    assert "Still open Of a time window that had not ended; the next run reads them again." in read.words
+
+
+def test_the_end_of_a_training_is_told_in_words(tmp_path):
+    run = full_run(tmp_path / "run")
+    assert "training ended because the error no longer fell." in page(run, tmp_path)[1].words
+    rounds = tuple(RoundRecord(n, 1 / n, 1.2 / n, 0.5, {}) for n in range(1, 6))
+    write_json(run / "curves.json", Curves({"federated": Curve(rounds, 5, "rounds")}))
+    words = page(run, tmp_path)[1].words
+    assert "training ended after all rounds that it may take (training.rounds)." in words
+
+
+def test_the_small_chart_of_a_sensor_says_from_where_to_where_it_goes(tmp_path):
+    _, read = page(full_run(tmp_path / "run"), tmp_path)
+    lows = re.findall(r"temp own values, (\S+) to 50\b", read.words)
+    values = np.random.default_rng(4).normal(size=(3000, len(SENSORS)))[:, 0]
+    assert len(lows) == 4 and set(lows) <= {f"{value:.3g}" for value in values if value < -1}
+    part = Envelope(START, START + MINUTE, np.array([np.nan, 2.0, -3.0]), np.array([np.nan, 7.0, 1.0]))
+    assert Clip("temp", part).extremes == (-3.0, 7.0)
+    assert Clip("temp", Envelope(START, START, np.array([np.nan]), np.array([np.nan]))).extremes is None
 
 
 def test_the_report_is_replaced_whole(tmp_path):
