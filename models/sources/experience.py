@@ -22,6 +22,7 @@ from models.sources.folds import (
     SHARES,
     blocks_of,
     hidden,
+    hidden_later,
     solve_beside,
     sum_of,
     total_of,
@@ -106,7 +107,8 @@ def experience(
     steady: Callable[[Sequence[NDArray[np.float32]]], NDArray[np.bool_]],
     floor: NDArray[np.float64] | None = None,
 ) -> Experience | None:
-    """What a site with raw runs float[N_i, F] tells of histories of `rows` rows; None if its own is not `LONGER` times as long.
+    """What a site with raw runs float[N_i, F] tells of histories of `rows` rows; None if its own is not `LONGER` times as long, or in runs too short to
+    tell anything.
 
     `young` gives the scaling that it would have with so little, `steady` the sensors that do not wander in scaled runs, `floor` those whose logarithm is taken (`models.logarithms`), `others` what an average row of the other sites is like.
     """
@@ -122,13 +124,15 @@ def experience(
         rest = [scaling.apply(run) for run in _rest(runs, first, first + rows)]
         blocks, far = blocks_of(fit, scaled), sum_of(fit, rest)
         whole, kept = total_of(blocks), steady(scaled)
-        found = [
-            (
-                hidden(solve_beside(fit, [whole], others, prior_rows, share, kept), [far], far),
-                hidden(without_each(fit, blocks, whole, others, prior_rows, share, kept), blocks, whole),
+        if min(whole.rows, far.rows) < 1:
+            return None
+        found = []
+        for share in SHARES:
+            sources = solve_beside(fit, [whole], others, prior_rows, share, kept)
+            held_out = without_each(fit, blocks, whole, others, prior_rows, share, kept)
+            found.append(
+                (hidden_later(sources, held_out, blocks, whole, far), hidden(held_out, blocks, whole))
             )
-            for share in SHARES
-        ]
         differences = np.asarray(found) - found[0]
         later.append(differences[:, 0])
         held_back.append(differences[:, 1])

@@ -22,6 +22,9 @@ _LASTS = 10
 _SEEN = 1e-3
 """A shift of which less than this is left counts as one of which this is left: it is not seen either way."""
 
+_CAP = 100.0
+"""Largest squared residual over its usual size that counts: that of a score."""
+
 Select = Callable[["NDArray[np.float64]"], int]
 
 PriorWithout = Callable[[int], "GramStatistics | None"]
@@ -148,20 +151,51 @@ def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], to
 
     Not the residual alone: what follows a sensor by itself or by its own past leaves little of a normal step, and as little of a fault.
     """
-    moves = np.diag(total.gram)[: sources[0].coefficients(0).shape[1]] > 0
+    moves = _moving(sources[0], total)
     if not moves.any():
         return 0.0
     found = []
     for source in sources:
-        of_block = []
-        for i, block in enumerate(blocks):
-            coefficients = source.coefficients(i)
-            # What lies under the floor anyway is not worth being predicted better.
-            least = block.rows * source.floor**2
-            left = np.maximum(shift_left(coefficients), _SEEN**2)
-            of_block.append((block.unexplained(coefficients) + least) / left)
+        of_block = [
+            _left_over(source, i, block) / np.maximum(shift_left(source.coefficients(i)), _SEEN**2)
+            for i, block in enumerate(blocks)
+        ]
         found.append(float(np.mean(np.log(np.sum(of_block, axis=0)[moves] / total.rows))))
     return float(np.mean(found))
+
+
+def hidden_later(
+    sources: Sequence[LinearSource],
+    held_out: Sequence[LinearSource],
+    blocks: Sequence[GramStatistics],
+    total: GramStatistics,
+    later: GramStatistics,
+) -> float:
+    """The same of a fault among `later` rows, by `sources` whose unit is what `held_out` left of the blocks: by the mean over sensors, and not only by each sensor's own,
+    of how far off the later rows are in that unit, each at most `_CAP`.
+
+    A score is a sum over sensors: one that came to be ten times as far off as it was hides a fault at any other.
+    """
+    moves = _moving(sources[0], total)
+    if not moves.any():
+        return 0.0
+    found = []
+    for source, held in zip(sources, held_out, strict=True):
+        unit = np.sum([_left_over(held, i, block) for i, block in enumerate(blocks)], axis=0) / total.rows
+        left = np.maximum(shift_left(source.coefficients(0)), _SEEN**2)
+        size = np.minimum(_left_over(source, 0, later) / later.rows / unit, _CAP)
+        found.append(float(np.mean(np.log(unit / left)[moves]) + np.log(size[moves].mean())))
+    return float(np.mean(found))
+
+
+def _moving(source: LinearSource, rows: GramStatistics) -> NDArray[np.bool_]:
+    """Sensors bool[F] that the rows show to move."""
+    return np.asarray(np.diag(rows.gram)[: source.coefficients(0).shape[1]] > 0)
+
+
+def _left_over(source: LinearSource, row: int, rows: GramStatistics) -> NDArray[np.float64]:
+    """Sum over the rows of each sensor's squared residual by that row of the source, float64[F]. What lies under the floor anyway is not worth being predicted better."""
+    return rows.unexplained(source.coefficients(row)) + rows.rows * source.floor**2
 
 
 def shift_left(coefficients: NDArray[np.floating]) -> NDArray[np.float64]:

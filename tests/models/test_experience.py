@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.signal import lfilter
@@ -16,9 +16,9 @@ from models.scaling import SensorScaling, moments
 from models.sharing import asked
 from models.sources import experience as experiences
 from models.sources.experience import Experience, added, age, experience
-from models.sources.folds import SHARES, hidden, solve_beside
-from models.sources.gram import federated_prior
-from models.sources.ridge import RidgeFit, RidgeSource
+from models.sources.folds import SHARES, blocks_of, hidden, hidden_later, solve_beside, total_of, without_each
+from models.sources.gram import GramStatistics, federated_prior
+from models.sources.ridge import RidgeFit, RidgeSource, ridge_weights
 
 SENSORS, YOUNG, OLD = 6, 128, 4000
 FIT = RidgeFit(SENSORS)
@@ -127,6 +127,70 @@ def test_what_a_site_tells_is_measured_on_rows_it_was_not_fitted_near():
     assert told.later.min() < -0.2
     assert (told.later < told.held_back - 0.3)[1:].all()
     assert tell(OLD // 4) is not None and tell(OLD // 4 + 1) is None and tell(10) is None
+
+
+def hidden_among(later: np.ndarray, own: np.ndarray, share: float = 0.0) -> float:
+    blocks = blocks_of(FIT, [own])
+    whole, kept = total_of(blocks), np.ones(SENSORS, bool)
+    sources = solve_beside(FIT, [whole], None, 0.0, share, kept)
+    held_out = without_each(FIT, blocks, whole, None, 0.0, share, kept)
+    return hidden_later(sources, held_out, blocks, whole, FIT.summarise(later, 0, len(later)))
+
+
+@given(st.integers(0, 10_000), st.integers(60, 300), st.floats(0.1, 30.0))
+@settings(max_examples=30)
+def test_how_a_fault_is_hidden_later_is_what_residuals_of_all_rows_say(seed, rows, louder):
+    own, later = (machine(seed, rows + 500, mixture(seed)) for _ in "ab")
+    own, later = own[:rows], louder * later[rows:]
+
+    def design(values: np.ndarray) -> np.ndarray:
+        past = [values[3 - lag : len(values) - lag] for lag in range(4)]
+        return np.hstack([*past, np.ones((len(values) - 3, 1))]).astype(float)
+
+    every, fold = design(own), np.arange(rows)[3:] * 5 // rows
+    expected = []
+    for strength in FIT.ridges:
+
+        def weights(of: np.ndarray, strength: float = strength) -> np.ndarray:
+            return ridge_weights(GramStatistics.of(of), SENSORS, strength).astype(float)
+
+        held = np.concatenate(
+            [own[3:][fold == i] - every[fold == i] @ weights(every[fold != i]) for i in range(5)]
+        )
+        unit = (held**2).mean(axis=0) + FIT.floor**2
+        whole = weights(every)
+        size = ((later[3:] - design(later) @ whole) ** 2).mean(axis=0) + FIT.floor**2
+        left = np.array(
+            [
+                np.mean(
+                    [
+                        (1.0 - sum(whole[lag * SENSORS + f, f] for lag in range(min(step, 3) + 1))) ** 2
+                        for step in range(10)
+                    ]
+                )
+                for f in range(SENSORS)
+            ]
+        )
+        expected.append(np.log(unit / left).mean() + np.log(np.minimum(size / unit, 100.0).mean()))
+    assert hidden_among(later, own) == pytest.approx(np.mean(expected), rel=1e-4, abs=1e-4)
+
+
+def test_one_sensor_that_came_to_be_far_off_hides_faults_at_the_others_and_no_more_than_a_score_lets_it():
+    own = machine(1, 600, mixture(0))
+    usual, loud = own[300:], own[300:].copy()
+    loud[:, 0] += np.random.default_rng(0).normal(0, 3, 300).astype(np.float32)
+    far = loud.copy()
+    far[:, 0] *= 1000
+    quiet, louder, loudest = (hidden_among(rows, own[:300]) for rows in (usual, loud, far))
+    # The mean of logarithms over six sensors would say a sixth of that of one.
+    assert louder - quiet > 1.0
+    assert loudest < quiet + np.log(100.0)
+
+
+def test_runs_too_short_for_a_design_tell_nothing():
+    pieces = [machine(0, 3, mixture(0)) for _ in range(300)]
+    young = moments(pieces, SENSORS).scaling()
+    assert experience(FIT, pieces, 128, lambda _: young, None, 0.0, lambda _: np.ones(SENSORS, bool)) is None
 
 
 @given(
