@@ -240,6 +240,8 @@ def preview_table(found: Preview) -> Any:
         told = {
             "takes no part": of.excluded,
             "machines": f"{of.assets}" if of.assets > 1 else None,
+            "labelled incidents that learning takes for ordinary": of.learned_incidents
+            and f"{of.learned_incidents:,}",
             "never changes while learning": listed(of.constant),
             "does not have": listed(of.silent),
             "moves too little beside its size, counts as constant": listed(of.faint),

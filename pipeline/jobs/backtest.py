@@ -78,7 +78,13 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
         summary = summarise(run, config, prepared, learned, evaluation)
         skipped = together(prepared.skipped)
         sensors = () if learned.detector is None else together(sensor_notes(learned.detector, judged))
-        evaluation = replace(evaluation, notes=(*skipped, *summary.warnings, *evaluation.notes, *sensors))
+        incidents = together(
+            (site, what)
+            for site, what in exports.learned_incidents.items()
+            if site in prepared.dataset.shards
+        )
+        notes = (*skipped, *summary.warnings, *incidents, *evaluation.notes, *sensors)
+        evaluation = replace(evaluation, notes=notes)
         if work_dir is not None or report is not None:
             if learned.detector is not None:
                 for site, parts in judged.items():

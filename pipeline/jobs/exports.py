@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from ingestion.errors import InputDataError
 from ingestion.layout import Layout
@@ -17,12 +21,10 @@ from pipeline.config.schema import NAME, NAME_RULE
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo
+from pipeline.evaluation.alarms import stretches
 from pipeline.jobs.settings import dataset_settings
 from pipeline.remarks import together
 from pipeline.watch import Watch
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,19 @@ class Exports:
     def labels(self) -> dict[str, pd.DataFrame]:
         """By site its labels, if it has any."""
         return label_frames(self.files)
+
+    @property
+    def learned_incidents(self) -> dict[str, str]:
+        """By site a remark on labelled incidents that learning sees and, as it uses no label, takes for ordinary."""
+        until, remarks = self.config.dataset.train_until, {}
+        for site, file in self.files.items():
+            count = incidents(file, (file.frame["timestamp"] < until).to_numpy())
+            if count:
+                remarks[site] = (
+                    f"{count} labelled incident{'s' if count > 1 else ''} before --train-until count as ordinary in learning, and the "
+                    "threshold stands the higher for it; export without those rows, or learn from another time"
+                )
+        return remarks
 
     def snapshot(self) -> Snapshot:
         """The name of what would be learned from."""
@@ -71,6 +86,15 @@ def read_exports(
         watch.say(line)
     _within(files, train_until)
     return Exports(files, _configuration(base, list(files), train_until), wanted)
+
+
+def incidents(file: SiteFile, rows: NDArray[np.bool_]) -> int | None:
+    """Labelled stretches among the chosen rows of a file, bool[N], counted machine by machine; None without labels."""
+    if file.labels is None:
+        return None
+    marked = (file.labels == 1).to_numpy(bool, na_value=False) & rows
+    assets = file.frame["asset"].to_numpy()
+    return sum(len(stretches(marked[assets == asset])) for asset in pd.unique(assets))
 
 
 def label_frames(files: Mapping[str, SiteFile]) -> dict[str, Any]:

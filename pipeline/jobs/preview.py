@@ -11,8 +11,7 @@ import numpy as np
 from ingestion.sitefile import SiteFile
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
-from pipeline.evaluation.alarms import stretches
-from pipeline.jobs.exports import Exports
+from pipeline.jobs.exports import Exports, incidents
 from pipeline.jobs.job import none_can_train
 
 
@@ -29,6 +28,7 @@ class SitePreview:
       validation_steps: steps held back to stop the training.
       judged_rows: readings from `train_until` on.
       incidents: labelled stretches among those, None without labels.
+      learned_incidents: labelled stretches before `train_until`, which learning takes for ordinary; None without labels.
       excluded: why the site could not train, else None.
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
@@ -44,6 +44,7 @@ class SitePreview:
     validation_steps: int
     judged_rows: int
     incidents: int | None
+    learned_incidents: int | None
     excluded: str | None
     constant: tuple[str, ...]
     silent: tuple[str, ...]
@@ -98,13 +99,6 @@ def preview(exports: Exports) -> Preview:
 def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
     times = file.frame["timestamp"]
     later = (times >= until).to_numpy()
-    incidents = None
-    if file.labels is not None:
-        marked = (file.labels == 1).to_numpy(bool, na_value=False) & later
-        by_asset = (
-            marked[(file.frame["asset"] == asset).to_numpy()] for asset in file.frame["asset"].unique()
-        )
-        incidents = sum(len(stretches(flags)) for flags in by_asset)
     return SitePreview(
         len(times),
         file.frame["asset"].nunique(),
@@ -113,7 +107,8 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
         outcome.train_rows if outcome.excluded is None else 0,
         outcome.validation_rows if outcome.excluded is None else 0,
         int(np.count_nonzero(later)),
-        incidents,
+        incidents(file, later),
+        incidents(file, ~later),
         outcome.excluded,
         outcome.constant,
         outcome.silent,

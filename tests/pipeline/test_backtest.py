@@ -173,6 +173,29 @@ def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_incidents_that_learning_takes_for_ordinary_are_told(tmp_path, settings, capsys):
+    early = plant(1)
+    early.loc[100:110, "label"] = 1
+    early.loc[200:205, "label"] = 1
+    data = write_plants(
+        tmp_path / "data", {"east": early, "west": plant(2), "none": plant(3).drop(columns="label")}
+    )
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
+    assert run([*arguments, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["sites"]
+    assert {site: of["learned_incidents"] for site, of in found.items()} == {
+        "east": 2,
+        "west": 0,
+        "none": None,
+    }
+    assert run([*arguments, "--dry-run"]) == 0
+    assert "east: labelled incidents that learning takes for ordinary: 2" in capsys.readouterr().out
+    assert run([*arguments, "--mode", "zscore"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "note: east: 2 labelled incidents before --train-until count as ordinary in learning" in told
+    assert "west: 1 labelled" not in told
+
+
 def test_an_unknown_mode_names_the_known_ones(tmp_path, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--mode", "magic"]) == 2
