@@ -10,6 +10,7 @@ from pipeline.artefacts import Evaluation, read_summary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
 from pipeline.errors import NothingToDo
+from pipeline.remarks import listed
 from pipeline.runs import newest_run, run_folder
 from pipeline.watch import Step
 
@@ -85,13 +86,20 @@ def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> di
     """By site the labels in a folder of site files; sites without are named to the user.
 
     Raises:
-      InputDataError: the folder cannot be used.
+      InputDataError: the folder cannot be used, or holds labels for none of the sites.
     """
+    from ingestion.errors import InputDataError
     from ingestion.sitefile import read_site_dir
     from pipeline.jobs.exports import label_frames
 
-    frames = label_frames(read_site_dir(folder))
-    missing = sorted({site.name for site in config.sites} - set(frames))
+    files = read_site_dir(folder)
+    frames = label_frames(files)
+    sites = {site.name for site in config.sites}
+    missing = sorted(sites - set(frames))
+    if not sites & set(frames):
+        raise InputDataError(
+            f"{folder}: no labels for {listed(missing)}, only files of {listed(files)}; name each file as its site and give it a column `label`"
+        )
     if missing:
         say(f"no labels for {', '.join(missing)}")
     return frames

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ingestion.errors import InputDataError
 from pipeline.artefacts import (
     Curve,
     Curves,
@@ -22,8 +23,10 @@ from pipeline.artefacts import (
     RunSummary,
     write_json,
 )
+from pipeline.config import Config, SiteConfig
 from pipeline.errors import PipelineError
 from pipeline.evaluation.metrics import Metrics
+from pipeline.jobs.reporting import label_folder
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
 from pipeline.report.downsample import Envelope
@@ -348,6 +351,21 @@ def test_the_small_chart_of_a_sensor_says_from_where_to_where_it_goes(tmp_path):
     part = Envelope(START, START + MINUTE, np.array([np.nan, 2.0, -3.0]), np.array([np.nan, 7.0, 1.0]))
     assert Clip("temp", part).extremes == (-3.0, 7.0)
     assert Clip("temp", Envelope(START, START, np.array([np.nan]), np.array([np.nan]))).extremes is None
+
+
+def test_labels_of_other_sites_are_refused_and_those_of_some_are_used(tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "press-1.csv").write_text("timestamp,temp,label\n2026-03-01,1,1\n")
+    said: list[str] = []
+    with pytest.raises(
+        InputDataError, match="no labels for mill, press, only files of press-1; name each file"
+    ):
+        label_folder(Config(sites=[SiteConfig(name="press"), SiteConfig(name="mill")]), labels, said.append)
+    assert said == []
+    sites = [SiteConfig(name="press-1"), SiteConfig(name="mill")]
+    assert list(label_folder(Config(sites=sites), labels, said.append)) == ["press-1"]
+    assert said == ["no labels for mill"]
 
 
 def test_the_report_is_replaced_whole(tmp_path):
