@@ -138,6 +138,10 @@ def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) ->
             apart, held = (format_duration(each / 1e9) for each in (spacing, grid.max_gap_ns))
             advice = f"its readings are {apart} apart and a value is held for {held}: set dataset.max_gap to more, or dataset.step"
             outcome = replace(outcome, excluded=f"{outcome.excluded}; {advice}")
+        elif outcome.train_rows >= settings.steps:
+            ends = format_duration(grid.max_gap_ns / 1e9)
+            advice = f"a silence of more than {ends} ends a stretch: set dataset.max_gap to more"
+            outcome = replace(outcome, excluded=f"{outcome.excluded}; {advice}")
     return SitePart(outcome, tuple(before), tuple(after))
 
 

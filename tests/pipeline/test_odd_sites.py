@@ -148,6 +148,23 @@ def test_what_a_slow_site_is_told_to_set_lets_it_take_part(tmp_path, capsys):
     assert after["excluded"] is None and after["train_steps"] > 3000
 
 
+def test_what_a_site_of_many_short_stretches_is_told_to_set_lets_it_take_part(tmp_path, capsys):
+    torn = plant(2)
+    torn = torn[np.arange(len(torn)) % 40 < 30]
+    data = write_plants(tmp_path / "data", {"east": plant(1), "torn": torn})
+    path = tmp_path / "gap.toml"
+    path.write_text('[dataset]\nmax_gap = "15min"\n')
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--dry-run", "--json"]
+    assert run(arguments) == 0
+    before = json.loads(capsys.readouterr().out)["sites"]["torn"]
+    assert before["excluded"].endswith(
+        "a silence of more than 5min ends a stretch: set dataset.max_gap to more"
+    )
+    assert run([*arguments, "--config", str(path)]) == 0
+    after = json.loads(capsys.readouterr().out)["sites"]["torn"]
+    assert after["excluded"] is None and after["train_steps"] > 400
+
+
 def test_the_same_remark_on_many_sites_is_one_line(tmp_path, config, capsys):
     sites = {f"p{number}": plant(number, faulty=False).assign(text="on") for number in range(7)}
     data = write_plants(tmp_path / "data", {**sites, "late": plant(9).tail(200), "later": plant(9).tail(100)})
