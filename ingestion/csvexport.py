@@ -13,7 +13,8 @@ from ingestion.layout import Layout
 
 _MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
 _NO_UTF8 = "cp1252"
-_START = 1 << 16
+_START = 1 << 10
+"""Bytes that tell a binary file; later ones may be zero in text too, where a logger lost its power while it wrote."""
 _TORN = 0.01
 """A larger share of rows without the header's number of cells is another kind of file, not an export that was cut off."""
 

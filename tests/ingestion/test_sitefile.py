@@ -398,6 +398,15 @@ def test_a_csv_that_is_no_text_is_refused_as_that(tmp_path, content, message):
     assert message in str(refused.value)
 
 
+def test_zeros_at_the_end_of_a_long_text_do_not_refuse_what_was_written_before(tmp_path):
+    rows = "".join(
+        f"2026-03-01T{hour:02d}:{minute:02d},{minute}\n" for hour in range(3) for minute in range(60)
+    )
+    file = read(tmp_path, f"timestamp,t\n{rows}" + "\0" * 40 + "\n")
+    assert len(file.frame) == 180
+    assert "1 rows have fewer cells than the header; they were left out" in file.notes
+
+
 def test_columns_of_text_alone_are_named_where_no_sensor_is_left(tmp_path):
     with pytest.raises(InputDataError, match="no numeric sensor column: 'state' is mostly text; expected"):
         read(tmp_path, "timestamp,state\n2026-03-01,running\n")
