@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def settings_for(**changed: object) -> TrainingSettings:
     return TrainingSettings(**{**base, **changed})  # type: ignore[arg-type]
 
 
+@functools.cache
 def process_for(settings: TrainingSettings):  # type: ignore[no-untyped-def]
     return build_process(linear_model, ProcessSpec(settings, STEPS, SENSORS, settings.max_steps, POPULATION))
 

@@ -1,4 +1,5 @@
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,23 @@ def make_shards(folder: Path, sites: str = "abc") -> dict[str, ShardPaths]:
 
 
 def run(
-    shards: dict[str, ShardPaths], workdir: Path, mode: str = "federated", **settings: object
+    shards: dict[str, ShardPaths],
+    workdir: Path,
+    mode: str = "federated",
+    on_round: Callable[[RoundResult], None] | None = None,
+    **settings: object,
 ) -> TrainingResult:
     chosen = TrainingSettings(**{"rounds": 2, "client_learning_rate": 1e-2, **settings})  # type: ignore[arg-type]
-    return train(shards, SPEC, chosen, steps=STEPS, sensors=SENSORS, workdir=workdir, mode=mode)
+    return train(
+        shards,
+        SPEC,
+        chosen,
+        steps=STEPS,
+        sensors=SENSORS,
+        workdir=workdir,
+        mode=mode,
+        on_round=on_round,
+    )
 
 
 def test_both_runtimes_give_the_same_weights_bit_for_bit_and_the_validation_falls(tmp_path: Path) -> None:
@@ -64,10 +78,7 @@ def test_a_site_that_vanishes_or_diverges_is_named_and_the_others_go_on(tmp_path
         seen.append(result)
         Path(shards["c"].train).unlink(missing_ok=True)
 
-    settings = TrainingSettings(rounds=2)
-    result = train(
-        shards, SPEC, settings, steps=STEPS, sensors=SENSORS, workdir=tmp_path / "w", on_round=lose_a_site
-    )
+    result = run(shards, tmp_path / "w", on_round=lose_a_site)
     assert seen[0].excluded == {"b": "its update is not finite"} and seen[0].frames == 166
     assert set(seen[1].excluded) == {"b", "c"} and "cannot be read" in seen[1].excluded["c"]
     assert result.sites == ("a",) and all(np.isfinite(weight).all() for weight in result.weights)
