@@ -128,7 +128,10 @@ def test_the_detector_holds_each_sites_own_network_and_serves_it_exported(way: s
     # Two that follow their load, one that runs against it.
     sites["c"]["power"] = -sites["c"]["power"] + 20 * np.sin(np.arange(700) / 3)
     text = "".join(f'[[sites]]\nname = "{name}"\n' for name in sites)
-    settings = PLANT_SETTINGS.replace("[training]", f"[training]\ncompare = false\n{WAYS[way]}")
+    # One layer: each network is traced and exported many times.
+    settings = PLANT_SETTINGS.replace(
+        "[training]", f"dilations = [1]\n[training]\ncompare = false\n{WAYS[way]}"
+    )
     config.write_text(text + settings + '[detector]\nsources = ["network"]\n')
     exports = read_exports(
         write_plants(tmp_path / "data", sites),
@@ -154,16 +157,17 @@ def test_the_detector_holds_each_sites_own_network_and_serves_it_exported(way: s
         first, other = network.networks[0].weights, network.networks[1].weights
         same = [np.array_equal(one, two) for one, two in zip(first, other, strict=True)]
         assert all(same[:-HEAD]) and not any(same[-HEAD:])
-    values = sites["c"].drop(columns=["timestamp", "label"])[list(detector.sensors)].to_numpy()
-    if way != "clusters":
-        # How the networks were learned is nothing that an export can see.
-        return
+    values = sites["c"].drop(columns=["timestamp", "label"])[list(detector.sensors)].to_numpy()[-80:]
     model = tf.saved_model.load(str(export_detector(detector, tmp_path / "fleet")))
-    stream, start = (model.signatures[name] for name in ("stream", "start"))
-    for site in (*sites, "unheard"):
-        named = tf.constant([site])
-        served = stream(site=named, values=tf.constant(values[None], tf.float32), **start(site=named))
-        np.testing.assert_allclose(served["score"][0], detector.score(site, values).score, rtol=1e-4)
+    machines = (*sites, "unheard")
+    served = model.signatures["serving_default"](
+        site=tf.constant(machines), window=tf.constant(np.repeat(values[None], len(machines), 0), tf.float32)
+    )
+    common = replace(detector, sources=(replace(network, group=np.zeros_like(network.group)),))
+    for site, score in zip(machines, served["score"].numpy(), strict=True):
+        assert score == pytest.approx(detector.score(site, values).score[-1], rel=1e-4)
+        by_common = common.score(site, values).score[-1]
+        assert (score == pytest.approx(by_common, rel=1e-4)) == (kinds.get(site, 0) == 0)
 
 
 def test_noise_on_statistics_is_configured_and_its_budget_lies_in_the_manifest(tmp_path: Path) -> None:
