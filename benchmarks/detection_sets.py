@@ -31,8 +31,16 @@ class Machine:
     logarithms: bool = False
 
 
-LONG = (20, 120)
-"""Steps that a fault lasts in the sets that show how much the usual length of injected ones matters."""
+FAULTS = 60
+LONGEST = {"turbine": 100, "steel": 112, "pjm": 90}
+"""Steps that an injected fault lasts at most: so hard a published recipe finds the faults of its published figures (`benchmarks/equal_difficulty.py`)."""
+SHORT = (5, 40)
+"""Steps that a fault lasts in the sets with harder ones."""
+
+
+def lasting(longest: int) -> tuple[int, int]:
+    """Fewest and most steps of faults that last up to `longest`."""
+    return max(2, longest // 6), longest
 
 
 def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
@@ -62,9 +70,7 @@ def recorded(name: str) -> Callable[[Path, int, bool], Iterator[Machine]]:
     return machines
 
 
-def injected(
-    name: str, faults: int, lengths: tuple[int, int] = (5, 40)
-) -> Callable[[Path, int, bool], Iterator[Machine]]:
+def injected(name: str, lengths: tuple[int, int]) -> Callable[[Path, int, bool], Iterator[Machine]]:
     """A set without labels, with synthetic faults in its test rows."""
 
     def machines(data: Path, seed: int, quick: bool) -> Iterator[Machine]:
@@ -77,7 +83,7 @@ def injected(
         for kind in ("mixed", *KINDS) if seed == 0 and not quick else ("mixed",):
             kinds = KINDS if kind == "mixed" else (kind,)
             test, truth, _ = inject(
-                series.values[rows:].astype(float), train.std(axis=0), faults, seed, kinds, lengths
+                series.values[rows:].astype(float), train.std(axis=0), FAULTS, seed, kinds, lengths
             )
             normal = series.values[rows:].astype(float) if kind == "mixed" else None
             yield Machine(kind, train, test, truth, series.step.total_seconds(), normal)
@@ -103,10 +109,10 @@ SETS: dict[str, Callable[[Path, int, bool], Iterator[Machine]]] = {
     "tep": recorded("tep"),
     "skab": recorded("skab"),
     "batadal": recorded("batadal"),
-    "turbine": injected("gas_turbine", 60),
-    "steel": injected("steel", 60),
-    "pjm": injected("pjm", 60),
-    "turbine_long": injected("gas_turbine", 60, LONG),
-    "steel_long": injected("steel", 60, LONG),
-    "pjm_long": injected("pjm", 60, LONG),
+    "turbine": injected("gas_turbine", lasting(LONGEST["turbine"])),
+    "steel": injected("steel", lasting(LONGEST["steel"])),
+    "pjm": injected("pjm", lasting(LONGEST["pjm"])),
+    "turbine_short": injected("gas_turbine", SHORT),
+    "steel_short": injected("steel", SHORT),
+    "pjm_short": injected("pjm", SHORT),
 }

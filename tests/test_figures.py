@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.detection_sets import LONGEST
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -84,6 +86,25 @@ def detection():
         yield "| " + " | ".join(f"{of['default'][figure]:.{digits}f}" for of in sets.values()) + " |"
 
 
+def detection_short():
+    sets = result("detection_short")["sets"]
+    for recipe in next(iter(sets.values())):
+        yield "| " + " | ".join(f"{of[recipe]['auc_pr']:.3f}" for of in sets.values()) + " |"
+
+
+def equal_difficulty():
+    for name, of in result("equal_difficulty")["sets"].items():
+        peer, default, *simple = (
+            short(of["auc_pr"][recipe])
+            for recipe in ("plain_ridge", "default", "pca_50", "plain_pca_90", "zscore")
+        )
+        shown = {"turbine": "turbine", "steel": "steel", "pjm": "PJM"}[name]
+        yield (
+            f"| {shown}, {of['longest_fault_steps']} steps | {peer} ({short(of['published'])}) "
+            f"| {default} ({short(of['bar'], 2)}) | " + " | ".join(simple) + " |"
+        )
+
+
 def detection_network():
     sets = result("detection_network")["sets"]
     for recipe in ("default", "default_network", "network"):
@@ -119,6 +140,8 @@ TABLES = {
     poisoned_site: "concepts/federation.md",
     unlike_machines: "concepts/federation.md",
     detection: "decisions/0004-detector.md",
+    detection_short: "decisions/0004-detector.md",
+    equal_difficulty: "decisions/0004-detector.md",
     detection_network: "decisions/0004-detector.md",
     promises: "decisions/0014-threshold.md",
     made_plants: "concepts/detection.md",
@@ -134,3 +157,8 @@ def test_rows_of_a_table_are_those_of_its_result(rows):
         if not any(line.startswith("|") and all(part in line for part in parts) for line in lines):
             missing.append(row)
     assert missing == []
+
+
+def test_injected_faults_last_as_long_as_makes_them_as_hard_as_the_published_ones():
+    found = result("equal_difficulty")["sets"]
+    assert {name: of["longest_fault_steps"] for name, of in found.items()} == LONGEST

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.scoring.settings import ScoreReport
 
 ROUNDS = 6
-"""Few, so that the demo takes some three minutes on two cores; eight gave the same figures within .003."""
+"""Few, so that the demo takes two minutes on two cores; eight gave the same figures within .003."""
 
 PLACES = (
     Path(__file__).parents[2] / "examples" / "machines",

@@ -1,6 +1,6 @@
 """Runs the job once, or again and again: periodic retraining as one long-running process.
 
-Drift triggers will call `Job.run` too; nothing but the reason for starting differs.
+A trigger other than time, such as drift, would call `Job.run` too.
 """
 
 from __future__ import annotations
