@@ -34,6 +34,25 @@ def test_one_inverse_gives_the_ridge_regression_of_every_sensor():
         assert weights[sensor, sensor] == 0
 
 
+@given(st.sets(st.integers(0, 5)), st.integers(0, 1000))
+@settings(max_examples=30)
+def test_sensors_that_never_moved_change_nothing_for_the_others_and_are_predicted_by_nothing(still, seed):
+    values = np.random.default_rng(seed).normal(size=(80, 6)).cumsum(axis=0).astype(np.float32) / 10
+    values[:, sorted(still)] = 0
+    moves = [sensor for sensor in range(6) if sensor not in still]
+    found = ridge_weights(RidgeFit(6).summarise(values, 0, 80), 6, 0.1)
+    columns = [6 * lag + sensor for lag in range(LAGS + 1) for sensor in moves] + [24]
+    fewer = ridge_weights(RidgeFit(len(moves)).summarise(values[:, moves], 0, 80), len(moves), 0.1)
+    np.testing.assert_array_equal(found[np.ix_(columns, moves)], fewer)
+    assert np.count_nonzero(found) == np.count_nonzero(fewer)
+    gram = RidgeFit(6).summarise(values, 0, 80).gram
+    whole = np.linalg.inv(gram + 77 * np.diag([*[0.1] * 24, 1e-6]))
+    expected = -whole[:, :6] / np.diag(whole)[:6]
+    expected[range(6), range(6)] = 0
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert not ridge_weights(GramStatistics.empty(25), 6, 0.1).any()
+
+
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=4))
 @settings(max_examples=20)
 def test_statistics_of_blocks_add_up_to_those_of_the_run(cuts):
