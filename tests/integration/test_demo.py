@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """Two machines of the example: a day before the change of halves, a day after."""
+    """Two machines of the example: three days before the change of halves, three after."""
     folder = tmp_path_factory.mktemp("short")
     for site in ("machine-1-6", "machine-3-4"):
         frame = pd.read_parquet(ROOT / "examples" / "machines" / f"{site}.parquet")
         split = int(frame["label"].isna().sum()) if frame["label"].isna().any() else len(frame) // 2
-        frame.iloc[split - 1500 : split + 1500].to_parquet(folder / f"{site}.parquet", index=False)
+        frame.iloc[split - 3000 : split + 3000].to_parquet(folder / f"{site}.parquet", index=False)
     return folder
 
 
@@ -42,7 +42,7 @@ def test_the_demo_shows_everything_once_and_leaves_no_process(short, tmp_path):
     assert found["run"]["sites"] == ["machine-1-6", "machine-3-4"]
     assert found["run"]["rounds"]["federated"] >= 1
     assert sum(count["dead_lettered"] for count in found["run"]["ingestion"].values()) == 0
-    assert found["scoring"]["scored"] > 2500
+    assert found["scoring"]["scored"] > 5000
     assert list(found["evaluation"]["mean"]) == ["federated", "local", "centralised", "zscore", "pca"]
     assert (tmp_path / found["model"] / "saved_model.pb").exists()
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)

@@ -13,7 +13,7 @@ from models import store
 from models.baselines import fit_baseline
 from models.detector import Detector
 from models.errors import DetectorUnreadable, InvalidModel
-from models.export import describe, export_detector
+from models.export import export_detector
 from models.fitting import fit_detector
 from models.logarithms import floor_of, logged, logged_tensor, named_sensors
 from models.options import DetectorOptions
@@ -184,7 +184,8 @@ def test_the_served_model_takes_raw_values_and_its_description_names_the_logarit
         np.testing.assert_allclose(served["score"].numpy(), alone, rtol=1e-5)
     described = json.loads((folder / "assets.extra" / "detector.json").read_text())
     assert (described["format_version"], described["logarithms"]) == (4, ["flow", "speed"])
-    told = describe(with_logarithms(None), "plain", 1)
+    plain = export_detector(with_logarithms(None), tmp_path / "plain")
+    told = json.loads((plain / "assets.extra" / "detector.json").read_text())
     assert told["format_version"] == 3 and "logarithms" not in told
 
 

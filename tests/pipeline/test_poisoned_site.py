@@ -142,6 +142,7 @@ def test_an_update_that_outweighs_the_others_is_made_as_long_as_theirs(settings,
     [
         {"clip_updates": 0.5},
         {"privacy": "gaussian", "clip_updates": 0.5},
+        {"aggregation": "median"},
         {"algorithm": "scaffold"},
     ],
 )
