@@ -252,6 +252,7 @@ def preview_table(found: Preview) -> Any:
     return Group(
         table,
         *together(remarks),
+        *found.remarks,
         f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {listed(found.sensors, _SENSORS)}",
         f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
         f"{', '.join(found.modes)}, at most {found.rounds} rounds each",

@@ -62,6 +62,10 @@ class Prepared:
             self._runs[site] = found.runs
         return self._runs[site]
 
+    def out_of_range(self, site: str) -> Mapping[str, int]:
+        """By sensor how many values of a site were left out, being outside their valid range."""
+        return self._readings.out_of_range(site)
+
     def learned_until(self, site: str) -> int:
         """The first instant that learning did not see, ns since 1970 UTC; readings may have come in since."""
         return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1

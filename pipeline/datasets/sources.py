@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.datasets.snapshot import Source
 from pipeline.datasets.tables import tables_from_frame
+from pipeline.datasets.valid import Valid, within
 
 if TYPE_CHECKING:
     from ingestion.sitefile import SiteFile
@@ -25,13 +27,18 @@ class Readings(Protocol):
     def tables(self, site: str) -> Iterable[pa.Table]:
         """The readings tables of a site (docs/architecture.md)."""
 
+    def out_of_range(self, site: str) -> Mapping[str, int]:
+        """By sensor the values that the last reading of a site's tables from first to last left out."""
+
 
 class WindowReadings:
-    """What ingestion has published below a data folder."""
+    """What ingestion has published below a data folder, within the valid ranges of today: a window may be older than its sensor's."""
 
-    def __init__(self, data_dir: Path, sites: Sequence[str]) -> None:
+    def __init__(self, data_dir: Path, sites: Sequence[str], valid: Sequence[Valid] = ()) -> None:
         self._data_dir = data_dir
         self._sites = tuple(sites)
+        self._valid = tuple(valid)
+        self._out_of_range: dict[str, Counter[str]] = {}
 
     def sources(self) -> Mapping[str, Sequence[Source]]:
         """Window files and addenda with their row counts."""
@@ -50,7 +57,15 @@ class WindowReadings:
         """Base windows and addenda united, in event-time order."""
         from ingestion.windowfiles import read_site
 
-        return read_site(self._data_dir, site)
+        limits = {each.sensor: each for each in self._valid if each.site == site}
+        out: Counter[str] = Counter()
+        for table in read_site(self._data_dir, site):
+            yield within(table, limits, out) if limits else table
+        self._out_of_range[site] = out
+
+    def out_of_range(self, site: str) -> Mapping[str, int]:
+        """See `Readings`."""
+        return self._out_of_range.get(site, {})
 
 
 class FileReadings:
@@ -74,3 +89,7 @@ class FileReadings:
         """The file's rows in time order."""
         file = self._files[site]
         return tables_from_frame(file.frame, file.sensors, site)
+
+    def out_of_range(self, site: str) -> Mapping[str, int]:
+        """None: what a file loses by its sensors' rules is told when it is read (`pipeline.jobs.mapped`)."""
+        return {}

@@ -24,7 +24,7 @@ from pipeline.evaluation.judging import judge
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
-from pipeline.jobs.record import run_manifest
+from pipeline.jobs.record import readings_remarks, run_manifest
 from pipeline.jobs.settings import dataset_settings
 from pipeline.learning import Learned, learn
 from pipeline.remarks import together
@@ -124,7 +124,8 @@ def compare_recipes(
                 found[name] = Compared(recipes[name].mode, Evaluation(), 0.0, {}, str(error))
                 continue
             notes.update(dict.fromkeys(together(ready.skipped)))
-            notes.update(dict.fromkeys((*together(learned.remarks), *evaluation.notes)))
+            remarks = together([*readings_remarks(config, ready), *learned.remarks])
+            notes.update(dict.fromkeys((*remarks, *evaluation.notes)))
             manifest = run_manifest(config, ready.dataset, learned)
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)

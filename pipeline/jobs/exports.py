@@ -22,6 +22,7 @@ from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo
 from pipeline.evaluation.alarms import stretches
+from pipeline.jobs.mapped import mapped_files
 from pipeline.jobs.settings import dataset_settings
 from pipeline.remarks import together
 from pipeline.watch import Watch
@@ -85,7 +86,8 @@ def read_exports(
     for line in together((file.site, note) for file in files.values() for note in file.notes):
         watch.say(line)
     _within(files, train_until)
-    return Exports(files, _configuration(base, list(files), train_until), wanted)
+    config = _configuration(base, list(files), train_until)
+    return Exports(mapped_files(files, config, watch.say), config, wanted)
 
 
 def incidents(file: SiteFile, rows: NDArray[np.bool_]) -> int | None:
@@ -129,7 +131,8 @@ def _configuration(base: Config | None, sites: list[str], train_until: datetime)
     for site in sites:
         if not NAME.match(site):
             raise InputDataError(f"site {site!r} cannot be used: expected {NAME_RULE}; rename its file")
-    named = [SiteConfig(name=site) for site in sites]
+    known = {} if base is None else {site.name: site for site in base.sites}
+    named = [known.get(site) or SiteConfig(name=site) for site in sites]
     base = base or Config(sites=named)
     dataset = base.dataset.model_copy(update={"train_until": train_until})
     return base.model_copy(update={"sites": named, "dataset": dataset})

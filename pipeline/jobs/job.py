@@ -19,12 +19,12 @@ from pipeline.artefacts import FEDERATED, IngestionCounts, RunSummary, read_summ
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared, prepare
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
-from pipeline.datasets.sources import Readings, WindowReadings
+from pipeline.datasets.sources import Readings
 from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.record import summarise, write_run
-from pipeline.jobs.settings import dataset_settings, modes_of
+from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
 from pipeline.learning import learn
 from pipeline.manifest import run_id
@@ -50,7 +50,7 @@ def run_job(
         report = ingest_sites(config, cluster, consent=consent, progress=step.update)
     counts = counts_by_site(report)
     clock.lap("ingest")
-    readings = WindowReadings(config.project.data_dir, [site.name for site in config.sites])
+    readings = window_readings(config)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     folder = run_folder(config, run_id(snapshot.id, config))
     earlier = read_summary(folder)

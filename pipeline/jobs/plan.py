@@ -8,8 +8,7 @@ from typing import Any
 from pipeline.artefacts import read_summary
 from pipeline.config.schema import Config
 from pipeline.datasets.snapshot import take_snapshot
-from pipeline.datasets.sources import WindowReadings
-from pipeline.jobs.settings import dataset_settings, modes_of
+from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.manifest import run_id
 from pipeline.runs import run_folder
 from pipeline.streams.cluster import EMBEDDED
@@ -57,7 +56,7 @@ def plan(config: Config, bootstrap: str | None) -> Plan:
     Raises:
       StorageError: the data folder cannot be read.
     """
-    readings = WindowReadings(config.project.data_dir, [site.name for site in config.sites])
+    readings = window_readings(config)
     sources = readings.sources()
     name = run_id(take_snapshot(sources, dataset_settings(config)).id, config)
     broker = bootstrap or config.kafka.bootstrap

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from ingestion.sitefile import SiteFile
+from pipeline.datasets.codes import Code
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
+from pipeline.jobs.coderemarks import code_remarks
 from pipeline.jobs.exports import Exports, incidents
 from pipeline.jobs.job import none_can_train
+from pipeline.remarks import together
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class SitePreview:
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
       faint: sensors that move too little beside their size to be seen.
-      implausible: sensors with values out of all proportion to the others while learning.
+      implausible: sensors with values out of all proportion to the others while learning, and no code told.
+      codes: what looks like a code for no reading while learning; the same in words is in the preview's `remarks`.
     """
 
     rows: int
@@ -50,11 +54,12 @@ class SitePreview:
     silent: tuple[str, ...]
     faint: tuple[str, ...]
     implausible: tuple[str, ...]
+    codes: tuple[Code, ...]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """All sites, the sensors and the grid spacing in seconds that they would share, and what would be trained."""
+    """All sites, the sensors and the grid spacing in seconds that they would share, what would be trained, and lines on odd readings."""
 
     train_until: str
     step_seconds: float
@@ -62,6 +67,7 @@ class Preview:
     sites: dict[str, SitePreview]
     modes: tuple[str, ...]
     rounds: int
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -93,6 +99,7 @@ def preview(exports: Exports) -> Preview:
         sites,
         exports.modes,
         exports.config.training.rounds,
+        tuple(together(code_remarks({site: found.codes for site, found in sites.items()}, exports.config))),
     )
 
 
@@ -113,7 +120,8 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
         outcome.constant,
         outcome.silent,
         outcome.faint,
-        outcome.implausible,
+        outcome.only_implausible,
+        outcome.codes,
     )
 
 

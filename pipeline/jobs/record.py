@@ -11,6 +11,7 @@ from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, 
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
+from pipeline.jobs.coderemarks import code_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 from pipeline.remarks import listed, together
@@ -34,7 +35,7 @@ def summarise(
         frames={site: shard.train_frames for site, shard in dataset.shards.items()},
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
-        warnings=tuple(together([*_warnings(dataset), *learned.remarks])),
+        warnings=tuple(together([*readings_remarks(config, prepared), *learned.remarks])),
         **known,
     )
 
@@ -102,9 +103,16 @@ def detector_path(folder: Path, mode: str, site: str) -> Path:
     return folder / mode / (site if mode in _OF_EACH_SITE else "all")
 
 
-def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Site and remark."""
+def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """Site and remark on what there is to learn from."""
+    dataset = prepared.dataset
     yield from _alone(dataset)
+    for site in dataset.shards:
+        dropped = prepared.out_of_range(site)
+        if dropped:
+            told = listed(f"{sensor} {count:,}" for sensor, count in sorted(dropped.items()))
+            yield site, f"values outside the valid range, left out: {told}"
+    yield from code_remarks({site: dataset.outcomes[site].codes for site in sorted(dataset.shards)}, config)
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"
@@ -124,9 +132,11 @@ def _warnings(dataset: Dataset) -> Iterator[tuple[str, str]]:
                 site,
                 f"moves by less than a hundred-thousandth of its size, so it counts as constant: {names} (subtract an offset)",
             )
-        if outcome.implausible:
-            names = listed(outcome.implausible)
-            yield site, f"values out of all proportion, left out of the scale: {names} (set a valid range)"
+        if absurd := outcome.only_implausible:
+            yield (
+                site,
+                f"values out of all proportion, left out of the scale: {listed(absurd)} (set min and max, [ingestion.sensors.NAME])",
+            )
 
 
 def _without_logarithm(dataset: Dataset, site: str) -> list[str]:

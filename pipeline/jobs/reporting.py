@@ -57,10 +57,9 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
       NothingToDo: the run or its data set is gone.
     """
     from pipeline.datasets.prepared import Prepared
-    from pipeline.datasets.sources import WindowReadings
     from pipeline.evaluation.judging import held_out, judge
     from pipeline.jobs.record import load_detectors, with_baselines
-    from pipeline.jobs.settings import dataset_settings
+    from pipeline.jobs.settings import dataset_settings, window_readings
 
     folder = run_folder(config, run_id)
     summary = read_summary(folder)
@@ -69,7 +68,7 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     )
     if summary is None or dataset is None:
         raise NothingToDo(f"{folder}: the run's data set is gone; run again to make it")
-    readings = WindowReadings(config.project.data_dir, [site.name for site in config.sites])
+    readings = window_readings(config)
     prepared = Prepared(dataset, readings, dataset_settings(config).until_ns)
     scorers = load_detectors(folder / "detectors", sorted(dataset.shards))
     judged = held_out(prepared, config.model.steps, labels)

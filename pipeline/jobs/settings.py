@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL
 from pipeline.config.schema import Config
+from pipeline.config.sensors import SensorConfig
 from pipeline.datasets.snapshot import DatasetSettings
+from pipeline.datasets.sources import WindowReadings
+from pipeline.datasets.valid import Valid
 
 
 def dataset_settings(config: Config) -> DatasetSettings:
@@ -21,7 +24,30 @@ def dataset_settings(config: Config) -> DatasetSettings:
         exclude=tuple(data.exclude),
         share_scale=data.share_scale,
         logarithms=tuple(config.detector.logarithms),
+        valid=valid_ranges(config),
     )
+
+
+def window_readings(config: Config) -> WindowReadings:
+    """What was ingested of the configured sites, within the configured ranges."""
+    sites = [site.name for site in config.sites]
+    return WindowReadings(config.project.data_dir, sites, valid_ranges(config))
+
+
+def valid_ranges(config: Config) -> tuple[Valid, ...]:
+    """The ranges of all sensors that have one, by site and name. Of several that become one sensor the widest holds."""
+    found = []
+    for site in config.sites:
+        ranges: dict[str, list[SensorConfig]] = {}
+        for sent, rule in {**config.ingestion.sensors, **site.sensors}.items():
+            ranges.setdefault(rule.name or sent, []).append(rule)
+        for sensor, rules in sorted(ranges.items()):
+            lows, highs = [rule.min for rule in rules], [rule.max for rule in rules]
+            low = None if None in lows else min(low for low in lows if low is not None)
+            high = None if None in highs else max(high for high in highs if high is not None)
+            if low is not None or high is not None:
+                found.append(Valid(site.name, sensor, low, high))
+    return tuple(found)
 
 
 def modes_of(config: Config) -> tuple[str, ...]:

@@ -228,16 +228,17 @@ def run_tuning(
     """
     from ingestion.sitefile import read_site_dir
     from pipeline.datasets.snapshot import take_snapshot
-    from pipeline.datasets.sources import FileReadings, Readings, WindowReadings
+    from pipeline.datasets.sources import FileReadings, Readings
     from pipeline.jobs.job import prepare_training
-    from pipeline.jobs.settings import dataset_settings
+    from pipeline.jobs.mapped import mapped_files
+    from pipeline.jobs.settings import dataset_settings, window_readings
     from pipeline.manifest import run_id
 
     root = config.project.data_dir
     if data is None:
-        readings: Readings = WindowReadings(root, [site.name for site in config.sites])
+        readings: Readings = window_readings(config)
     else:
-        readings = FileReadings(read_site_dir(data))
+        readings = FileReadings(mapped_files(read_site_dir(data), config, watch.say))
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     if not any(snapshot.sources.values()):
         raise NothingToDo(

@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.cli.main import run
 from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
+from tests.pipeline.test_codes import cure
 
 
 class Operator:
@@ -139,3 +140,23 @@ def test_readings_that_never_change_and_gaps_do_not_stop_the_job(operator, topic
     found = operator("run", config)
     assert found["sites"] == sorted([gappy, stuck])
     assert found["rounds"] == {"federated": 1}
+
+
+def test_a_code_for_no_reading_is_told_and_the_setting_it_names_holds_for_windows_that_are_there(
+    operator, topic
+):
+    site = topic("east")
+    coded = plant(1, faulty=False)
+    coded.loc[range(50, 550, 25), "flow"] = -9999.0
+    data = write_plants(operator.folder / "data", {site: coded})
+    config = operator.configure([site], "compare = false\n")
+    operator("replay", data, "--config", config)
+    first = operator("run", config)
+    [remark] = [line for line in first["warnings"] if "code for no reading" in line]
+    assert "flow -9999 (20 of 600 steps)" in remark
+    config.write_text(config.read_text() + cure(remark))
+    second = operator("run", config)
+    assert (second["status"], second["version"]) == ("trained", 2)
+    assert f"{site}: values outside the valid range, left out: flow 20" in second["warnings"]
+    assert not any("code for no reading" in line for line in second["warnings"])
+    assert operator("run", config)["status"] == "nothing_new"
