@@ -27,7 +27,10 @@ def replay(
     bootstrap: Bootstrap = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Take cluster, security and topics from this configuration."),
+        typer.Option(
+            "--config",
+            help="Take cluster, security, topics and the zone of times without an offset from this configuration.",
+        ),
     ] = None,
     speed: Annotated[
         str,
@@ -35,8 +38,14 @@ def replay(
             "--speed", help="`max`, or a factor of real time: 1 is real time, 60 a minute per second."
         ),
     ] = "max",
-    start: Annotated[str | None, typer.Option("--from", help="Send readings from this time on.")] = None,
-    end: Annotated[str | None, typer.Option("--until", help="Send readings before this time.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Send readings from this time on; without an offset in the files' zone."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--until", help="Send readings before this time; without an offset in the files' zone."),
+    ] = None,
     site: Annotated[list[str] | None, typer.Option("--site", help="Only this site; may be repeated.")] = None,
     processes: Annotated[
         str,
@@ -48,8 +57,11 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send recorded sensor data to each site's topic, as the plants' gateways would. Labels are never sent."""
+    from pipeline.config import load_config
+    from pipeline.config.localtime import file_zone
     from pipeline.streams.plants import replay_folder, speed_factor
 
+    local = file_zone(None if config is None else load_config(config))
     factor = speed_factor(speed)
     if processes not in ("one", "per-site"):
         raise typer.BadParameter(f"{processes!r} is not `one` or `per-site`", param_hint="--processes")
@@ -59,8 +71,8 @@ def replay(
             config_path=config,
             bootstrap=bootstrap,
             speed=factor,
-            start=instant(start, "--from"),
-            end=instant(end, "--until"),
+            start=instant(start, "--from", local),
+            end=instant(end, "--until", local),
             sites=site,
             processes=processes,
             dry_run=dry_run,

@@ -51,12 +51,14 @@ NewTopic = Annotated[
 ]
 
 
-def instant(text: str | None, option: str) -> datetime | None:
-    """An ISO-8601 instant; without an offset it is UTC.
+def instant(text: str | None, option: str, zone: str = "UTC") -> datetime | None:
+    """An ISO-8601 instant in UTC; without an offset it is what a clock in the IANA `zone` shows.
 
     Raises:
-      typer.BadParameter: the text is not ISO-8601.
+      typer.BadParameter: the text is not ISO-8601, or such a clock shows it twice or never.
     """
+    from pipeline.config.localtime import as_utc
+
     if text is None:
         return None
     try:
@@ -65,7 +67,10 @@ def instant(text: str | None, option: str) -> datetime | None:
         raise typer.BadParameter(
             f"{text!r} is not a time; write it as 2026-03-01T12:00:00Z", param_hint=option
         ) from None
-    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+    try:
+        return as_utc(value, zone)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
 
 
 def seconds(text: str | None, option: str) -> float | None:

@@ -72,7 +72,11 @@ def backtest(
     data: Annotated[Path, typer.Option("--data", help="Folder with one Parquet or CSV file per site.")],
     train_until: Annotated[
         str,
-        typer.Option("--train-until", metavar="TIMESTAMP", help="Learn before this time, judge from it on."),
+        typer.Option(
+            "--train-until",
+            metavar="TIMESTAMP",
+            help="Learn before this time, judge from it on; without an offset it is in --time-zone.",
+        ),
     ],
     config: Annotated[
         Path | None,
@@ -129,9 +133,13 @@ def backtest(
         ),
     ] = None,
     time_zone: Annotated[
-        str,
-        typer.Option("--time-zone", metavar="ZONE", help="Zone of times without an offset: Europe/Berlin."),
-    ] = "UTC",
+        str | None,
+        typer.Option(
+            "--time-zone",
+            metavar="ZONE",
+            help="Zone of times without an offset: Europe/Berlin; default: `ingestion.time_zone` of --config, else UTC.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what the files hold and what would be learned; train nothing."),
@@ -139,9 +147,13 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
+    from zoneinfo import ZoneInfo
+
     from ingestion.layout import Layout
     from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
+    from pipeline.config import load_config
+    from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import read_exports
 
     if recipe is not None and (mode or out):
@@ -151,11 +163,19 @@ def backtest(
         raise typer.BadParameter(
             "only together: the sensor's column and its value's", param_hint="--sensor, --value"
         )
-    until = instant(train_until, "--train-until")
+    if time_zone is None:
+        local = file_zone(None if config is None else load_config(config, sites_from_files=True))
+    else:
+        local = zone(time_zone, "--time-zone")
+    until = instant(train_until, "--train-until", local)
     assert until is not None
+    if local != "UTC":
+        say(
+            f"learning ends before {until:%Y-%m-%d %H:%M:%S} UTC, which is {until.astimezone(ZoneInfo(local)):%Y-%m-%d %H:%M:%S} in {local}"
+        )
     watch = JobWatch()
     form = time_form(time_format, "--time-format")
-    layout = Layout(time, asset, label, form, zone(time_zone, "--time-zone"), sensor, value)
+    layout = Layout(time, asset, label, form, local, sensor, value)
     exports = read_exports(data, until, layout, config, mode, watch)
     recipes = None
     if recipe is not None:

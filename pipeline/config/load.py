@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.localtime import as_utc
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 
@@ -51,6 +54,7 @@ def load_config(
         raise ConfigError(f"{path}: not TOML: {error}") from None
     _refuse_secrets(raw, path)
     _apply_environment(raw, environment)
+    _train_until_as_utc(raw, path)
     if sites_from_files:
         raw.setdefault("sites", [{"name": "files"}])
     try:
@@ -85,6 +89,24 @@ def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> N
         raw.setdefault(section, {})
         if isinstance(raw[section], dict):
             raw[section][key] = _toml_value(text)
+
+
+def _train_until_as_utc(raw: dict[str, Any], path: Path) -> None:
+    """Gives `dataset.train_until` the offset it lacks, if `ingestion.time_zone` says which; what is no time or zone is refused later."""
+    sections = [raw.get(name) for name in ("dataset", "ingestion")]
+    dataset, ingestion = (section if isinstance(section, dict) else {} for section in sections)
+    until, zone = dataset.get("train_until"), ingestion.get("time_zone")
+    if until is None or zone is None:
+        return
+    try:
+        moment = datetime.fromisoformat(str(until).strip().replace("Z", "+00:00"))
+        ZoneInfo(zone)
+    except (ValueError, TypeError, KeyError, OSError):
+        return
+    try:
+        dataset["train_until"] = as_utc(moment, zone)
+    except ValueError as error:
+        raise ConfigError(f"{path}: dataset.train_until = {str(until)!r}: {error}") from None
 
 
 def _toml_value(text: str) -> Any:

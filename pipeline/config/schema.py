@@ -179,7 +179,7 @@ class DatasetConfig(Section):
     )
     train_until: datetime | None = Field(
         None,
-        description="Only readings before this instant are learned from (with offset or UTC); default: all.",
+        description="Only readings before this instant are learned from (without an offset it is in `ingestion.time_zone`, else UTC); default: all.",
     )
     validation: float = Field(
         0.2, gt=0, le=0.5, description="Last share of each site's time kept for validation."

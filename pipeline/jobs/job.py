@@ -89,7 +89,7 @@ def prepare_training(
 def none_can_train(config: Config, reasons: Mapping[str, str]) -> str:
     """What to say when every site was left out; `reasons` by site."""
     until = config.dataset.train_until
-    when = "" if until is None else f" on readings before {until:%Y-%m-%d %H:%M} UTC"
+    when = "" if until is None else f" on readings before {until.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
     return f"no site can train{when}: {'; '.join(together(reasons))}"
 
 

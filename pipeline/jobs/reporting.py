@@ -88,10 +88,12 @@ def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> di
       InputDataError: the folder cannot be used, or holds labels for none of the sites.
     """
     from ingestion.errors import InputDataError
+    from ingestion.layout import Layout
     from ingestion.sitefile import read_site_dir
+    from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import label_frames
 
-    files = read_site_dir(folder)
+    files = read_site_dir(folder, Layout(time_zone=file_zone(config)))
     frames = label_frames(files)
     sites = {site.name for site in config.sites}
     missing = sorted(sites - set(frames))

@@ -226,7 +226,9 @@ def run_tuning(
       NothingToDo: no site can train.
       InputDataError: `data` holds no usable site file.
     """
+    from ingestion.layout import Layout
     from ingestion.sitefile import read_site_dir
+    from pipeline.config.localtime import file_zone
     from pipeline.datasets.snapshot import take_snapshot
     from pipeline.datasets.sources import FileReadings, Readings
     from pipeline.jobs.job import prepare_training
@@ -238,7 +240,9 @@ def run_tuning(
     if data is None:
         readings: Readings = window_readings(config)
     else:
-        readings = FileReadings(mapped_files(read_site_dir(data), config, watch.say))
+        readings = FileReadings(
+            mapped_files(read_site_dir(data, Layout(time_zone=file_zone(config))), config, watch.say)
+        )
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     if not any(snapshot.sources.values()):
         raise NothingToDo(

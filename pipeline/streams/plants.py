@@ -54,20 +54,22 @@ def replay_folder(
       ConfigError: no cluster is named and none runs.
       BrokerUnavailable: the cluster does not answer.
     """
+    from ingestion.layout import Layout
     from ingestion.replay import replay
     from ingestion.sitefile import read_site_dir
+    from pipeline.config import load_config
+    from pipeline.config.localtime import file_zone
 
-    files = read_site_dir(folder)
+    config = None if config_path is None else load_config(config_path)
+    files = read_site_dir(folder, Layout(time_zone=file_zone(config)))
     for file in files.values():
         for note in file.notes:
             say(f"{file.site}: {note}")
     topics: dict[str, str] = {}
     client: dict[str, object] = {}
-    if config_path is not None:
-        from pipeline.config import load_config
+    if config is not None:
         from pipeline.streams.cluster import Cluster, client_options, secured
 
-        config = load_config(config_path)
         topics = {site.name: site.telemetry_topic for site in config.sites}
         if config.kafka.bootstrap != "embedded":
             client = client_options(config.kafka)

@@ -145,6 +145,51 @@ def test_an_export_as_historians_write_it_is_judged_like_a_clean_one(tmp_path, s
     assert ours["auc_pr"] == pytest.approx(theirs["auc_pr"], abs=0.02)
 
 
+@pytest.mark.parametrize("how", ["option", "configuration"])
+@pytest.mark.parametrize(
+    ("until", "learned"),
+    [("2026-03-01T11:00", 600), ("2026-03-01T10:00Z", 600), ("2026-03-01T12:00+02:00", 600)],
+)
+def test_a_time_to_learn_until_is_in_the_zone_of_the_export_unless_it_says_otherwise(
+    tmp_path, capsys, how, until, learned
+):
+    local = plant(1)
+    local["timestamp"] = local["timestamp"].dt.tz_convert("Europe/Berlin").dt.tz_localize(None)
+    data = write_plants(tmp_path / "data", {"east": local})
+    config = tmp_path / "fedplant.toml"
+    zone = '[ingestion]\ntime_zone = "Europe/Berlin"\n' if how == "configuration" else ""
+    config.write_text(zone + SETTINGS)
+    asked = ["backtest", "--data", str(data), "--train-until", until, "--config", str(config), "--dry-run"]
+    assert run([*asked, "--json", *(["--time-zone", "Europe/Berlin"] if how == "option" else [])]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert found["train_until"] == "2026-03-01T10:00:00Z"
+    east = found["sites"]["east"]
+    assert east["train_steps"] + east["validation_steps"] == learned and east["judged_rows"] == 300
+    told = "learning ends before 2026-03-01 10:00:00 UTC, which is 2026-03-01 11:00:00 in Europe/Berlin"
+    assert told in " ".join(shown.err.split())
+
+
+@pytest.mark.parametrize(
+    ("until", "line"),
+    [
+        (
+            "2026-10-25T02:30",
+            "clocks in Europe/Berlin show it twice; add the offset: 2026-10-25T02:30:00+02:00",
+        ),
+        (
+            "2026-03-29T02:30",
+            "clocks in Europe/Berlin show it never; add the offset: 2026-03-29T02:30:00+01:00",
+        ),
+    ],
+)
+def test_a_time_that_clocks_skip_or_repeat_is_one_clear_line(tmp_path, capsys, until, line):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    asked = ["backtest", "--data", str(data), "--train-until", until, "--time-zone", "Europe/Berlin"]
+    assert run([*asked, "--dry-run"]) == 2
+    assert line in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path, settings):
     other = plant(2).rename(columns={"flow": "heat"}).drop(columns="label")
     other["power"] = 4.0
