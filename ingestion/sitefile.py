@@ -22,6 +22,7 @@ from ingestion.layout import USUAL, Layout
 from ingestion.longform import Readings, one_row_a_time
 from ingestion.records import RESERVED
 from ingestion.settings import check_name
+from ingestion.strays import without_strays
 from ingestion.timeforms import time_forms
 from ingestion.tolerated import Tolerated
 
@@ -157,6 +158,7 @@ def _in_order(
         if not frame.groupby("asset", sort=False)["timestamp"].is_monotonic_increasing.all():
             notes.append("rows are not in time order; they were sorted")
         frame = frame.sort_values("timestamp", kind="stable")
+    frame = _without_strays(frame, notes)
     again = frame.duplicated(["timestamp", "asset"])
     if again.mean() > _MOSTLY:
         raise InputDataError(
@@ -177,6 +179,21 @@ def _in_order(
         notes.append("only one row: nothing can be learned from it")
     labels = frame.pop("label") if "label" in frame else None
     return SiteFile(site, frame, sensors, labels, tuple(notes))
+
+
+def _without_strays(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The rows in order without those that lie alone; one in 2093 would be the last reading, and stretch every picture over 67 years."""
+    kept = without_strays(frame["timestamp"].to_numpy(dtype="datetime64[ns]").astype(np.int64))
+    strays = pd.concat([frame["timestamp"].iloc[: kept.start], frame["timestamp"].iloc[kept.stop :]])
+    frame = frame.iloc[kept]
+    if len(strays):
+        notes.append(
+            f"{len(strays)} rows lie far from all others in time, the first at {strays.iloc[0]:%Y-%m-%d %H:%M} UTC: a wrong clock; they were left out"
+        )
+    odd = int(((frame["timestamp"] < _EARLIEST) | (frame["timestamp"] >= _LATEST)).sum())
+    if odd:
+        notes.append(f"{odd} rows lie before 1990 or after 2099: a wrong clock or unit of time")
+    return frame
 
 
 def _with_usual_names(path: Path, table: pa.Table, layout: Layout) -> pa.Table:
@@ -233,9 +250,6 @@ def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]
     lost = int(parsed.isna().sum())
     if lost:
         notes.append(f"{lost} rows without a usable timestamp were left out")
-    odd = int(((parsed < _EARLIEST) | (parsed >= _LATEST)).sum())
-    if odd:
-        notes.append(f"{odd} rows lie before 1990 or after 2099: a wrong clock or unit of time")
     return parsed
 
 
