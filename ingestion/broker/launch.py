@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ingestion.broker import guard
+from ingestion.broker.archive import archive_options, keep_list
 from ingestion.broker.jars import classpath, kafka_home
 from ingestion.broker.properties import LOG4J2, server_properties
 from ingestion.broker.state import BrokerStatus, read_state, stop, take_lock, write_state
@@ -65,15 +66,19 @@ def launch(
         ]
         log = folder / "broker.log"
         _format(jvm, log_dir, config, home, log)
+        options = archive_options(home, jvm, folder, on_message)
         log.touch()
         started_at = log.stat().st_size
-        state = _spawn([*jvm, "kafka.Kafka", str(config)], folder, owner, lock, port, controller_port)
+        state = _spawn(
+            [*jvm, *options, "kafka.Kafka", str(config)], folder, owner, lock, port, controller_port
+        )
         write_state(folder, state)
         try:
             _await_ready(state, log, started_at, timeout)
         except BaseException:
             stop(folder)
             raise
+        keep_list(home, folder)
         return state
     except OSError as error:
         raise BrokerStartFailed(
