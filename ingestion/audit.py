@@ -24,6 +24,7 @@ from ingestion.compacted import look
 from ingestion.errors import BrokerUnavailable
 from ingestion.eventtime import NS
 from ingestion.settings import IngestSettings, Site
+from ingestion.unreachable import unavailable
 
 _FILE, _REPEAT, _DEAD, _LATE, _DOUBLED, _IN_LOG = 1, 2, 4, 8, 16, 32
 _SHOWN = 10
@@ -90,9 +91,7 @@ def audit(settings: IngestSettings) -> AuditReport:
     try:
         return _Audit(settings).run()
     except KafkaError as error:
-        raise BrokerUnavailable(
-            f"{settings.bootstrap}: {type(error).__name__}: {error}; check broker and permissions"
-        ) from error
+        raise unavailable(settings.bootstrap, error) from error
 
 
 class _Audit:

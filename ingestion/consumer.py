@@ -19,7 +19,7 @@ from ingestion.consuming.commits import Commits
 from ingestion.consuming.goal import Goal, ends
 from ingestion.consuming.handover import POLL_RECORDS, Handover
 from ingestion.consuming.looking import view
-from ingestion.consuming.patience import Refusal, said
+from ingestion.consuming.patience import Refusal
 from ingestion.consuming.sametopic import SameTopic
 from ingestion.counts import IngestReport, SiteCounts
 from ingestion.deadletter import LETTER_BYTES
@@ -28,6 +28,7 @@ from ingestion.observation import View
 from ingestion.outbox import Outbox
 from ingestion.settings import IngestSettings
 from ingestion.topics import Topics
+from ingestion.unreachable import unavailable
 from ingestion.watched import within
 from ingestion.worker import Worker
 
@@ -76,9 +77,7 @@ def ingest(
         if not stop.is_set():
             if isinstance(error, BrokerUnavailable):
                 raise
-            raise BrokerUnavailable(
-                f"{settings.bootstrap}: {said(error)}; check broker and permissions"
-            ) from error
+            raise unavailable(settings.bootstrap, error) from error
     report.seconds = time.monotonic() - began
     return report
 

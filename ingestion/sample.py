@@ -12,8 +12,9 @@ import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from ingestion.errors import BrokerUnavailable, InputDataError
+from ingestion.errors import InputDataError
 from ingestion.records import RecordBatch
+from ingestion.unreachable import unavailable
 
 _MAX_BYTES = 128 << 20
 
@@ -59,20 +60,13 @@ def take_sample(
             **{"bootstrap_timeout_ms": int(seconds * 1000), **client},
         )
     except (KafkaError, OSError) as error:
-        raise _unavailable(bootstrap, topic, error) from error
+        raise unavailable(bootstrap, error, f"topic {topic}") from error
     try:
         return _sample(consumer, topic, number, seconds, where)
     except KafkaError as error:
-        raise _unavailable(bootstrap, topic, error) from error
+        raise unavailable(bootstrap, error, f"topic {topic}") from error
     finally:
         consumer.close(autocommit=False, timeout_ms=2000)
-
-
-def _unavailable(bootstrap: str, topic: str, error: Exception) -> BrokerUnavailable:
-    why = str(error).removeprefix(f"{type(error).__name__}: ")
-    return BrokerUnavailable(
-        f"{bootstrap}: topic {topic}: {type(error).__name__}: {why}; check the address and the right to read the topic"
-    )
 
 
 def _sample(consumer: KafkaConsumer, topic: str, number: int, seconds: float, where: str) -> Sample:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ingestion.errors import BrokerUnavailable, IngestionError, InputDataError
+from ingestion.unreachable import unavailable
 
 MAX_UNCONFIRMED = 20_000
 
@@ -103,7 +104,7 @@ class Sender:
             self._producer.close(timeout=0 if self._waiting else 5)
 
 
-def _unavailable(error: BaseException, options: Mapping[str, Any], topic: str) -> IngestionError:
+def _unavailable(error: Exception, options: Mapping[str, Any], topic: str) -> IngestionError:
     name = type(error).__name__
     if "Authorization" in name:
         return BrokerUnavailable(
@@ -113,8 +114,4 @@ def _unavailable(error: BaseException, options: Mapping[str, Any], topic: str) -
         return InputDataError(
             f"topic {topic}: a reading is larger than the broker accepts (message.max.bytes)"
         )
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return BrokerUnavailable(
-        f"no answer from Kafka at {options['bootstrap_servers']} {'for ' + topic if topic else ''}: {name}: {reason}; "
-        "check the address and that the broker runs"
-    )
+    return unavailable(options["bootstrap_servers"], error, f"topic {topic}" if topic else "")

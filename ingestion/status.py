@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ingestion.clients import LOG, native_options
 from ingestion.compacted import listed, start_of
-from ingestion.errors import BrokerUnavailable
 from ingestion.settings import IngestSettings, Site
+from ingestion.unreachable import unavailable
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def status(settings: IngestSettings) -> Status:
                 found.append(_status(consumer, settings, site, committed, timeout))
         return Status(found, missing)
     except KafkaException as error:
-        raise BrokerUnavailable(
-            f"{settings.bootstrap}: {error.args[0].str()}; check broker and permissions"
-        ) from error
+        raise unavailable(settings.bootstrap, error) from error
     finally:
         consumer.close()
 

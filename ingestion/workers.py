@@ -18,9 +18,10 @@ from confluent_kafka import KafkaException
 from ingestion import observation
 from ingestion.consumer import Progress, ingest
 from ingestion.counts import IngestReport, SiteCounts
-from ingestion.errors import BrokerUnavailable, IngestionError
+from ingestion.errors import IngestionError
 from ingestion.settings import IngestSettings
 from ingestion.topics import Topics
+from ingestion.unreachable import unavailable
 
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 10.0
@@ -44,9 +45,7 @@ def ingest_shared(
         try:
             workers = min(workers, topics.partitions({site.topic for site in settings.sites}))
         except KafkaException as error:
-            raise BrokerUnavailable(
-                f"{settings.bootstrap}: {error.args[0].str()}; check broker and permissions"
-            ) from error
+            raise unavailable(settings.bootstrap, error) from error
     if workers < 2:
         return ingest(settings, until=until, progress=progress, stop=asked)
     began = time.monotonic()

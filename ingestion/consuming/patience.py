@@ -16,13 +16,6 @@ REFUSED = {
 _APART = 5
 
 
-def said(error: Exception) -> str:
-    """What a client library's error says, in one line."""
-    if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
-        return f"{error.args[0].name()}: {error.args[0].str()}"
-    return f"{type(error).__name__}: {error}"
-
-
 class Refusal:
     """The cluster's word that we may not, which belongs to no request and may come from any thread."""
 

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterable
 
 from confluent_kafka import KafkaException
 
-from ingestion.consuming.patience import REFUSED, said
-from ingestion.errors import BrokerUnavailable, ContinuityError
+from ingestion.consuming.patience import REFUSED
+from ingestion.errors import ContinuityError
 from ingestion.settings import IngestSettings
 from ingestion.tasks import Ending
 from ingestion.topics import Topics
+from ingestion.unreachable import unavailable
 
 _ASKING_SECONDS = 2.0
 _AGAIN_SECONDS = 0.2
@@ -66,9 +67,7 @@ class SameTopic:
                 return self.check([(topic, topic_id)], since)
             except KafkaException as error:
                 if error.args[0].code() in REFUSED or time.monotonic() > end:
-                    raise BrokerUnavailable(
-                        f"{self._bootstrap}: {topic}: {said(error)}; check broker and permissions"
-                    ) from error
+                    raise unavailable(self._bootstrap, error, topic) from error
             self._stop.wait(_AGAIN_SECONDS)
 
     def _look(self, topics: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError
 
 from ingestion.errors import BrokerUnavailable
 from ingestion.records import RecordBatch
+from ingestion.unreachable import unavailable
 from pipeline.scoring.alerts import AlertEvent, event_of_message
 from pipeline.scoring.memory import Memory, memory_topic
 from pipeline.scoring.settings import ScoreSettings, ScoringFailed, alert_topic
@@ -63,9 +64,7 @@ class Telemetry:
                 f"{self._bootstrap}: not allowed ({error}); grant Read on the topics and the group"
             ) from error
         except (KafkaError, OSError) as error:
-            raise BrokerUnavailable(
-                f"{self._bootstrap}: {type(error).__name__} {error}; is the broker running and reachable?"
-            ) from error
+            raise unavailable(self._bootstrap, error) from error
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         """Partitions of a topic, empty if there is no such topic."""
@@ -180,9 +179,7 @@ def ensure_topics(settings: ScoreSettings) -> None:
             f"{', '.join(wanted)}: this user may not create topics ({error}); create them or grant Create"
         ) from error
     except (KafkaError, OSError) as error:
-        raise BrokerUnavailable(
-            f"{settings.bootstrap}: {type(error).__name__} {error}; is the broker running?"
-        ) from error
+        raise unavailable(settings.bootstrap, error) from error
     finally:
         if admin is not None:
             admin.close()

@@ -110,7 +110,7 @@ def test_a_dry_run_counts_without_a_broker():
 
 def test_a_broker_that_is_away_is_one_clear_line_within_the_time_limit():
     began = time.monotonic()
-    with pytest.raises(BrokerUnavailable, match=r"no answer from Kafka at 127\.0\.0\.1:1"):
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1: no answer from Kafka"):
         replay({"s": site_file("s", rows=1)}, bootstrap="127.0.0.1:1", timeout=1.0)
     assert time.monotonic() - began < 15
 
