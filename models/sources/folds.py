@@ -107,14 +107,16 @@ def _held_out(
     """The share of the prior that `select` names, and the sources fitted with it on all but each block."""
     if others is None or prior_rows <= 0 or select is None:
         return 1.0, without_each(fit, blocks, total, others, prior_rows, 1.0, steady)
-    # One after the other: of hundreds of sensors the sources of every share are too large to keep.
-    hides = np.asarray(
-        [
-            hidden(without_each(fit, blocks, total, others, prior_rows, share, steady), blocks, total)
-            for share in SHARES
-        ]
-    )
-    share = SHARES[select(hides - hides[0])]
+    # Of hundreds of sensors the sources of every share are too large to keep: only those of the share that has hidden least so far are.
+    hides: list[float] = []
+    for share in SHARES:
+        sources = without_each(fit, blocks, total, others, prior_rows, share, steady)
+        hides.append(hidden(sources, blocks, total))
+        if np.argmin(hides) == len(hides) - 1:
+            best, kept = share, sources
+    share = SHARES[select(np.asarray(hides) - hides[0])]
+    if share == best:
+        return share, kept
     return share, without_each(fit, blocks, total, others, prior_rows, share, steady)
 
 
