@@ -16,6 +16,8 @@ from benchmarks.linear_recipe import fit_components, fit_ridges
 PROMISED = 0.01
 LEAD = 64
 """Rows of the training's end that a detector sees before rows that follow it."""
+EARLIER = 0.6
+"""Share of a training that its rest is held against."""
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
 NETWORK = ("network", "default_network")
 PEERS = ("plain_ridge", "plain_pca_90")
@@ -107,6 +109,22 @@ def fitted(recipe: str, machines: list[Machine], promised: float) -> Judge:
         )
 
     return score
+
+
+def looked_ahead(recipe: str, machines: list[Machine], promised: float) -> dict[str, tuple[float, int]]:
+    """By machine the share flagged of the last two fifths of its training by a detector of the first three, and how many steps that are.
+
+    What `fedplant backtest` tells as expected (`pipeline.evaluation.expectation`), on arrays.
+    """
+    rows = {machine.name: int(EARLIER * len(machine.train)) for machine in machines}
+    earlier = [dataclasses.replace(each, train=each.train[: rows[each.name]]) for each in machines]
+    detector, found = detector_for(recipe, earlier, promised), {}
+    for machine in machines:
+        scores = detector.score(machine.name, machine.train[rows[machine.name] - LEAD :])
+        score, threshold = scores.score[LEAD:], scores.threshold[LEAD:]
+        known = np.isfinite(score)
+        found[machine.name] = (float((score > threshold)[known].mean()), int(known.sum()))
+    return found
 
 
 def _peer(recipe: str, machines: list[Machine], promised: float) -> Judge:

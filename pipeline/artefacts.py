@@ -110,18 +110,70 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a detector of each site's earlier training rows flags of its later ones, beside what the configuration promises.
+
+    Attributes:
+        promised: share of normal steps, None if alarms a week are promised.
+        promised_per_week: alarms a week, None if a share is promised.
+        sites: figures without labels by site that has rows enough for it.
+        mean: over these sites.
+    """
+
+    promised: float | None = None
+    promised_per_week: float | None = None
+    sites: Mapping[str, Metrics] = field(default_factory=dict)
+    mean: Metrics = field(default_factory=Metrics)
+
+    @property
+    def promise(self) -> float:
+        """In `unit`."""
+        return (self.promised if self.promised_per_week is None else self.promised_per_week) or 0.0
+
+    @property
+    def unit(self) -> str:
+        """What is promised."""
+        return "normal steps flagged" if self.promised_per_week is None else "false alarms a week"
+
+    def figure(self, metrics: Metrics) -> float | None:
+        """What is held against the promise, in its unit; where no step is labelled, all count as normal."""
+        if self.promised_per_week is None:
+            known = metrics.false_flagged_share
+            return metrics.flagged_share if known is None else known
+        known, each_day = metrics.false_alarms_per_week, metrics.alarms_per_day
+        return 7.0 * each_day if known is None and each_day is not None else known
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "Expected":
+        """Inverse of `asdict`."""
+        return cls(
+            raw.get("promised"),
+            raw.get("promised_per_week"),
+            {site: Metrics.from_json(m) for site, m in (raw.get("sites") or {}).items()},
+            Metrics.from_json(raw.get("mean") or {}),
+        )
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..]}`."""
+    """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..], expected: {..} or null}`."""
 
     sites: Mapping[str, Mapping[str, Metrics]] = field(default_factory=dict)
     mean: Mapping[str, Metrics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    expected: Expected | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""
-        sites = {site: {mode: asdict(m) for mode, m in modes.items()} for site, modes in self.sites.items()}
         return _plain(
-            {"sites": sites, "mean": {k: asdict(m) for k, m in self.mean.items()}, "notes": self.notes}
+            {
+                "sites": {
+                    site: {mode: asdict(m) for mode, m in modes.items()} for site, modes in self.sites.items()
+                },
+                "mean": {k: asdict(m) for k, m in self.mean.items()},
+                "notes": self.notes,
+                "expected": None if self.expected is None else asdict(self.expected),
+            }
         )
 
     @classmethod
@@ -132,7 +184,13 @@ class Evaluation:
             for site, modes in (raw.get("sites") or {}).items()
         }
         mean = {mode: Metrics.from_json(m) for mode, m in (raw.get("mean") or {}).items()}
-        return cls(sites, mean, tuple(raw.get("notes") or ()))
+        expected = raw.get("expected")
+        return cls(
+            sites,
+            mean,
+            tuple(raw.get("notes") or ()),
+            None if expected is None else Expected.from_json(expected),
+        )
 
     @classmethod
     def of_sites(

@@ -5,7 +5,7 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,6 +52,7 @@ class Learned:
       curves: learning curves of the trained modes; for `local` the mean over sites.
       privacy: what noise promises, by what was shared: `rounds`, `statistics`; empty without noise.
       personal: by site with weights of its own, or its group's, whose they are.
+      network: weights of the federated network, None without one; `own_networks` those of the sites in `personal`.
       remarks: site and remark of those that took no part in what the federated detector is made from, or less than they would have.
     """
 
@@ -61,6 +62,8 @@ class Learned:
     privacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     personal: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[tuple[str, str], ...] = ()
+    network: Sequence[NDArray[np.float32]] | None = None
+    own_networks: Mapping[str, Sequence[NDArray[np.float32]]] = field(default_factory=dict)
 
 
 def architecture(config: Config) -> ArchitectureSpec:
@@ -97,11 +100,13 @@ def learn(
     privacy: dict[str, Mapping[str, Any]] = {}
     personal: dict[str, str] = {}
     remarks: list[tuple[str, str]] = []
+    network, own = None, OwnModels()
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
             statistics = training.fleet_statistics(sites)
             result = training.run(FEDERATED, sites, step)
-            own = OwnModels() if result is None else training.own_models(result)
+            if result is not None:
+                network, own = result.weights, training.own_models(result)
             components = training.component_statistics(sites)
             detector = training.detector(
                 result,
@@ -142,7 +147,7 @@ def learn(
     if names:
         with watch.step("baselines") as step:
             scorers.update(fit_baselines(config, dataset, rows, names, step))
-    return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(remarks))
+    return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(remarks), network, own.weights)
 
 
 def fit_baselines(

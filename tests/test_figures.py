@@ -82,6 +82,7 @@ def detection():
         ("f1", 3),
         ("false_alarms_per_week", 1),
         ("normal_flagged_share", 3),
+        ("expected_flagged_share", 3),
     ):
         yield "| " + " | ".join(f"{of['default'][figure]:.{digits}f}" for of in sets.values()) + " |"
 
@@ -122,6 +123,13 @@ def promises():
         yield f"| {short(float(promise), 3).rstrip('0')} | " + " | ".join(cells) + " |"
 
 
+def short_trainings():
+    for length, of in result("short_trainings")["lengths"].items():
+        shares = [short(of[name]) for name in ("expected", "following", "median_following")]
+        within = f"{of['within_a_factor_of_two']:.0%}, {of['at_most_twice']:.0%}".replace("%", " %")
+        yield f"| {length} | {of['trainings']} | " + " | ".join([*shares, within]) + " |"
+
+
 def made_plants():
     found = result("made_plants")
     for recipes in (*found["kinds"].values(), *found["logarithms"].values()):
@@ -144,6 +152,7 @@ TABLES = {
     equal_difficulty: "decisions/0004-detector.md",
     detection_network: "decisions/0004-detector.md",
     promises: "decisions/0014-threshold.md",
+    short_trainings: "concepts/detection.md",
     made_plants: "concepts/detection.md",
 }
 

@@ -202,6 +202,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
         ("false alarms per week", "false_alarms_per_week", 1),
         ("alarms per day", "alarms_per_day", 2),
         ("share of steps flagged", "flagged_share", 4),
+        ("share of normal steps flagged", "false_flagged_share", 4),
     )
     table = plain_table("", list(evaluation.mean), "mean over sites")
     for title, name, digits in rows:
@@ -216,8 +217,22 @@ def backtest_table(outcome: Backtest) -> Any:
     from rich.console import Group
 
     parts: list[Any] = [modes_table(outcome.evaluation, "Backtest"), "", metrics_table(outcome.evaluation)]
+    parts += expectation_lines(outcome.evaluation)
     parts += [f"note: {note}" for note in outcome.evaluation.notes]
     return Group(*parts)
+
+
+def expectation_lines(evaluation: Evaluation) -> list[str]:
+    """What was promised of alarms, what was to be expected by the training alone, and what came; nothing where nobody looked ahead."""
+    expected = evaluation.expected
+    if expected is None:
+        return []
+    ahead, came = expected.figure(expected.mean), evaluation.mean.get(FEDERATED)
+    line = f"{expected.unit}: {expected.promise:g} promised, {number(ahead, 4)} expected by looking ahead within the training"
+    if came is not None:
+        every = "" if came.auc_pr is not None else " (no labels: incidents and all)"
+        line += f", {number(expected.figure(came), 4)} after it{every}"
+    return [line]
 
 
 def preview_table(found: Preview) -> Any:

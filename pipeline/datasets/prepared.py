@@ -70,14 +70,16 @@ class Prepared:
         """The first instant that learning did not see, ns since 1970 UTC; readings may have come in since."""
         return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1
 
-    def parts(self, site: str) -> tuple[list[Run], list[Run]]:
-        """The runs that learning may see, parted in time as the shards are: to learn from, to validate on."""
+    def parts(self, site: str, later: float | None = None) -> tuple[list[Run], list[Run]]:
+        """The runs that learning may see, parted in time: all but the last `later` of their rows, and these; by default as the shards are,
+        to learn from and to validate on. Nothing is later where that holds no frame.
+        """
         seen = []
         for run in self.runs(site):
             values = run.before(self.learned_until(site))
             if len(values):
                 seen.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
-        return split_runs(seen, self._validation, self.dataset.steps)
+        return split_runs(seen, self._validation if later is None else later, self.dataset.steps)
 
     def training_rows(self) -> TrainingRows:
         """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""

@@ -21,6 +21,7 @@ from pipeline.datasets.prepared import Prepared, prepare
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import Readings
 from pipeline.errors import NothingToDo
+from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.record import summarise, write_run
@@ -111,9 +112,11 @@ def _train_and_export(
         chosen = {FEDERATED: learned.scorers[FEDERATED]}
         unseen = held_out(prepared, config.model.steps, or_validation=True)
         evaluation = judge(chosen, unseen, dataset.step_ns / 1e9, config.scoring.hold_off, step)
+    with watch.step("looking ahead") as step:
+        expected = expect(config, prepared, learned, step)
     assert learned.detector is not None
     sensors = together(sensor_notes(learned.detector, unseen))
-    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors))
+    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors), expected=expected)
     clock.lap("evaluate")
     with watch.step("exporting"):
         model = export_detector(

@@ -11,6 +11,7 @@ from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, 
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
+from pipeline.evaluation.expectation import loud
 from pipeline.jobs.coderemarks import code_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
@@ -35,7 +36,10 @@ def summarise(
         frames={site: shard.train_frames for site, shard in dataset.shards.items()},
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
-        warnings=tuple(together([*readings_remarks(config, prepared), *learned.remarks])),
+        warnings=(
+            *together([*readings_remarks(config, prepared), *learned.remarks]),
+            *loud(evaluation),
+        ),
         **known,
     )
 

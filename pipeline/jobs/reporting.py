@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.artefacts import Evaluation, read_summary, write_json
+from pipeline.artefacts import ArtefactError, Evaluation, read_evaluation, read_summary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
 from pipeline.errors import NothingToDo
@@ -72,13 +73,19 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     prepared = Prepared(dataset, readings, dataset_settings(config).until_ns)
     scorers = load_detectors(folder / "detectors", sorted(dataset.shards))
     judged = held_out(prepared, config.model.steps, labels)
-    return judge(
+    found = judge(
         with_baselines(config, prepared, scorers),
         judged,
         dataset.step_ns / 1e9,
         config.scoring.hold_off,
         step,
     )
+    try:
+        earlier = read_evaluation(folder)
+    except ArtefactError:
+        # It is damaged, and made anew.
+        earlier = None
+    return replace(found, expected=None if earlier is None else earlier.expected)
 
 
 def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:

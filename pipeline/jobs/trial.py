@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.fitting import fit_detector
 from models.scaling import SensorScaling, moments
 from pipeline.config.change import changed
 from pipeline.config.schema import Config
@@ -23,9 +22,9 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.datasets.shards import Dataset
 from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.evaluation.expectation import earlier_detector
 from pipeline.evaluation.injection import found_faults
-from pipeline.learning import architecture, calibration
-from pipeline.sharing import young_scaling
+from pipeline.learning import architecture
 
 VALIDATION, INJECTED = "validation", "injected"
 
@@ -118,19 +117,8 @@ def _injected(
     """Mean over sites of what the detector of the training parts finds of faults injected into the validation parts."""
     dataset = prepared.dataset
     parts = {site: prepared.parts(site) for site in dataset.shards}
-    runs = {site: [run.values for run in training] for site, (training, _) in parts.items()}
-    detector = fit_detector(
-        architecture(config),
-        weights,
-        dataset.sensors,
-        dataset.step_ns / 1e9,
-        config.model.steps,
-        {site: SensorScaling.from_dict(dataset.scaling[site]) for site in parts},
-        runs,
-        calibration(config),
-        assets={site: [run.asset for run in training] for site, (training, _) in parts.items()},
-        young=young_scaling(config, dataset, runs),
-    )
+    earlier = {site: training for site, (training, _) in parts.items()}
+    detector = earlier_detector(config, dataset, earlier, weights)
     areas = [
         found_faults(detector, site, held_out, _deviation(dataset, site, training), config.training.seed)
         for site, (training, held_out) in parts.items()

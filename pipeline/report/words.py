@@ -150,9 +150,27 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
             )
     elif totals.alerts or totals.days:
         lines.append("No labels were given, so this page cannot say which alerts were right.")
+    if expectation := _expectation(evaluation):
+        lines.append(expectation)
     if comparison := _comparison(evaluation):
         lines.append(comparison)
     return lines
+
+
+def _expectation(evaluation: Evaluation | None) -> str | None:
+    """What was promised of false alarms and what the training alone says of it."""
+    expected = None if evaluation is None else evaluation.expected
+    ahead = None if expected is None else expected.figure(expected.mean)
+    if expected is None or ahead is None:
+        return None
+    if expected.promised_per_week is not None:
+        promised, found = f"{expected.promise:g} false alarms a week", number(ahead, 1)
+    else:
+        promised, found = (
+            f"{100 * expected.promise:g} % of normal time above the alert line",
+            f"{100 * ahead:.2g} %",
+        )
+    return f"The setting promises {promised}; detectors of the first three fifths of the training had {found} in the rest of it."
 
 
 def _comparison(evaluation: Evaluation | None) -> str | None:

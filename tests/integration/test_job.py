@@ -80,6 +80,9 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
     )
     assert evaluation["mean"]["federated"]["auc_pr"] > 0.9
     assert evaluation["sites"][east]["federated"]["events"] == 1
+    # What was to be expected was said when nothing was known yet, and stays beside what came.
+    assert evaluation["expected"]["promised"] == 0.005
+    assert east in evaluation["expected"]["sites"] and "The setting promises 0.5 %" in text
 
 
 def read_alerts(broker, site):

@@ -1,0 +1,140 @@
+"""What to expect of alarms before there is a label: detectors of each site's earlier training rows, held against its later ones.
+
+A threshold promises a share of normal steps, and nothing in a training tells how far its machine will move afterwards. How far machines moved
+within their trainings does, in the mean over machines: forward validation (Tashman 2000, "Out-of-sample tests of forecasting accuracy").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.detector import Detector
+from models.errors import NotEnoughData
+from models.fitting import fit_detector
+from models.scaling import SensorScaling, moments
+from pipeline.artefacts import FEDERATED, Evaluation, Expected
+from pipeline.config.schema import Config
+from pipeline.datasets.prepared import Prepared
+from pipeline.datasets.run import Run
+from pipeline.datasets.shards import Dataset
+from pipeline.evaluation.judging import UNKNOWN, Judged, cut_from, judge
+from pipeline.learning import Learned, architecture, calibration
+from pipeline.remarks import listed
+from pipeline.sharing import young_scaling
+from pipeline.watch import Step
+
+LATER = 0.4
+"""Share of a site's training rows that a detector of the others is held against."""
+_LOUD = 2.0
+"""So many times what is promised is worth a remark."""
+
+
+def expect(config: Config, prepared: Prepared, learned: Learned, step: Step | None = None) -> Expected | None:
+    """Figures without labels of sites whose training rows can be parted; None if there is none.
+
+    All sites learn again from the first three fifths of their rows, in the scale of these rows and beside the others' first three fifths, and are
+    calibrated as the exported detector is. The network is the exported one and has seen both parts; it has a twentieth of a say.
+    """
+    dataset = prepared.dataset
+    parts = {site: prepared.parts(site, LATER) for site in dataset.shards}
+    usable = {site: of for site, of in parts.items() if of[1]}
+    if not usable:
+        return None
+    earlier = {site: before for site, (before, _) in usable.items()}
+    own = {site: weights for site, weights in learned.own_networks.items() if site in usable}
+    try:
+        detector = earlier_detector(config, dataset, earlier, learned.network, own)
+    except NotEnoughData:
+        return None
+    later = {
+        site: _behind(prepared, site, min(run.start_ns for run in after), config.model.steps)
+        for site, (_, after) in usable.items()
+        # What has no calibration of its own is judged by that of others: its own history says nothing of it.
+        if sum(len(run.values) for run in earlier[site]) >= detector.options.min_steps
+    }
+    found = judge(
+        {FEDERATED: dict.fromkeys(later, detector)},
+        later,
+        dataset.step_ns / 1e9,
+        config.scoring.hold_off,
+        step,
+    )
+    if not found.sites:
+        return None
+    by_week = config.detector.threshold == "alarms_per_week"
+    return Expected(
+        None if by_week else config.detector.false_alarm_rate,
+        config.detector.alarms_per_week if by_week else None,
+        {site: by_mode[FEDERATED] for site, by_mode in found.sites.items()},
+        found.mean[FEDERATED],
+    )
+
+
+def earlier_detector(
+    config: Config,
+    dataset: Dataset,
+    earlier: Mapping[str, Sequence[Run]],
+    weights: Sequence[NDArray[np.float32]] | None,
+    own_weights: Mapping[str, Sequence[NDArray[np.float32]]] | None = None,
+) -> Detector:
+    """The detector that these runs of the data set's sites would have given with an already trained network.
+
+    Raises:
+      NotEnoughData: no site has a run of `model.steps` steps.
+    """
+    runs = {site: [run.values for run in of] for site, of in earlier.items()}
+    floors = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
+    known = {site: moments(of, len(dataset.sensors), floors[site]) for site, of in runs.items()}
+    young = young_scaling(config, dataset, runs)
+    options = calibration(config)
+    if config.training.statistics_noise is not None:
+        # The others' sums of fewer rows were never made with noise.
+        options = replace(options, prior_rows=0.0)
+    return fit_detector(
+        architecture(config),
+        weights,
+        dataset.sensors,
+        dataset.step_ns / 1e9,
+        config.model.steps,
+        {site: of.scaling() if young is None else young(site, of) for site, of in known.items()},
+        runs,
+        options,
+        own_weights=own_weights,
+        assets={site: [run.asset for run in of] for site, of in earlier.items()},
+        young=young,
+    )
+
+
+def loud(evaluation: Evaluation) -> list[str]:
+    """A remark where more than twice what is promised is to be expected in the mean, with the sites that changed most; else none.
+
+    In the mean: how far one machine moved within its training says little of how far it will move (`benchmarks/short_trainings.py`).
+    """
+    expected = evaluation.expected
+    mean = None if expected is None else expected.figure(expected.mean)
+    if expected is None or mean is None or mean <= _LOUD * expected.promise:
+        return []
+    by_site = {site: expected.figure(of) or 0.0 for site, of in expected.sites.items()}
+    most = sorted(by_site, key=lambda site: (-by_site[site], site))
+    shown = listed((f"{site} {by_site[site]:.3g}" for site in most), most=3)
+    return [
+        f"{expected.unit}: {mean:.3g} are to be expected, {expected.promise:g} promised, for machines changed within their training; most of all {shown}"
+        " (train again as history grows, or ask for less)"
+    ]
+
+
+def _behind(prepared: Prepared, site: str, from_ns: int, memory: int) -> list[Judged]:
+    """The site's training rows from an instant on, without labels, with rows before them to fill a detector."""
+    until = prepared.learned_until(site)
+    found = []
+    for run in prepared.runs(site):
+        values = run.before(until)
+        seen = Run(run.site, run.asset, run.start_ns, run.step_ns, values)
+        part = cut_from(seen, np.full(len(values), UNKNOWN, np.int8), from_ns, memory)
+        if part is not None:
+            found.append(part)
+    return found

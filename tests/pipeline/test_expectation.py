@@ -1,0 +1,103 @@
+"""What is to be expected of alarms is said before there is a label, from the training alone."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from pipeline.artefacts import Evaluation, Expected
+from pipeline.cli.main import run
+from pipeline.evaluation.expectation import loud
+from pipeline.evaluation.metrics import Metrics
+from tests.pipeline.plants import SETTINGS, plant, write_plants
+
+UNTIL = "2026-03-01T10:00:00Z"
+ROWS = 600
+"""Of training; the first three fifths end at row 360."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "fedplant.toml"
+    linear = '[detector]\nsources = ["ridge", "pca", "excursion"]\n'
+    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
+    return str(path)
+
+
+def judged(tmp_path, config, capsys, sites, *more):
+    data = write_plants(tmp_path / "data", sites)
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config]
+    assert run([*arguments, "--mode", "federated", *more]) == 0
+    return capsys.readouterr().out
+
+
+def shifted(seed: int) -> pd.DataFrame:
+    """Like others, but from two thirds of the training on its flow does not follow the load as before."""
+    frame = plant(seed)
+    frame.loc[400:, "flow"] += 3.0 * (1 + seed)
+    return frame
+
+
+def test_a_site_that_changed_within_its_training_is_told_and_calm_ones_keep_the_promise(
+    tmp_path, config, capsys
+):
+    sites = {"calm": plant(1), "moody": shifted(2), "other": plant(3)}
+    found = json.loads(judged(tmp_path, config, capsys, sites, "--json"))
+    expected = found["expected"]
+    assert expected["promised"] == 0.005 and expected["promised_per_week"] is None
+    flagged = {site: of["flagged_share"] for site, of in expected["sites"].items()}
+    assert flagged["moody"] > 0.5
+    assert flagged["calm"] < 0.05 and flagged["other"] < 0.05
+    assert expected["mean"]["flagged_share"] == pytest.approx(sum(flagged.values()) / 3)
+    # Two fifths of the training are looked at, and nothing behind it.
+    assert {of["rows"] for of in expected["sites"].values()} == {ROWS * 2 // 5}
+    (told,) = (note for note in found["notes"] if "are to be expected" in note)
+    assert "0.005 promised" in told and "most of all moody" in told
+
+
+def test_nothing_behind_the_training_is_looked_at(tmp_path, config, capsys):
+    sites = {"east": plant(1), "west": plant(2)}
+    first = json.loads(judged(tmp_path / "a", config, capsys, sites, "--json"))["expected"]
+    for frame in sites.values():
+        frame.loc[ROWS + 1 :, ["load", "power", "flow"]] *= 7.0
+    second = json.loads(judged(tmp_path / "b", config, capsys, sites, "--json"))["expected"]
+    assert first == second and set(first["sites"]) == {"east", "west"}
+
+
+def test_promise_expectation_and_outcome_stand_in_one_line(tmp_path, config, capsys):
+    shown = judged(tmp_path, config, capsys, {"east": plant(1), "west": plant(2)})
+    (line,) = (line for line in shown.splitlines() if "promised" in line)
+    assert line.startswith("normal steps flagged: 0.005 promised, 0.0")
+    assert "expected by looking ahead within the training, 0.0" in line and line.rstrip().endswith("after it")
+
+
+def test_where_alarms_a_week_are_promised_these_are_held_against_it(tmp_path, capsys):
+    path = tmp_path / "fedplant.toml"
+    linear = '[detector]\nsources = ["ridge", "pca"]\nthreshold = "alarms_per_week"\nalarms_per_week = 4.0\n'
+    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
+    found = json.loads(judged(tmp_path, str(path), capsys, {"calm": plant(1), "moody": shifted(2)}, "--json"))
+    expected = found["expected"]
+    assert expected["promised"] is None and expected["promised_per_week"] == 4.0
+    moody = expected["sites"]["moody"]["alarms_per_day"]
+    assert moody > 4.0 / 7
+    assert any("false alarms a week" in note and f"moody {7 * moody:.3g}" in note for note in found["notes"])
+
+
+def test_sites_too_short_to_be_parted_are_left_out_and_nothing_fails(tmp_path, config, capsys):
+    short = plant(2).iloc[500:]
+    found = json.loads(
+        judged(tmp_path, config, capsys, {"east": plant(1), "short": short, "west": plant(3)}, "--json")
+    )
+    assert set(found["expected"]["sites"]) == {"east", "west"} and "short" in found["sites"]
+    alone = json.loads(judged(tmp_path / "one", config, capsys, {"short": short}, "--json"))
+    assert alone["expected"] is None
+
+
+def test_it_is_kept_with_the_evaluation_and_older_files_have_none():
+    expected = Expected(0.01, None, {"east": Metrics(flagged_share=0.03)}, Metrics(flagged_share=0.03))
+    evaluation = Evaluation(expected=expected)
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+    assert Evaluation.from_json({"sites": {}}).expected is None and loud(Evaluation()) == []
+    assert len(loud(evaluation)) == 1
+    quiet = Expected(0.02, None, expected.sites, expected.mean)
+    assert loud(Evaluation(expected=quiet)) == []
