@@ -152,7 +152,7 @@ def backtest(
     from ingestion.layout import Layout
     from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
-    from pipeline.config import load_config
+    from pipeline.config import Config, SiteConfig, load_config
     from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import read_exports
 
@@ -163,10 +163,11 @@ def backtest(
         raise typer.BadParameter(
             "only together: the sensor's column and its value's", param_hint="--sensor, --value"
         )
-    if time_zone is None:
-        local = file_zone(None if config is None else load_config(config, sites_from_files=True))
+    if config is None:
+        base = Config(sites=[SiteConfig(name="files")])
     else:
-        local = zone(time_zone, "--time-zone")
+        base = load_config(config, sites_from_files=True)
+    local = file_zone(base) if time_zone is None else zone(time_zone, "--time-zone")
     until = instant(train_until, "--train-until", local)
     assert until is not None
     if local != "UTC":
@@ -176,16 +177,18 @@ def backtest(
     watch = JobWatch()
     form = time_form(time_format, "--time-format")
     layout = Layout(time, asset, label, form, local, sensor, value)
-    exports = read_exports(data, until, layout, config, mode, watch)
     recipes = None
     if recipe is not None:
+        from pipeline.config.chosen import recipe_configs
         from pipeline.config.recipes import chosen_recipes
 
-        recipes = chosen_recipes(exports.config.recipes, recipe)
+        recipes = chosen_recipes(base.recipes, recipe)
+        recipe_configs(base, recipes)
+    exports = read_exports(data, until, layout, config, mode, watch)
     if dry_run:
         from pipeline.jobs.preview import preview
 
-        found = preview(exports)
+        found = preview(exports, recipes)
         print_json(found.to_dict()) if as_json else show(preview_table(found))
         return
 

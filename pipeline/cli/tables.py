@@ -264,13 +264,14 @@ def preview_table(found: Preview) -> Any:
         }
         remarks += [(site, f"{what}: {which}") for what, which in told.items() if which]
     able = sum(of.excluded is None for of in found.sites.values())
+    what = f"recipes {', '.join(found.recipes)}" if found.recipes else ", ".join(found.modes)
     return Group(
         table,
         *together(remarks),
         *found.remarks,
         f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {listed(found.sensors, _SENSORS)}",
         f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
-        f"{', '.join(found.modes)}, at most {found.rounds} rounds each",
+        f"{what}, at most {found.rounds} rounds each",
     )
 
 

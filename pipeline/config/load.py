@@ -123,12 +123,16 @@ def _lines(error: ValidationError) -> list[str]:
     messages: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
         path = _key_path(problem["loc"])
-        key = ".".join(path) or "configuration"
+        key = ".".join(path)
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = f"{key}: unknown key; allowed here: {', '.join(_allowed(problem['loc'][:-1]))}"
         elif problem["type"] == "missing":
             text = f"{key}: missing, but required"
+        elif not path:
+            text = message
+        elif problem["loc"][-1] == "[key]":
+            text = f"{key}: {message}"
         elif isinstance(problem["input"], (str, int, float, bool, list)):
             text = f"{key} = {problem['input']!r}: {message}"
         else:
@@ -143,7 +147,7 @@ def _key_path(location: tuple[Any, ...]) -> list[str]:
     depth = 3 if location and location[0] in ("sites", "recipes") else 2
     if len(location) >= depth and location[depth - 1] == "sensors":
         depth += 2
-    return [str(part) for part in location[:depth]]
+    return [str(part) for part in location[:depth] if part != "[key]"]
 
 
 def _allowed(location: tuple[Any, ...]) -> list[str]:

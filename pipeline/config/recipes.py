@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field
@@ -52,7 +53,7 @@ training; the simple baselines. A recipe of the file goes over one of the same n
 
 
 def chosen_recipes(own: Mapping[str, RecipeConfig], asked: Iterable[str]) -> dict[str, RecipeConfig]:
-    """The recipes of names, each of which may be several with commas between; those of `own`, the configuration, go before built-in ones.
+    """The recipes of names, each of which may be several with commas between; one that is named twice counts once; those of `own`, the configuration, go before built-in ones.
 
     Raises:
       ConfigError: a name is unknown, or none is given.
@@ -61,8 +62,18 @@ def chosen_recipes(own: Mapping[str, RecipeConfig], asked: Iterable[str]) -> dic
     names = [name.strip() for text in asked for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        told = f"--recipe {unknown[0]}: unknown" if unknown else "--recipe: no name"
+        told = (
+            f"--recipe {', '.join(unknown)}: unknown{_meant(unknown[0], known)}"
+            if unknown
+            else "--recipe: no name"
+        )
         raise ConfigError(
             f"{told}; choose from {', '.join(known)}, or add [recipes.NAME] to the configuration"
         )
     return {name: known[name] for name in names}
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    by_lower = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
+    return f" (did you mean {by_lower[close[0]]}?)" if close else ""

@@ -22,7 +22,16 @@ from pipeline.config.sensors import SensorConfig
 from pipeline.config.training import TrainingConfig
 from pipeline.errors import ConfigError
 
-RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$")]
+
+def _usable_recipe(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}", value):
+        raise ValueError(
+            "a recipe's name is letters, digits, '_' and '-', starting with a letter or digit, at most 61 characters"
+        )
+    return value
+
+
+RecipeName = Annotated[str, AfterValidator(_usable_recipe)]
 AssetName = Annotated[str, Field(min_length=1, max_length=256)]
 
 

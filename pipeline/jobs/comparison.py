@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from models.errors import ModelError
-from pipeline.artefacts import MODES, Evaluation
-from pipeline.config.change import changed
+from pipeline.artefacts import Evaluation
+from pipeline.config.chosen import recipe_configs, recipe_remarks
 from pipeline.config.recipes import RecipeConfig
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.snapshot import take_snapshot
-from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
+from pipeline.errors import NothingToDo, TrainingFailed
 from pipeline.evaluation.judging import judge
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
@@ -102,10 +102,10 @@ def compare_recipes(
       ConfigError: the keys of a recipe are refused.
       NothingToDo: no recipe could learn.
     """
-    configs = {name: _configured(exports.config, name, recipe) for name, recipe in recipes.items()}
+    configs = recipe_configs(exports.config, recipes)
     prepared: dict[str, Prepared] = {}
     found: dict[str, Compared] = {}
-    notes: dict[str, None] = {}
+    notes = dict.fromkeys(recipe_remarks(exports.config, recipes))
     with result_folder(work_dir) as folder:
         for name, config in configs.items():
             watch.say(f"recipe {name}")
@@ -152,14 +152,6 @@ def _judged(
             {name: learned.scorers[mode]}, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step
         )
     return evaluation, learned
-
-
-def _configured(config: Config, name: str, recipe: RecipeConfig) -> Config:
-    assert recipe.mode in MODES
-    try:
-        return changed(config, recipe.changes)
-    except ConfigError as error:
-        raise ConfigError(f"recipe {name}: {error}") from None
 
 
 def _known(areas: Mapping[str, Mapping[str, float | None]], site: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ingestion.sitefile import SiteFile
+from pipeline.config.chosen import recipe_remarks
+from pipeline.config.recipes import RecipeConfig
 from pipeline.datasets.codes import Code
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
@@ -59,7 +62,8 @@ class SitePreview:
 
 @dataclass(frozen=True)
 class Preview:
-    """All sites, the sensors and the grid spacing in seconds that they would share, what would be trained, and lines on odd readings."""
+    """All sites, the sensors and the grid spacing in seconds that they would share, what would be trained (`recipes` by name, if some are
+    compared), and lines on odd readings and recipes."""
 
     train_until: str
     step_seconds: float
@@ -68,14 +72,15 @@ class Preview:
     modes: tuple[str, ...]
     rounds: int
     remarks: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
 
 
-def preview(exports: Exports) -> Preview:
-    """Survey the exports.
+def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None) -> Preview:
+    """Survey the exports, for the settings as they are; `recipes` are those that shall be compared.
 
     Raises:
       NothingToDo: no site could train.
@@ -92,14 +97,16 @@ def preview(exports: Exports) -> Preview:
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
     if len(excluded) == len(sites):
         raise NothingToDo(none_can_train(exports.config, excluded))
+    odd = together(code_remarks({site: found.codes for site, found in sites.items()}, exports.config))
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,
         grid.sensors,
         sites,
-        exports.modes,
+        tuple(dict.fromkeys(recipe.mode for recipe in recipes.values())) if recipes else exports.modes,
         exports.config.training.rounds,
-        tuple(together(code_remarks({site: found.codes for site, found in sites.items()}, exports.config))),
+        (*odd, *recipe_remarks(exports.config, recipes or {})),
+        tuple(recipes or ()),
     )
 
 

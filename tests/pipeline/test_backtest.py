@@ -299,6 +299,7 @@ def test_a_recipe_by_itself_is_the_backtest(tmp_path, settings, capsys):
     [
         (["--recipe", "magic"], "--recipe magic: unknown; choose from default, linear, ridges, ridge,"),
         (["--recipe", ","], "--recipe: no name; choose from default,"),
+        (["--recipe", "linaer,Tcn"], "--recipe linaer, Tcn: unknown (did you mean linear?); choose from"),
         (["--recipe", "linear", "--mode", "pca"], "not together with --mode"),
         (["--recipe", "linear", "--report", "x.html"], "not together with --report"),
     ],
@@ -307,6 +308,44 @@ def test_a_recipe_that_cannot_be_is_one_clear_line(tmp_path, settings, capsys, a
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, *asked]) == 2
     assert line in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_recipe_that_the_settings_refuse_is_one_line_before_any_file_is_read(tmp_path, capsys, dry):
+    config = tmp_path / "fedplant.toml"
+    config.write_text('[model]\narchitecture = "autoencoder"\nsteps = 10\n')
+    asked = ["--data", str(tmp_path / "nowhere"), "--train-until", UNTIL, "--config", str(config)]
+    assert run(["backtest", *asked, "--recipe", "default,tcn", *dry]) == 2
+    told = capsys.readouterr().err
+    assert "fedplant: recipe tcn: model: steps 10 must exceed the TCN's receptive field" in told
+    assert "nowhere" not in told
+
+
+def test_recipes_that_are_one_are_told_and_a_dry_run_names_what_it_would_compare(tmp_path, settings, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    config = tmp_path / "fedplant.toml"
+    own = '[recipes.mine]\ndetector.sources = ["pca"]\n[recipes.linear]\ndetector.sources = ["excursion"]\n'
+    config.write_text(SETTINGS + own)
+    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
+    asked = ["--recipe", "mine,pca,mine,linear,baseline_pca"]
+    told = [
+        "mine, pca are recipes of equal settings, so their figures are equal and share a rank",
+        "recipe linear is that of the configuration, not the built-in one of this name",
+    ]
+    assert run([*arguments, *asked, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recipes"], found["modes"]) == (
+        ["mine", "pca", "linear", "baseline_pca"],
+        ["federated", "pca"],
+    )
+    assert found["remarks"] == told
+    assert run([*arguments, *asked, "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "recipes mine, pca, linear, baseline_pca, at most 3 rounds each" in shown and told[0] in shown
+    assert run([*arguments, *asked, "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["notes"][:2] == told
+    assert compared["recipes"]["mine"]["mean_rank"] == compared["recipes"]["pca"]["mean_rank"]
 
 
 @pytest.mark.parametrize("place", ["folder", "below a file"])

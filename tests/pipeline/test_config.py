@@ -161,6 +161,11 @@ def test_the_reference_in_docs_is_what_the_code_says():
             "recipes.x.kafka: unknown key; allowed here: detector, mode, model, training",
         ),
         ("[recipes.x]\ntraining.aggregation = 'krum'\ntraining.privacy = 'tree'\n", "recipes.x: training"),
+        (
+            "[recipes.'my recipe']\nmode = 'local'\n",
+            "toml: recipes.my recipe: a recipe's name is letters, digits,",
+        ),
+        ("[recipes.x]\ndetector.averages = ['0s']\n", "toml: recipes.x: detector: averages hold 0"),
     ],
 )
 def test_a_recipe_is_checked_when_the_file_is_read(tmp_path, recipe, line):
