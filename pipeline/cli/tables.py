@@ -260,7 +260,9 @@ def preview_table(found: Preview) -> Any:
             "never changes while learning": listed(of.constant),
             "does not have": listed(of.silent),
             "moves too little beside its size, counts as constant": listed(of.faint),
-            "values out of all proportion, left out of the scale": listed(of.implausible),
+            "values out of all proportion, left out of the scale": listed(
+                name for name in of.implausible if name not in {code.sensor for code in of.codes}
+            ),
         }
         remarks += [(site, f"{what}: {which}") for what, which in told.items() if which]
     able = sum(of.excluded is None for of in found.sites.values())

@@ -7,6 +7,7 @@ which holds for learning and for live scoring alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
@@ -24,13 +25,13 @@ _ONCE = 30.0
 
 @dataclass(frozen=True)
 class Code:
-    """A value of `sensor` that looks like a code: on `count` of the `rows` that have a value. `limit`, in the sensor's unit, lies half way to
+    """A value of `sensor` that looks like a code: `count` of the sensor's `values`. `limit`, in the sensor's unit, lies half way to
     the readings: the least valid value if the code is below them, else the largest."""
 
     sensor: str
     value: float
     count: int
-    rows: int
+    values: int
     limit: float
 
     @property
@@ -39,19 +40,16 @@ class Code:
         return self.value < self.limit
 
 
-def codes_of(sensors: tuple[str, ...], values: NDArray[np.float64]) -> tuple[Code, ...]:
-    """What looks like a code in raw values float64[N, F], by sensor in their order and by value.
+def codes_of(sensors: Sequence[str], runs: Sequence[NDArray[np.float64]]) -> tuple[Code, ...]:
+    """What looks like a code in all raw runs float64[N_i, F] together, by sensor in their order and by value.
 
     It is a value known for it (`CODES`, as exact as float32), beyond all other readings by the width of their middle 99 %, and there
     twice; or once, but thirty widths away. Where all is code there is nothing to tell it by.
     """
     found: list[Code] = []
-    known = np.isfinite(values)
-    top = as_float32(np.where(known, values, -np.inf).max(axis=0, initial=-np.inf))
-    bottom = as_float32(np.where(known, values, np.inf).min(axis=0, initial=np.inf))
-    # Hardly any sensor ends at such a value: the others need not be sorted.
-    for at in np.flatnonzero(np.isin(top, CODES) | np.isin(bottom, CODES)):
-        column = values[known[:, at], at]
+    for at in np.flatnonzero(_ends_at_code(runs, len(sensors))):
+        column = np.concatenate([run[:, at] for run in runs])
+        column = column[np.isfinite(column)]
         coded = np.isin(as_float32(column), CODES)
         readings = np.sort(column[~coded])
         if len(readings) == 0:
@@ -67,6 +65,16 @@ def codes_of(sensors: tuple[str, ...], values: NDArray[np.float64]) -> tuple[Cod
                 limit = _half_way(float(edge), float(value))
                 found.append(Code(sensors[at], float(value), int(count), len(column), limit))
     return tuple(found)
+
+
+def _ends_at_code(runs: Sequence[NDArray[np.float64]], sensors: int) -> NDArray[np.bool_]:
+    """Which sensors' largest or least value is a known code, bool[F]: hardly any, and the others need not be sorted."""
+    top, bottom = np.full(sensors, -np.inf), np.full(sensors, np.inf)
+    for run in runs:
+        known = np.isfinite(run)
+        top = np.maximum(top, np.where(known, run, -np.inf).max(axis=0, initial=-np.inf))
+        bottom = np.minimum(bottom, np.where(known, run, np.inf).min(axis=0, initial=np.inf))
+    return np.isin(as_float32(top), CODES) | np.isin(as_float32(bottom), CODES)
 
 
 def _half_way(edge: float, value: float) -> float:

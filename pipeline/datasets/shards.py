@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from models.fleet_scaling import FleetScales
 from models.logarithms import floor_of, named_sensors
 from models.scaling import SensorScaling, moments
-from pipeline.datasets.codes import Code
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.snapshot import FORMAT_VERSION, DatasetSettings, Snapshot
 from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart, site_part, survey
@@ -124,8 +123,6 @@ def load_dataset(folder: Path) -> Dataset | None:
             lists = {
                 name: tuple(value) for name, value in entry["outcome"].items() if isinstance(value, list)
             }
-            # Data sets of earlier releases say nothing of codes.
-            lists["codes"] = tuple(Code(**each) for each in entry["outcome"].get("codes", ()))
             outcomes[site] = SiteOutcome(**{**entry["outcome"], **lists})
             if entry["outcome"]["excluded"] is None:
                 train, validation = (

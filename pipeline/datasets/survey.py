@@ -12,7 +12,6 @@ import pyarrow as pa
 from models.logarithms import named_sensors
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
-from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
@@ -41,8 +40,7 @@ class Grid:
 class SiteOutcome:
     """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
     `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
-    `implausible` ones have training values out of all proportion (`models.scaling.implausible`), `codes` are values that look like codes
-    for no reading, in all that learning sees (`pipeline.datasets.codes`).
+    `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
     """
 
@@ -57,13 +55,6 @@ class SiteOutcome:
     faint: tuple[str, ...] = ()
     implausible: tuple[str, ...] = ()
     end_ns: int = 0
-    codes: tuple[Code, ...] = ()
-
-    @property
-    def only_implausible(self) -> tuple[str, ...]:
-        """Those of `implausible` of which no code is told."""
-        told = {code.sensor for code in self.codes}
-        return tuple(name for name in self.implausible if name not in told)
 
 
 @dataclass(frozen=True)
@@ -201,7 +192,6 @@ def _outcome(
     silent: list[str] = []
     faint: list[str] = []
     odd: list[str] = []
-    codes: tuple[Code, ...] = ()
     if reason is None:
         training = np.concatenate([run.values for run in before])
         known = ~np.isnan(training)
@@ -209,7 +199,6 @@ def _outcome(
         bottom = np.where(known, training, np.inf).min(axis=0)
         silent = [name for name, heard in zip(sensors, known.any(axis=0), strict=True) if not heard]
         absurd = implausible(training)
-        codes = codes_of(sensors, np.concatenate([training, *(run.values for run in after)]))
         rests = ~SensorMoments.of(np.where(absurd, np.nan, training)).moves
         constant, faint, odd = (
             [name for name, chosen in zip(sensors, which, strict=True) if chosen]
@@ -227,5 +216,4 @@ def _outcome(
         faint=tuple(faint),
         implausible=tuple(odd),
         end_ns=max((run.end_ns for run in runs), default=0),
-        codes=codes,
     )

@@ -14,7 +14,7 @@ _MOST = 3
 
 
 def code_remarks(codes: Mapping[str, Sequence[Code]], config: Config) -> Iterator[tuple[str, str]]:
-    """Site and remark; sites with the same codes share theirs, with the steps of all of them."""
+    """Site and remark; sites with the same codes share theirs, with the values of all of them."""
     alike: dict[tuple[tuple[str, str, float], ...], list[str]] = {}
     for site, found in codes.items():
         if found:
@@ -41,7 +41,7 @@ def _added(of_sites: Sequence[Sequence[Code]]) -> list[Code]:
         replace(
             same[0],
             count=sum(code.count for code in same),
-            rows=sum(code.rows for code in same),
+            values=sum(code.values for code in same),
             limit=(min if same[0].below else max)(code.limit for code in same),
         )
         for same in zip(*of_sites, strict=True)
@@ -49,7 +49,7 @@ def _added(of_sites: Sequence[Sequence[Code]]) -> list[Code]:
 
 
 def _remark(keys: Sequence[str], codes: Sequence[Code]) -> str:
-    told = [f"{code.sensor} {code.value:.10g} ({code.count:,} of {code.rows:,} steps)" for code in codes]
+    told = [f"{code.sensor} {code.value:.10g} ({code.count:,} of {code.values:,} values)" for code in codes]
     first = [code for code in codes if code.sensor == codes[0].sensor]
     limits = {"min" if code.below else "max": f"{code.limit:.10g}" for code in first}
     setting = " and ".join(f"{key} = {value}" for key, value in sorted(limits.items(), reverse=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from ingestion.sitefile import SiteFile
 from pipeline.config.chosen import recipe_remarks
 from pipeline.config.recipes import RecipeConfig
-from pipeline.datasets.codes import Code
+from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
 from pipeline.jobs.coderemarks import code_remarks
@@ -39,8 +39,8 @@ class SitePreview:
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
       faint: sensors that move too little beside their size to be seen.
-      implausible: sensors with values out of all proportion to the others while learning, and no code told.
-      codes: what looks like a code for no reading while learning; the same in words is in the preview's `remarks`.
+      implausible: sensors with values out of all proportion to the others while learning.
+      codes: what looks like a code for no reading in the whole file; the same in words is in the preview's `remarks`.
     """
 
     rows: int
@@ -91,7 +91,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     snapshot, readings = exports.snapshot(), exports.readings
     grid = survey(snapshot, readings.tables)
     sites = {
-        site: _site(file, until, site_part(site, snapshot, readings.tables, grid).outcome)
+        site: _site(file, until, site_part(site, snapshot, readings.tables, grid).outcome, grid.sensors)
         for site, file in exports.files.items()
     }
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
@@ -110,9 +110,11 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     )
 
 
-def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
+def _site(file: SiteFile, until: datetime, outcome: SiteOutcome, sensors: Sequence[str]) -> SitePreview:
     times = file.frame["timestamp"]
     later = (times >= until).to_numpy()
+    wanted = [name for name in file.sensors if name in sensors]
+    codes = codes_of(wanted, [file.frame[wanted].to_numpy(np.float64)])
     return SitePreview(
         len(times),
         file.frame["asset"].nunique(),
@@ -127,8 +129,8 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome) -> SitePreview:
         outcome.constant,
         outcome.silent,
         outcome.faint,
-        outcome.only_implausible,
-        outcome.codes,
+        outcome.implausible,
+        codes,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from models.detector import Detector
 from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, write_json
 from pipeline.config.schema import Config
+from pipeline.datasets.codes import codes_of
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.expectation import loud
@@ -116,7 +117,11 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         if dropped:
             told = listed(f"{sensor} {count:,}" for sensor, count in sorted(dropped.items()))
             yield site, f"values outside the valid range, left out: {told}"
-    yield from code_remarks({site: dataset.outcomes[site].codes for site in sorted(dataset.shards)}, config)
+    codes = {
+        site: codes_of(dataset.sensors, [run.values for run in prepared.runs(site)])
+        for site in sorted(dataset.shards)
+    }
+    yield from code_remarks(codes, config)
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"
@@ -136,7 +141,8 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
                 site,
                 f"moves by less than a hundred-thousandth of its size, so it counts as constant: {names} (subtract an offset)",
             )
-        if absurd := outcome.only_implausible:
+        coded = {code.sensor for code in codes.get(site, ())}
+        if absurd := [name for name in outcome.implausible if name not in coded]:
             yield (
                 site,
                 f"values out of all proportion, left out of the scale: {listed(absurd)} (set min and max, [ingestion.sensors.NAME])",

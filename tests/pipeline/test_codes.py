@@ -24,7 +24,7 @@ def column(*codes, rows=500):
 
 
 def told(values):
-    return [(code.value, code.count) for code in codes_of(("s",), values)]
+    return [(code.value, code.count) for code in codes_of(("s",), [values[:100], values[100:]])]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_one_code_alone_is_told_if_it_is_so_far_away_that_it_hides_its_sensor():
 
 
 def test_every_code_of_a_sensor_is_told_on_both_sides_and_behind_another():
-    found = codes_of(("s",), column(-9999.0, -9999.0, -999.25, -999.25, 32767.0, 32767.0))
+    found = codes_of(("s",), [column(-9999.0, -9999.0, -999.25, -999.25, 32767.0, 32767.0)])
     assert [code.value for code in found] == [-9999.0, -999.25, 32767.0]
     assert [code.below for code in found] == [True, True, False]
-    assert {code.rows for code in found} == {500}
+    assert {code.values for code in found} == {500}
 
 
 def test_nothing_is_told_of_what_comes_near_a_code_by_itself_or_is_nothing_else():
@@ -76,7 +76,7 @@ def test_values_that_are_no_codes_are_never_told_however_far_they_are(values):
 def test_the_order_of_rows_does_not_matter_and_what_is_told_is_beyond_all_else(values, random):
     shuffled = list(values)
     random.shuffle(shuffled)
-    first, second = (codes_of(("s",), np.array(each, np.float64)[:, None]) for each in (values, shuffled))
+    first, second = (codes_of(("s",), [np.array(each, np.float64)[:, None]]) for each in (values, shuffled))
     assert first == second
     rest = [value for value in values if not np.isin(np.float32(value), CODES) and np.isfinite(value)]
     for code in first:
@@ -114,7 +114,7 @@ def test_a_backtest_tells_a_code_and_does_what_its_remark_says(tmp_path, capsys)
     previewed, _ = backtest(data, "--dry-run")
     [remark] = previewed["remarks"]
     assert re.match(
-        r"east, west: looks like a code for no reading, .*: flow -9999 \(\d+ of 1,200 steps\)", remark
+        r"east, west: looks like a code for no reading, .*: flow -9999 \(60 of 1,800 values\)", remark
     )
     assert previewed["sites"]["east"]["codes"][0]["value"] == -9999
     before, _ = backtest(data, "--mode", "pca")
@@ -127,6 +127,30 @@ def test_a_backtest_tells_a_code_and_does_what_its_remark_says(tmp_path, capsys)
     reached = [found["mean"]["pca"]["auc_pr"] for found in (before, after, expected)]
     assert reached[0] < 0.8 < 0.9 < reached[1] and reached[1] == pytest.approx(reached[2], abs=0.05)
     assert backtest(data, "--dry-run")[0]["remarks"] == []
+
+
+def test_a_code_that_comes_only_after_what_is_learned_from_is_told_too(tmp_path, capsys):
+    late = plant(1)
+    late.loc[[800, 810, 820], "flow"] = 999.9
+    data = write_plants(tmp_path / "data", {"east": late, "west": plant(2)})
+    config = tmp_path / "fedplant.toml"
+    config.write_text(SETTINGS + '[detector]\nsources = ["pca"]\n')
+    asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--json"]
+    remark = 'set max = 500 under [ingestion.sensors."flow"]'
+    for more in (["--dry-run"], ["--mode", "federated"], ["--recipe", "default,baseline_pca"]):
+        assert run([*asked, *more]) == 0
+        found = json.loads(capsys.readouterr().out)
+        [told] = [line for line in found.get("remarks", found.get("notes")) if "code for no reading" in line]
+        assert told.startswith("east: ") and "flow 999.9 (3 of 900 values)" in told and told.endswith(remark)
+
+
+def test_a_sensor_that_is_left_out_is_not_told_of(tmp_path, capsys):
+    data = write_plants(tmp_path / "data", {"east": with_codes(1)})
+    config = tmp_path / "fedplant.toml"
+    config.write_text(SETTINGS.replace("[dataset]\n", '[dataset]\nexclude = ["flow"]\n'))
+    asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--dry-run"]
+    assert run([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == []
 
 
 def test_a_backtest_reads_sensors_as_ingestion_would(tmp_path, capsys):
