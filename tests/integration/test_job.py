@@ -156,7 +156,7 @@ def test_a_code_for_no_reading_is_told_and_the_setting_it_names_holds_for_window
     operator("replay", data, "--config", config)
     first = operator("run", config)
     [remark] = [line for line in first["warnings"] if "code for no reading" in line]
-    assert "flow -9999 (20 of 600 values)" in remark
+    assert "flow -9999 (20 of 840 values)" in remark
     config.write_text(config.read_text() + cure(remark))
     second = operator("run", config)
     assert (second["status"], second["version"]) == ("trained", 2)
