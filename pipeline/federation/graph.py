@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
-from tensorflow.core.protobuf import rewriter_config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
 
 def _flat_names(binding: Any) -> list[str]:
@@ -56,12 +56,18 @@ class PlainGraph:
         self._session = tf.compat.v1.Session(graph=graph, config=config)
         if proto.tensorflow.initialize_op:
             self._session.run(graph.as_graph_element(proto.tensorflow.initialize_op))
-        # The same tensor may be bound to several outputs, which a session allows.
-        self._call = self._session.make_callable(self.output_names, feed_list=self.input_names)
+        self._dtypes = [graph.get_tensor_by_name(name).dtype.as_numpy_dtype for name in self.input_names]
+        # Made once, here: `run` would optimise the graph anew in each thread that comes before the first is through.
+        # Not part of TensorFlow's public face; 2.14 is pinned.
+        self._call = self._session._make_callable_from_options(
+            config_pb2.CallableOptions(feed=self.input_names, fetch=self.output_names)
+        )
 
     def __call__(self, inputs: Sequence[Any]) -> list[np.ndarray]:
-        """Run the graph; `inputs` and the result are flat, in the order of TFF's type."""
-        return list(self._call(*inputs))
+        """Run the graph; `inputs` and the result are flat, in the order of TFF's type. Several threads may call it at once."""
+        values = (np.asarray(value, dtype) for value, dtype in zip(inputs, self._dtypes, strict=True))
+        found: list[np.ndarray] = self._call(*values)
+        return found
 
     def close(self) -> None:
         """Free the session."""
