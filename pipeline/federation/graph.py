@@ -57,6 +57,10 @@ class PlainGraph:
         if proto.tensorflow.initialize_op:
             self._session.run(graph.as_graph_element(proto.tensorflow.initialize_op))
         self._dtypes = [graph.get_tensor_by_name(name).dtype.as_numpy_dtype for name in self.input_names]
+        self._call: Any = None
+        if not self.output_names:
+            # What a sum that needs no model gets to know of it; TensorFlow refuses to make a callable of nothing.
+            return
         # Made once, here: `run` would optimise the graph anew in each thread that comes before the first is through.
         # Not part of TensorFlow's public face; 2.14 is pinned.
         self._call = self._session._make_callable_from_options(
@@ -65,6 +69,8 @@ class PlainGraph:
 
     def __call__(self, inputs: Sequence[Any]) -> list[np.ndarray]:
         """Run the graph; `inputs` and the result are flat, in the order of TFF's type. Several threads may call it at once."""
+        if self._call is None:
+            return []
         values = (np.asarray(value, dtype) for value, dtype in zip(inputs, self._dtypes, strict=True))
         found: list[np.ndarray] = self._call(*values)
         return found

@@ -51,3 +51,9 @@ def test_what_an_operation_complains_of_is_tensorflows_own_error() -> None:
     with pytest.raises(tf.errors.NotFoundError, match="/none"):
         graph(["/none"])
     graph.close()
+
+
+def test_a_computation_that_gives_nothing_gives_nothing() -> None:
+    graph = PlainGraph(tff.tensorflow.computation(lambda: ()))
+    assert graph([]) == []
+    graph.close()
