@@ -38,8 +38,8 @@ RECIPES = (
 )
 
 
-def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISED) -> Any:
-    """A detector fitted on the training rows of machines that learn together."""
+def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISED, **changes: Any) -> Any:
+    """A detector fitted on the training rows of machines that learn together; `changes` of its options."""
     from models.architectures import TcnSpec
     from models.baselines import fit_baseline
     from models.fitting import fit_detector
@@ -52,7 +52,7 @@ def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISE
     named = np.ones(count, np.bool_)
     floors = {m.name: floor_of([m.train], named) if m.logarithms else None for m in machines}
     scaling = {name: moments(of, count, floors[name]).scaling() for name, of in runs.items()}
-    options = DetectorOptions(sources=LINEAR, false_alarm_rate=promised)
+    options = DetectorOptions(sources=LINEAR, false_alarm_rate=promised, **changes)
     names, step = [f"s{i}" for i in range(count)], machines[0].step_seconds
     if recipe in ("zscore", "pca_50"):
         return fit_baseline(recipe.split("_")[0], names, step, LEAD, scaling, runs, options)
@@ -116,9 +116,14 @@ def looked_ahead(recipe: str, machines: list[Machine], promised: float) -> dict[
 
     What `fedplant backtest` tells as expected (`pipeline.evaluation.expectation`), on arrays.
     """
+    from models.options import DetectorOptions
+
     rows = {machine.name: int(EARLIER * len(machine.train)) for machine in machines}
     earlier = [dataclasses.replace(each, train=each.train[: rows[each.name]]) for each in machines]
-    detector, found = detector_for(recipe, earlier, promised), {}
+    detector = detector_for(
+        recipe, earlier, promised, follow_from=int(EARLIER * DetectorOptions().follow_from)
+    )
+    found = {}
     for machine in machines:
         scores = detector.score(machine.name, machine.train[rows[machine.name] - LEAD :])
         score, threshold = scores.score[LEAD:], scores.threshold[LEAD:]

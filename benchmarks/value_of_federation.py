@@ -383,6 +383,7 @@ def main() -> None:
     found = measure(asked.data, asked.fleet or list(HISTORIES), asked.history or [], asked.work)
     found["seconds"] = round(time.perf_counter() - began, 1)
     if asked.svg is not None:
+        asked.svg.mkdir(parents=True, exist_ok=True)
         for name in HISTORIES:
             if name in found:
                 text = picture(

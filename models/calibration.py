@@ -56,15 +56,15 @@ class Judge:
 def follow_rate(rows: int, options: DetectorOptions) -> float:
     """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
     follows = options.follow > 0 and rows >= options.follow_from
-    return 2.0 / (options.follow * rows + 1.0) if follows else 0.0
+    return 2.0 / (max(options.follow * rows, options.least_memory) + 1.0) if follows else 0.0
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:
-    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `follow_from` steps.
+    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `least_memory` steps.
 
     0 if it shall stay where the training put it.
     """
-    return 2.0 / (max(rows, options.follow_from) + 1.0) if options.threshold_follows else 0.0
+    return 2.0 / (max(rows, options.least_memory) + 1.0) if options.threshold_follows else 0.0
 
 
 def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,9 @@ SOURCES: Mapping[str, float] = MappingProxyType(
 )
 """Every residual source and its weight in the score of a detector that has them all."""
 
+_LEAST_MEMORY = 4
+"""Times `follow_from`: the baseline's memory, a fifth of a gain's, is then a little shorter than the shortest training that is followed."""
+
 THRESHOLD_RULES = ("quantile", "tail", "alarms_per_week")
 
 
@@ -33,8 +36,8 @@ class DetectorOptions:
       min_steps: scored training steps a site needs for a calibration of its own.
       prior_rows: rows of an average other site that the linear sources are fitted with beside a site's own, at most; `trusting`: in any
         case so many, also where with them the site's own rows are predicted worse.
-      follow: the memory for slow changes as a share of the training's length, 0 to follow nothing. `follow_from`: rows of training from which
-        slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
+      follow: the memory for slow changes as a share of the training's length, but at least `least_memory`; 0 to follow nothing. `follow_from`: rows of
+        training from which slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
         `follow_from_seconds`: the same as a duration.
     """
 
@@ -52,11 +55,16 @@ class DetectorOptions:
     prior_rows: float = 2000.0
     trusting: bool = False
     follow: float = 0.5
-    follow_from: int = 4000
+    follow_from: int = 1000
     average_seconds: tuple[float, ...] | None = None
     follow_from_seconds: float | None = None
     weigh_sensors: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
+
+    @property
+    def least_memory(self) -> int:
+        """Steps that a gain and a threshold look back at least: a training that can only just be followed does not know how long its machine's changes last."""
+        return _LEAST_MEMORY * self.follow_from
 
     def resolved(self, step_seconds: float) -> DetectorOptions:
         """These options with durations in steps of `step_seconds`: the nearest whole number, at least one."""

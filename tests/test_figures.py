@@ -130,6 +130,16 @@ def short_trainings():
         yield f"| {length} | {of['trainings']} | " + " | ".join([*shares, within]) + " |"
 
 
+def followed_or_still():
+    for name, lengths in result("short_trainings")["labelled"].items():
+        for rows, ways in lengths.items():
+            cells = [
+                f"{short(of['auc_pr'])} / {short(of['f1'], 2)} / {short(of['false_flagged_share'])}"
+                for of in ways.values()
+            ]
+            yield [f"| {name.upper()}, {int(rows):,} |", *cells]
+
+
 def made_plants():
     found = result("made_plants")
     for recipes in (*found["kinds"].values(), *found["logarithms"].values()):
@@ -153,6 +163,7 @@ TABLES = {
     detection_network: "decisions/0004-detector.md",
     promises: "decisions/0014-threshold.md",
     short_trainings: "concepts/detection.md",
+    followed_or_still: "decisions/0004-detector.md",
     made_plants: "concepts/detection.md",
 }
 

@@ -278,8 +278,8 @@ class DetectorConfig(Section):
     follow_from: Seconds | None = Field(
         None,
         gt=0,
-        description="Length of training from which slow changes are followed, and least memory of the threshold; default: 4,000 "
-        "steps.",
+        description="Length of training from which slow changes are followed; gains and the threshold look back four times as long at "
+        "least. Default: 1,000 steps.",
     )
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def expect(config: Config, prepared: Prepared, learned: Learned, step: Step | No
     earlier = {site: before for site, (before, _) in usable.items()}
     own = {site: weights for site, weights in learned.own_networks.items() if site in usable}
     try:
-        detector = earlier_detector(config, dataset, earlier, learned.network, own)
+        detector = earlier_detector(config, dataset, earlier, 1.0 - LATER, learned.network, own)
     except NotEnoughData:
         return None
     later = {
@@ -78,10 +78,13 @@ def earlier_detector(
     config: Config,
     dataset: Dataset,
     earlier: Mapping[str, Sequence[Run]],
+    part: float,
     weights: Sequence[NDArray[np.float32]] | None,
     own_weights: Mapping[str, Sequence[NDArray[np.float32]]] | None = None,
 ) -> Detector:
-    """The detector that these runs of the data set's sites would have given with an already trained network.
+    """The detector that these runs of the data set's sites, the first `part` of each, would have given with an already trained network.
+
+    What takes a certain length of training takes that part of it here: a site whose whole training is followed is so by its earlier rows too.
 
     Raises:
       NotEnoughData: no site has a run of `model.steps` steps.
@@ -90,7 +93,11 @@ def earlier_detector(
     floors = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
     known = {site: moments(of, len(dataset.sensors), floors[site]) for site, of in runs.items()}
     young = young_scaling(config, dataset, runs)
-    options = calibration(config)
+    step_seconds = dataset.step_ns / 1e9
+    options = calibration(config).resolved(step_seconds)
+    options = replace(
+        options, follow_from=max(1, round(part * options.follow_from)), follow_from_seconds=None
+    )
     if config.training.statistics_noise is not None:
         # The others' sums of fewer rows were never made with noise.
         options = replace(options, prior_rows=0.0)
@@ -98,7 +105,7 @@ def earlier_detector(
         architecture(config),
         weights,
         dataset.sensors,
-        dataset.step_ns / 1e9,
+        step_seconds,
         config.model.steps,
         {site: of.scaling() if young is None else young(site, of) for site, of in known.items()},
         runs,

@@ -118,7 +118,7 @@ def _injected(
     dataset = prepared.dataset
     parts = {site: prepared.parts(site) for site in dataset.shards}
     earlier = {site: training for site, (training, _) in parts.items()}
-    detector = earlier_detector(config, dataset, earlier, weights)
+    detector = earlier_detector(config, dataset, earlier, 1.0 - config.dataset.validation, weights)
     areas = [
         found_faults(detector, site, held_out, _deviation(dataset, site, training), config.training.seed)
         for site, (training, held_out) in parts.items()

@@ -74,7 +74,7 @@ def test_what_differs_between_machines_of_a_site_is_no_slow_change():
             STEPS,
             scaling,
             {"plant": engines},
-            DetectorOptions(sources=("ridge", "pca", "excursion")),
+            DetectorOptions(sources=("ridge", "pca", "excursion"), follow_from=500),
             assets={"plant": assets},
         )
 
@@ -88,6 +88,17 @@ def test_what_differs_between_machines_of_a_site_is_no_slow_change():
     worn = plant(1260, 77)
     worn[:, 1] += np.linspace(0, 3 * scaling["plant"].scale[1], 1260)
     assert many.score("plant", worn).score[-60:].mean() > 1.2 * one.score("plant", worn).score[-60:].mean()
+
+
+def test_short_trainings_are_followed_slowly_and_shorter_ones_not_at_all():
+    memories = {}
+    for rows in (700, 1400, 12_000):
+        found = fitted({"north": [plant(rows, 1)]}).calibration
+        memories[rows] = found.follow_rate[0] and round(2 / found.follow_rate[0] - 1)
+        assert found.margin_rate[0] == pytest.approx(2 / (max(rows, 4000) + 1), rel=0.01)
+    assert memories[700] == 0
+    assert memories[1400] == 4000
+    assert memories[12_000] == pytest.approx(6000, rel=0.01)
 
 
 def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):
@@ -280,14 +291,14 @@ def test_blocks_are_contiguous_and_cover_every_step_once():
 
 
 def test_durations_become_steps_of_the_sampling_period_and_at_one_minute_the_default():
-    asked = DetectorOptions(average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=240_000.0)
+    asked = DetectorOptions(average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=60_000.0)
     assert asked.resolved(60.0).spans == DetectorOptions().spans
     assert asked.resolved(60.0).follow_from == DetectorOptions().follow_from
     assert asked.resolved(1.0).spans == (180, 600, 1800)
     assert asked.resolved(3600.0).spans == (1, 1, 1)
     assert DetectorOptions().resolved(3600.0) == DetectorOptions()
     runs = {"north": [plant(500, 1)]}
-    durations = fitted(runs, average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=240_000.0)
+    durations = fitted(runs, average_seconds=(180.0, 600.0, 1800.0), follow_from_seconds=60_000.0)
     values = plant(200, 6)
     np.testing.assert_array_equal(
         durations.score("north", values).score, fitted(runs).score("north", values).score

@@ -137,7 +137,7 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
         return np.abs(sizes) / np.maximum(np.quantile(np.abs(sizes), 0.99, axis=0), 0.5)
 
     monkeypatch.setattr(calibration, "beyond", in_sample)
-    options = DetectorOptions(sources=("excursion", "network"), follow_from=100)
+    options = DetectorOptions(sources=("excursion", "network"), follow_from=60)
     runs = {"north": [plant(500, 1)]}
     detector = fitted(TcnSpec(channels=8), runs, options)
     # A detector at the training's beginning, not its end.

@@ -80,7 +80,7 @@ def test_calibration_is_the_arithmetic_of_the_graph_and_a_score_of_one_is_rare(m
     )
     runs = {"north": [wide(1000, 1)]}
     scaling = {"north": moments(runs["north"], len(SENSORS)).scaling()}
-    options = DetectorOptions(sources=("excursion",), weigh_sensors=False)
+    options = DetectorOptions(sources=("excursion",), follow=0.0, weigh_sensors=False)
     detector = fit_detector(TcnSpec(), None, SENSORS, 60.0, 16, scaling, runs, options)
     assert detector.calibration.follow_rate[0] == 0
     np.testing.assert_allclose(detector.score("north", runs["north"][0]).score, seen[0], rtol=2e-3)

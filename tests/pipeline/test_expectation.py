@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -69,6 +70,17 @@ def test_promise_expectation_and_outcome_stand_in_one_line(tmp_path, config, cap
     (line,) = (line for line in shown.splitlines() if "promised" in line)
     assert line.startswith("normal steps flagged: 0.005 promised, 0.0")
     assert "expected by looking ahead within the training, 0.0" in line and line.rstrip().endswith("after it")
+
+
+def test_what_a_whole_training_is_long_enough_for_its_earlier_part_is_too(tmp_path, config, capsys):
+    """With 1,500 rows slow changes are followed; with 900, the first three fifths, they would not be."""
+    slow = plant(1, 1600, False)
+    slow["flow"] += np.linspace(0, 2.0, len(slow))
+    data = write_plants(tmp_path / "data", {"slow": slow, "other": plant(2, 1600, False)})
+    arguments = ["backtest", "--data", str(data), "--train-until", "2026-03-02T01:00:00Z", "--config", config]
+    assert run([*arguments, "--mode", "federated", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["expected"]["sites"]
+    assert expected["slow"]["rows"] == 600 and expected["slow"]["flagged_share"] < 0.1
 
 
 def test_where_alarms_a_week_are_promised_these_are_held_against_it(tmp_path, capsys):
