@@ -19,6 +19,13 @@ def test_help_answers_at_once_because_nothing_heavy_is_imported():
     assert loaded.strip() == "[]"
 
 
+def test_what_a_command_imports_is_seldom_looked_through_for_garbage_and_not_at_its_end():
+    code = "import atexit, gc, sys; sys.argv = ['fedplant', '--help']; from pipeline.cli import main; "
+    code += "atexit.register(lambda: print(gc.get_threshold()[2], gc.get_freeze_count() > 0)); main()"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "200 True"
+
+
 def test_help_lists_every_command():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     listed = [line.split()[0] for line in text.split("Commands:")[1].splitlines() if line.strip()]
