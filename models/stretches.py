@@ -19,8 +19,8 @@ SHORTEST, LEVELS = 64, 16
 _FEWEST, FEWEST_SITES = 4, 2
 """Stretches of a length that a site needs to tell of it, and sites."""
 _CHUNK = 1024
-_LARGEST_RATIO, _FARTHEST = float(np.log(1e4)), 100.0
-"""Bounds of a logarithm of variances' ratio and of a squared distance in variances: no site tells absurdities."""
+_LARGEST_RATIO, _FARTHEST = 1e4, 100.0
+"""Bounds of a ratio of variances, either way, and of a squared distance in variances: no site tells absurdities."""
 _LOOK = 100.0
 """Where nobody has seen it: rows that tell as much of a mean or a variance as one independent look."""
 
@@ -53,8 +53,9 @@ class StretchSums:
             seen = parts.count >= SHORTEST * 2**level / 2
             moves = seen & parts.moves
             tell = whole.moves & (moves.sum(axis=0) >= _FEWEST)
-            ratio = np.log(np.where(moves & tell, parts.variance, variance) / variance)
-            ratio = np.clip(ratio, -_LARGEST_RATIO, _LARGEST_RATIO)
+            quotient = np.where(moves & tell, parts.variance, variance) / variance
+            # Clipped before the logarithm: beside a huge variance that of a still stretch is 0.
+            ratio = np.log(np.clip(quotient, 1.0 / _LARGEST_RATIO, _LARGEST_RATIO))
             distance = np.minimum(np.where(seen, parts.mean - whole.mean, 0.0) ** 2 / variance, _FARTHEST)
             moving, known = np.maximum(moves.sum(axis=0), 1), np.maximum(seen.sum(axis=0), 1)
             found = (

@@ -45,6 +45,15 @@ def test_each_length_is_told_of_as_if_it_were_cut_out_by_hand(seed, missing, run
                 )
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_stretch_that_hardly_moves_beside_a_huge_one_tells_the_largest_ratio_without_a_warning():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(2000, 1)) * np.where(np.arange(2000) < 1000, 1e-150, 1e37)[:, None]
+    found = sums_of(rows)
+    assert found.sites[0, 0] == 1
+    assert -np.log(1e4) < found.log_ratio[0, 0] < -0.4 * np.log(1e4)
+
+
 def test_slow_machines_tell_less_in_two_hundred_rows_than_fast_ones():
     random = np.random.default_rng(0)
     fast = [random.normal(size=(10_000, 1)) for _ in range(3)]
