@@ -19,11 +19,11 @@ def test_help_answers_at_once_because_nothing_heavy_is_imported():
     assert loaded.strip() == "[]"
 
 
-def test_what_a_command_imports_is_seldom_looked_through_for_garbage_and_not_at_its_end():
+def test_what_a_command_imported_is_not_looked_through_for_garbage_at_its_end():
     code = "import atexit, gc, sys; sys.argv = ['fedplant', '--help']; from pipeline.cli import main; "
-    code += "atexit.register(lambda: print(gc.get_threshold()[2], gc.get_freeze_count() > 0)); main()"
+    code += "atexit.register(lambda: print(gc.get_freeze_count() > 0)); main()"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "200 True"
+    assert said.splitlines()[-1] == "True"
 
 
 def test_help_lists_every_command():
