@@ -70,25 +70,29 @@ class Prepared:
         """The first instant that learning did not see, ns since 1970 UTC; readings may have come in since."""
         return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1
 
+    def seen(self, site: str) -> list[Run]:
+        """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
+        until = self.learned_until(site)
+        parts = ((run, run.before(until)) for run in self.runs(site))
+        return [
+            Run(run.site, run.asset, run.start_ns, run.step_ns, values)
+            for run, values in parts
+            if len(values)
+        ]
+
     def parts(self, site: str, later: float | None = None) -> tuple[list[Run], list[Run]]:
         """The runs that learning may see, parted in time: all but the last `later` of their rows, and these; by default as the shards are,
         to learn from and to validate on. Nothing is later where that holds no frame.
         """
-        seen = []
-        for run in self.runs(site):
-            values = run.before(self.learned_until(site))
-            if len(values):
-                seen.append(Run(run.site, run.asset, run.start_ns, run.step_ns, values))
-        return split_runs(seen, self._validation if later is None else later, self.dataset.steps)
+        return split_runs(self.seen(site), self._validation if later is None else later, self.dataset.steps)
 
     def training_rows(self) -> TrainingRows:
-        """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
-        rows, assets = {}, {}
-        for site in self.dataset.shards:
-            parts = [(run.asset, run.before(self.learned_until(site))) for run in self.runs(site)]
-            rows[site] = [part for _, part in parts if len(part)]
-            assets[site] = [asset for asset, part in parts if len(part)]
-        return TrainingRows(rows, assets)
+        """What `seen` gives of each site that can train."""
+        seen = {site: self.seen(site) for site in self.dataset.shards}
+        return TrainingRows(
+            {site: [run.values for run in runs] for site, runs in seen.items()},
+            {site: [run.asset for run in runs] for site, runs in seen.items()},
+        )
 
 
 def prepare(root: Path, snapshot: Snapshot, readings: Readings) -> Prepared:

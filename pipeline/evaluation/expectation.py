@@ -136,12 +136,8 @@ def loud(evaluation: Evaluation) -> list[str]:
 
 def _behind(prepared: Prepared, site: str, from_ns: int, memory: int) -> list[Judged]:
     """The site's training rows from an instant on, without labels, with rows before them to fill a detector."""
-    until = prepared.learned_until(site)
-    found = []
-    for run in prepared.runs(site):
-        values = run.before(until)
-        seen = Run(run.site, run.asset, run.start_ns, run.step_ns, values)
-        part = cut_from(seen, np.full(len(values), UNKNOWN, np.int8), from_ns, memory)
-        if part is not None:
-            found.append(part)
-    return found
+    parts = (
+        cut_from(run, np.full(len(run.values), UNKNOWN, np.int8), from_ns, memory)
+        for run in prepared.seen(site)
+    )
+    return [part for part in parts if part is not None]

@@ -46,3 +46,11 @@ batch = 16
 stride = 2
 """
 """Small enough for seconds, large enough to find the fault: ten hours are learned, five are judged."""
+
+
+def linear_config(folder: Path) -> str:
+    """A configuration in the folder with these settings and without a network."""
+    path = folder / "fedplant.toml"
+    linear = '[detector]\nsources = ["ridge", "pca", "excursion"]\n'
+    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
+    return str(path)

@@ -10,7 +10,7 @@ from pipeline.artefacts import Evaluation, Expected
 from pipeline.cli.main import run
 from pipeline.evaluation.expectation import loud
 from pipeline.evaluation.metrics import Metrics
-from tests.pipeline.plants import SETTINGS, plant, write_plants
+from tests.pipeline.plants import SETTINGS, linear_config, plant, write_plants
 
 UNTIL = "2026-03-01T10:00:00Z"
 ROWS = 600
@@ -19,10 +19,7 @@ ROWS = 600
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "fedplant.toml"
-    linear = '[detector]\nsources = ["ridge", "pca", "excursion"]\n'
-    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
-    return str(path)
+    return linear_config(tmp_path_factory.mktemp("settings"))
 
 
 def judged(tmp_path, config, capsys, sites, *more):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.cli.main import run
-from tests.pipeline.plants import SETTINGS, START, plant, write_plants
+from tests.pipeline.plants import SETTINGS, START, linear_config, plant, write_plants
 
 UNTIL = "2026-03-01T10:00:00Z"
 SENSORS = ["load", "power", "flow"]
@@ -74,10 +74,7 @@ def judged(data, config, capsys, *more: str) -> dict:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "fedplant.toml"
-    linear = '[detector]\nsources = ["ridge", "pca", "excursion"]\n'
-    path.write_text('[[sites]]\nname = "any"\n' + SETTINGS + linear)
-    return str(path)
+    return linear_config(tmp_path_factory.mktemp("settings"))
 
 
 @pytest.mark.parametrize("odd", ODD)
