@@ -180,6 +180,14 @@ def plausible(
     return found
 
 
+def middle(ordered: NDArray[np.floating]) -> tuple[float, float]:
+    """Where the middle 99 % of sorted values float[N], N at least 1, begin and end."""
+    # Rounded inwards, so that the one extreme of a short series is not its own measure.
+    low = ordered[int(np.ceil((len(ordered) - 1) * _TAIL))]
+    high = ordered[int(np.floor((len(ordered) - 1) * (1 - _TAIL)))]
+    return low, high
+
+
 def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which raw values, bool[N, F], are out of all proportion to their sensor's others, float[N, F]; NaN and infinities are not.
 
@@ -194,9 +202,7 @@ def implausible(values: NDArray[np.floating]) -> NDArray[np.bool_]:
         known = np.sort(column[size[:, sensor] <= LARGEST])
         if len(known) < 3:
             continue
-        # Rounded inwards, so that the one extreme of a short series is not its own measure.
-        low = known[int(np.ceil((len(known) - 1) * _TAIL))]
-        high = known[int(np.floor((len(known) - 1) * (1 - _TAIL)))]
+        low, high = middle(known)
         width = high - low
         if width == 0:
             sizes = np.abs(known[known != 0])

@@ -14,9 +14,8 @@ from math import floor, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scaling import as_float32
+from models.scaling import as_float32, middle
 
-_TAIL = 0.005
 _FAR = 1.0
 """Widths of the middle 99 % that a repeated code lies beyond everything else: a display or a counter that ends at 9999 comes near it by itself."""
 _ONCE = 30.0
@@ -54,9 +53,7 @@ def codes_of(sensors: Sequence[str], runs: Sequence[NDArray[np.float64]]) -> tup
         readings = np.sort(column[~coded])
         if len(readings) == 0:
             continue
-        # Rounded inwards, so that the one extreme of a short series is not its own measure.
-        low = readings[int(np.ceil((len(readings) - 1) * _TAIL))]
-        high = readings[int(np.floor((len(readings) - 1) * (1 - _TAIL)))]
+        low, high = middle(readings)
         for value, count in zip(*np.unique(column[coded], return_counts=True), strict=True):
             if readings[0] <= value <= readings[-1]:
                 continue
