@@ -152,7 +152,7 @@ def backtest(
     from ingestion.layout import Layout
     from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
-    from pipeline.config import Config, SiteConfig, load_config
+    from pipeline.config import file_config
     from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import read_exports
 
@@ -163,10 +163,7 @@ def backtest(
         raise typer.BadParameter(
             "only together: the sensor's column and its value's", param_hint="--sensor, --value"
         )
-    if config is None:
-        base = Config(sites=[SiteConfig(name="files")])
-    else:
-        base = load_config(config, sites_from_files=True)
+    base = file_config(config)
     local = file_zone(base) if time_zone is None else zone(time_zone, "--time-zone")
     until = instant(train_until, "--train-until", local)
     assert until is not None
@@ -184,7 +181,7 @@ def backtest(
 
         recipes = chosen_recipes(base.recipes, recipe)
         recipe_configs(base, recipes)
-    exports = read_exports(data, until, layout, config, mode, watch)
+    exports = read_exports(data, until, layout, base, mode, watch)
     if dry_run:
         from pipeline.jobs.preview import preview
 

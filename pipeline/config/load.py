@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.localtime import as_utc
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, SiteConfig
 from pipeline.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 PREFIX = "FEDPLANT_"
+_FROM_FILES = "files"
 _SECRET_KEYS = (
     "password",
     "secret",
@@ -56,12 +57,23 @@ def load_config(
     _apply_environment(raw, environment)
     _train_until_as_utc(raw, path)
     if sites_from_files:
-        raw.setdefault("sites", [{"name": "files"}])
+        raw.setdefault("sites", [{"name": _FROM_FILES}])
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
     return _resolve_paths(config, path.resolve().parent)
+
+
+def file_config(path: Path | None) -> Config:
+    """Settings for site files, which name the sites: those in `path`, or the defaults.
+
+    Raises:
+      ConfigError: as `load_config`.
+    """
+    if path is None:
+        return Config(sites=[SiteConfig(name=_FROM_FILES)])
+    return load_config(path, sites_from_files=True)
 
 
 def _refuse_secrets(raw: Any, path: Path, at: str = "") -> None:

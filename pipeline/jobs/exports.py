@@ -16,7 +16,7 @@ from ingestion.errors import InputDataError
 from ingestion.layout import Layout
 from ingestion.sitefile import SiteFile, read_site_dir
 from pipeline.artefacts import MODES
-from pipeline.config import Config, SiteConfig, load_config
+from pipeline.config import Config, SiteConfig
 from pipeline.config.schema import NAME, NAME_RULE
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
@@ -68,19 +68,18 @@ def read_exports(
     data: Path,
     train_until: datetime,
     layout: Layout,
-    config_path: Path | None,
+    base: Config,
     modes: Sequence[str] | None,
     watch: Watch,
 ) -> Exports:
-    """Read a folder; what was tolerated in a file is said.
+    """Read a folder, to learn from it by the settings of `base`, whatever sites that names; what was tolerated in a file is said.
 
     Raises:
       InputDataError: the folder holds no usable site file.
-      ConfigError: a mode is unknown, or a configuration key is refused.
+      ConfigError: a mode is unknown.
       NothingToDo: `train_until` leaves nothing to learn from, or nothing to judge.
     """
     wanted = _checked(modes)
-    base = load_config(config_path, sites_from_files=True) if config_path is not None else None
     with watch.step("reading files"):
         files = read_site_dir(data, layout)
     for line in together((file.site, note) for file in files.values() for note in file.notes):
@@ -126,13 +125,12 @@ def _checked(modes: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(mode for mode in MODES if not modes or mode in modes)
 
 
-def _configuration(base: Config | None, sites: list[str], train_until: datetime) -> Config:
-    """The file's settings, or the defaults, for these sites and this instant."""
+def _configuration(base: Config, sites: list[str], train_until: datetime) -> Config:
+    """The settings for these sites and this instant."""
     for site in sites:
         if not NAME.match(site):
             raise InputDataError(f"site {site!r} cannot be used: expected {NAME_RULE}; rename its file")
-    known = {} if base is None else {site.name: site for site in base.sites}
+    known = {site.name: site for site in base.sites}
     named = [known.get(site) or SiteConfig(name=site) for site in sites]
-    base = base or Config(sites=named)
     dataset = base.dataset.model_copy(update={"train_until": train_until})
     return base.model_copy(update={"sites": named, "dataset": dataset})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -216,6 +217,19 @@ def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path
     assert (west["incidents"], west["constant"], west["silent"]) == (None, ["power"], ["flow"])
     assert single["excluded"].startswith("too short") and single["train_steps"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_settings_that_can_be_read_only_once_are_enough(tmp_path, capsys):
+    write_plants(tmp_path / "data", {"north": plant(1, 640)})
+    end, other = os.pipe()
+    with os.fdopen(other, "w") as pipe:
+        pipe.write(SETTINGS)
+    asked = ["backtest", "--data", str(tmp_path / "data"), "--train-until", "2026-03-01T10:00:00Z"]
+    try:
+        assert run([*asked, "--config", f"/dev/fd/{end}", "--dry-run", "--json"]) == 0
+    finally:
+        os.close(end)
+    assert json.loads(capsys.readouterr().out)["rounds"] == 3
 
 
 def test_incidents_that_learning_takes_for_ordinary_are_told(tmp_path, settings, capsys):

@@ -162,7 +162,12 @@ def judged(tmp_path_factory):
     for name, detector in (("with", LOGARITHMS), ("without", "")):
         (folder / name).mkdir()
         exports = read_exports(
-            data, UNTIL, Layout(), configured(folder / name, ["any"], detector), None, SilentWatch()
+            data,
+            UNTIL,
+            Layout(),
+            load_config(configured(folder / name, ["any"], detector)),
+            None,
+            SilentWatch(),
         )
         found[name] = run_backtest(exports, work_dir=folder / name / "w", report=None, watch=SilentWatch())
     return folder, found

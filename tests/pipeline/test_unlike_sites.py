@@ -16,6 +16,7 @@ from ingestion.layout import Layout
 from models.detector import Detector
 from models.export import export_detector
 from models.sources.grouped import GroupedNetwork
+from pipeline.config import load_config
 from pipeline.config.change import changed
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError
@@ -137,7 +138,7 @@ def test_the_detector_holds_each_sites_own_network_and_serves_it_exported(way: s
         write_plants(tmp_path / "data", sites),
         datetime(2026, 3, 1, 10, tzinfo=timezone.utc),
         Layout(),
-        config,
+        load_config(config),
         ["federated"],
         SilentWatch(),
     )
@@ -183,7 +184,7 @@ def test_noise_on_statistics_is_configured_and_its_budget_lies_in_the_manifest(t
         tmp_path / "data", {name: plant(seed) for seed, name in enumerate(("a", "b", "c"), 1)}
     )
     until = datetime(2026, 3, 1, 10, tzinfo=timezone.utc)
-    exports = read_exports(data, until, Layout(), config, ["federated"], SilentWatch())
+    exports = read_exports(data, until, Layout(), load_config(config), ["federated"], SilentWatch())
     found = run_backtest(exports, work_dir=tmp_path / "w", report=None, watch=SilentWatch())
     budget = found.manifest["privacy"]["statistics"]
     assert budget["unit"] == "row" and budget["noise_multiplier"] == 2.0
