@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, field_validator, model_validator
 
 from ingestion.errors import InputDataError
 from ingestion.mapping import SensorRule
 from pipeline.config.section import Section
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
 
 
 class SensorConfig(Section):
@@ -64,6 +69,12 @@ class SensorConfig(Section):
             self.min_quality,
             self.states,
         )
+
+
+def sensors_of(config: Config, site: str) -> dict[str, SensorConfig]:
+    """How a site's sensors are read, by the name as sent: its own tables before the common ones."""
+    own = next((each.sensors for each in config.sites if each.name == site), {})
+    return {**config.ingestion.sensors, **own}
 
 
 def _checked(make: object) -> None:

@@ -13,6 +13,7 @@ from ingestion.mapping import SiteMapping, by_sensor
 from ingestion.records import BASE_FIELDS, RESERVED, Decoded
 from ingestion.sitefile import SiteFile
 from pipeline.config.schema import Config
+from pipeline.config.sensors import sensors_of
 from pipeline.remarks import listed, together
 
 
@@ -23,11 +24,7 @@ def mapped_files(
 
     Machines keep their names, because labels are told by them.
     """
-    own = {site.name: site.sensors for site in config.sites}
-    rules = {
-        site: {name: each.rule() for name, each in {**config.ingestion.sensors, **own.get(site, {})}.items()}
-        for site in files
-    }
+    rules = {site: {name: each.rule() for name, each in sensors_of(config, site).items()} for site in files}
     found: dict[str, SiteFile] = {}
     remarks: list[tuple[str, str]] = []
     for site, file in files.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL
 from pipeline.config.schema import Config
-from pipeline.config.sensors import SensorConfig
+from pipeline.config.sensors import SensorConfig, sensors_of
 from pipeline.datasets.snapshot import DatasetSettings
 from pipeline.datasets.sources import WindowReadings
 from pipeline.datasets.valid import Valid
@@ -39,7 +39,7 @@ def valid_ranges(config: Config) -> tuple[Valid, ...]:
     found = []
     for site in config.sites:
         ranges: dict[str, list[SensorConfig]] = {}
-        for sent, rule in {**config.ingestion.sensors, **site.sensors}.items():
+        for sent, rule in sensors_of(config, site.name).items():
             ranges.setdefault(rule.name or sent, []).append(rule)
         for sensor, rules in sorted(ranges.items()):
             lows, highs = [rule.min for rule in rules], [rule.max for rule in rules]

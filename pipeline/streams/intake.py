@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Intake, Limits, Site
 from pipeline.artefacts import IngestionCounts
 from pipeline.config.schema import Config
+from pipeline.config.sensors import sensors_of
 from pipeline.monitoring.metrics import BOARD
 from pipeline.streams.cluster import Cluster
 
@@ -42,11 +43,11 @@ def event_time_rules(config: Config) -> EventTimeRules:
 
 def decode_rules(config: Config) -> DecodeRules:
     """The configured meaning of values, by site."""
-    common, rules = config.ingestion.sensors, config.ingestion
+    rules = config.ingestion
     mapping = {
-        site.name: {name: sensor.rule() for name, sensor in {**common, **site.sensors}.items()}
+        site.name: {name: sensor.rule() for name, sensor in sensors.items()}
         for site in config.sites
-        if common or site.sensors
+        if (sensors := sensors_of(config, site.name))
     }
     assets = {
         site.name: {**rules.assets, **site.assets} for site in config.sites if rules.assets or site.assets
