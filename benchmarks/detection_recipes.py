@@ -12,12 +12,11 @@ import numpy as np
 
 from benchmarks.detection_sets import Machine
 from benchmarks.linear_recipe import fit_components, fit_ridges
+from pipeline.evaluation.metrics import HOLD_OFF
 
 PROMISED = 0.01
 LEAD = 64
 """Rows of the training's end that a detector sees before rows that follow it."""
-EARLIER = 0.6
-"""Share of a training that its rest is held against."""
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
 NETWORK = ("network", "default_network")
 PEERS = ("plain_ridge", "plain_pca_90")
@@ -114,22 +113,23 @@ def fitted(recipe: str, machines: list[Machine], promised: float) -> Judge:
 def looked_ahead(recipe: str, machines: list[Machine], promised: float) -> dict[str, tuple[float, int]]:
     """By machine the share flagged of the last two fifths of its training by a detector of the first three, and how many steps that are.
 
-    What `fedplant backtest` tells as expected (`pipeline.evaluation.expectation`), on arrays.
+    What `fedplant backtest` tells as expected, on arrays.
     """
     from models.options import DetectorOptions
+    from pipeline.artefacts import FEDERATED
+    from pipeline.datasets.run import Run
+    from pipeline.datasets.survey import split_runs
+    from pipeline.evaluation.expectation import LATER, held_against_later, of_part
 
-    rows = {machine.name: int(EARLIER * len(machine.train)) for machine in machines}
-    earlier = [dataclasses.replace(each, train=each.train[: rows[each.name]]) for each in machines]
-    detector = detector_for(
-        recipe, earlier, promised, follow_from=int(EARLIER * DetectorOptions().follow_from)
-    )
-    found = {}
-    for machine in machines:
-        scores = detector.score(machine.name, machine.train[rows[machine.name] - LEAD :])
-        score, threshold = scores.score[LEAD:], scores.threshold[LEAD:]
-        known = np.isfinite(score)
-        found[machine.name] = (float((score > threshold)[known].mean()), int(known.sum()))
-    return found
+    seen = {
+        each.name: [Run(each.name, "", 0, round(each.step_seconds * 1e9), each.train)] for each in machines
+    }
+    parts = {name: split_runs(runs, LATER, LEAD) for name, runs in seen.items()}
+    earlier = [dataclasses.replace(each, train=parts[each.name][0][0].values) for each in machines]
+    follow_from = of_part(DetectorOptions(), 1.0 - LATER).follow_from
+    detector = detector_for(recipe, earlier, promised, follow_from=follow_from)
+    found = held_against_later(detector, seen, parts, LEAD, HOLD_OFF).sites
+    return {name: (of[FEDERATED].flagged_share, of[FEDERATED].rows) for name, of in found.items()}
 
 
 def _peer(recipe: str, machines: list[Machine], promised: float) -> Judge:

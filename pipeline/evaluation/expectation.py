@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.detector import Detector
 from models.errors import NotEnoughData
 from models.fitting import fit_detector
+from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from pipeline.artefacts import FEDERATED, Evaluation, Expected
 from pipeline.config.schema import Config
@@ -50,19 +51,8 @@ def expect(config: Config, prepared: Prepared, learned: Learned, step: Step | No
         detector = earlier_detector(config, dataset, earlier, 1.0 - LATER, learned.network, own)
     except NotEnoughData:
         return None
-    later = {
-        site: _behind(prepared, site, min(run.start_ns for run in after), config.model.steps)
-        for site, (_, after) in usable.items()
-        # What has no calibration of its own is judged by that of others: its own history says nothing of it.
-        if sum(len(run.values) for run in earlier[site]) >= detector.options.min_steps
-    }
-    found = judge(
-        {FEDERATED: dict.fromkeys(later, detector)},
-        later,
-        dataset.step_ns / 1e9,
-        config.scoring.hold_off,
-        step,
-    )
+    seen = {site: prepared.seen(site) for site in usable}
+    found = held_against_later(detector, seen, usable, config.model.steps, config.scoring.hold_off, step)
     if not found.sites:
         return None
     by_week = config.detector.threshold == "alarms_per_week"
@@ -72,6 +62,38 @@ def expect(config: Config, prepared: Prepared, learned: Learned, step: Step | No
         {site: by_mode[FEDERATED] for site, by_mode in found.sites.items()},
         found.mean[FEDERATED],
     )
+
+
+def held_against_later(
+    detector: Detector,
+    seen: Mapping[str, Sequence[Run]],
+    parts: Mapping[str, tuple[Sequence[Run], Sequence[Run]]],
+    memory: int,
+    hold_off: float,
+    step: Step | None = None,
+) -> Evaluation:
+    """Figures without labels, as `federated`, of a detector of the earlier parts of sites' training runs on the later ones.
+
+    Args:
+      detector: what learned the earlier parts.
+      seen: by site the runs before they were parted.
+      parts: by site earlier and later runs; there are later ones.
+      memory: rows that fill the detector before it scores.
+      hold_off: in seconds, as the live scorer's.
+      step: is told of progress.
+    """
+    later = {
+        site: _behind(seen[site], min(run.start_ns for run in after), memory)
+        for site, (before, after) in parts.items()
+        # What has no calibration of its own is judged by that of others: its own history says nothing of it.
+        if sum(len(run.values) for run in before) >= detector.options.min_steps
+    }
+    return judge({FEDERATED: dict.fromkeys(later, detector)}, later, detector.step_seconds, hold_off, step)
+
+
+def of_part(options: DetectorOptions, part: float) -> DetectorOptions:
+    """Resolved options for the first `part` of a training: what takes a certain length of training takes that part of it."""
+    return replace(options, follow_from=max(1, round(part * options.follow_from)), follow_from_seconds=None)
 
 
 def earlier_detector(
@@ -84,7 +106,7 @@ def earlier_detector(
 ) -> Detector:
     """The detector that these runs of the data set's sites, the first `part` of each, would have given with an already trained network.
 
-    What takes a certain length of training takes that part of it here: a site whose whole training is followed is so by its earlier rows too.
+    A site whose whole training is followed is so by its earlier rows too.
 
     Raises:
       NotEnoughData: no site has a run of `model.steps` steps.
@@ -94,10 +116,7 @@ def earlier_detector(
     known = {site: moments(of, len(dataset.sensors), floors[site]) for site, of in runs.items()}
     young = young_scaling(config, dataset, runs)
     step_seconds = dataset.step_ns / 1e9
-    options = calibration(config).resolved(step_seconds)
-    options = replace(
-        options, follow_from=max(1, round(part * options.follow_from)), follow_from_seconds=None
-    )
+    options = of_part(calibration(config).resolved(step_seconds), part)
     if config.training.statistics_noise is not None:
         # The others' sums of fewer rows were never made with noise.
         options = replace(options, prior_rows=0.0)
@@ -134,10 +153,7 @@ def loud(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def _behind(prepared: Prepared, site: str, from_ns: int, memory: int) -> list[Judged]:
-    """The site's training rows from an instant on, without labels, with rows before them to fill a detector."""
-    parts = (
-        cut_from(run, np.full(len(run.values), UNKNOWN, np.int8), from_ns, memory)
-        for run in prepared.seen(site)
-    )
+def _behind(runs: Sequence[Run], from_ns: int, memory: int) -> list[Judged]:
+    """Rows of the runs from an instant on, without labels, with rows before them to fill a detector."""
+    parts = (cut_from(run, np.full(len(run.values), UNKNOWN, np.int8), from_ns, memory) for run in runs)
     return [part for part in parts if part is not None]

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.detection_recipes import looked_ahead
+from benchmarks.detection_sets import Machine
 from pipeline.artefacts import Evaluation, Expected
 from pipeline.cli.main import run
 from pipeline.evaluation.expectation import loud
@@ -51,6 +53,16 @@ def test_a_site_that_changed_within_its_training_is_told_and_calm_ones_keep_the_
     assert {of["rows"] for of in expected["sites"].values()} == {ROWS * 2 // 5}
     (told,) = (note for note in found["notes"] if "are to be expected" in note)
     assert "0.005 promised" in told and "most of all moody" in told
+
+
+def test_benchmarks_look_ahead_on_arrays_with_the_same_outcome():
+    machines = []
+    for name, frame in {"calm": plant(1), "moody": shifted(2)}.items():
+        values = frame[["load", "power", "flow"]].to_numpy()
+        machines.append(Machine(name, values[:ROWS], values[ROWS:], np.zeros(300, np.bool_), 60.0))
+    found = looked_ahead("default", machines, 0.005)
+    assert found["moody"][0] > 0.5 and found["calm"][0] < 0.05
+    assert {rows for _, rows in found.values()} == {ROWS * 2 // 5}
 
 
 def test_nothing_behind_the_training_is_looked_at(tmp_path, config, capsys):
