@@ -33,6 +33,7 @@ from benchmarks.detection_recipes import (
     NETWORK,
     PROMISED,
     RECIPES,
+    SIMPLE,
     Judge,
     detector_for,
     fitted,
@@ -48,8 +49,6 @@ _SETTLED = 120
 
 SEEDED = ("turbine", "steel", "pjm", "turbine_short", "steel_short", "pjm_short")
 USUAL = tuple(name for name in SETS if not name.endswith("_short"))
-SIMPLE = ("zscore", "pca_50", "plain_pca_90", "forest")
-"""The baselines that a detector must not be worse than."""
 
 
 def judge(name: str, recipe: str, machines: list[Machine], promised: float) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ LEAD = 64
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
 NETWORK = ("network", "default_network")
 PEERS = ("plain_ridge", "plain_pca_90")
+SIMPLE = ("zscore", "pca_50", "plain_pca_90", "forest")
+"""The baselines that a detector must not be worse than."""
 RECIPES = (
     "default",
     "ridge",
