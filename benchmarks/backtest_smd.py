@@ -8,7 +8,6 @@ point-wise AUC-PR of the federated detector at least 0.55, and at least 98 % of 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.command import command_line
 
 AUC_PR_BAR, SHARE_BAR = 0.55, 0.98
 
@@ -74,12 +77,8 @@ def run(data: Path, modes: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--mode", action="append", default=[], help="only these ways of training")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     figures = run(asked.data, asked.mode)
     if asked.json:

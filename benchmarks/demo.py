@@ -8,7 +8,6 @@ sizes, sampled every half second. Bars: 180 s and 2,000 MB on two cores.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -23,6 +22,7 @@ import psutil
 # Before this folder, whose `ingestion.py` would hide the room of that name.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import command_line
 from pipeline.manifest import hardware, versions
 
 SECONDS_BAR, MEMORY_BAR_MB = 180.0, 2000.0
@@ -70,10 +70,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser = command_line(__doc__)
     parser.add_argument("--dir", type=Path, help="where the demo keeps what it makes; default: discarded")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fedplant-demo-") as temporary:

@@ -14,7 +14,6 @@ minutes instead of steps; `plain_ridge` and `plain_pca_90` are peers that share 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -28,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from benchmarks.command import command_line
 from benchmarks.detection_recipes import (
     LEAD,
     NETWORK,
@@ -229,10 +229,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=USUAL)
     parser.add_argument(
         "--recipes",
@@ -244,7 +241,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--promised", type=float, default=PROMISED, help="share of false alarms")
     parser.add_argument("--quick", action="store_true", help="fewer machines, files, kinds and seeds")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     seeds = 1 if asked.quick else asked.seeds
     result = run(asked.data, asked.sets, asked.recipes, seeds, asked.quick, asked.promised)

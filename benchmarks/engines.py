@@ -8,7 +8,6 @@ engines' rows for those of one machine. AUC-PR, point-wise: the mean over engine
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import LINEAR, LINEAR_FRAME, cmapss
 
 
@@ -74,11 +74,7 @@ def measure(data: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    parser = command_line(__doc__, data=True)
     asked = parser.parse_args()
     print(json.dumps(measure(asked.data), indent=None if asked.json else 2))
 

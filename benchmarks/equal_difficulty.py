@@ -11,7 +11,6 @@ numpy, gets its published figure (mean over ten draws of faults: other lengths a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
+from benchmarks.command import command_line
 from benchmarks.detection_recipes import PROMISED, SIMPLE, Judge, fitted
 from benchmarks.detection_sets import injected, lasting
 from pipeline.evaluation.ranking import average_precision
@@ -87,12 +87,8 @@ def measure(data: Path, seeds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     figures = measure(asked.data, asked.seeds)
     if asked.json:

@@ -22,6 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import command_line
+
 ATHERIS = "atheris==3.0.0"
 FORMATS = ("flat", "narrow", "csv", "sparkplug", "opcua", "uns", "edgex", "avro", "auto")
 LABELS = {"sparkplug": ("sparkplug_protobuf", "sparkplug_json")}
@@ -215,13 +217,10 @@ def fuzz(form: str, seconds: int, finds: Path) -> Figures:
 
 def main() -> None:
     """Parse arguments, fuzz, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("seconds", type=int, help="for each decoder")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--finds", type=Path, default=Path("fuzz-finds"))
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)
     asked = parser.parse_args()

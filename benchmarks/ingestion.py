@@ -29,6 +29,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import command_line
+
 PARTITIONS, ASSETS = 4, 40
 NAMES = [f"sensor_{name}" for name in ("temperature", "vibration", "pressure", "flow", "current")]
 START_MS = 1_700_000_000_000
@@ -307,10 +309,7 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
 
 def main() -> None:
     """Parse arguments, start the embedded broker unless one is given, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
+    parser = command_line(__doc__)
     parser.add_argument(
         "--messages", type=int, default=1_000_000, help="of flat JSON; a tenth for each other format"
     )

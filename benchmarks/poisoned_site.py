@@ -11,7 +11,6 @@ fleets of several makes: what `pipeline.federation.screening.LONGEST` must leave
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -26,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import STEPS, Machine, cmapss, lacking, smd, write_fleet
 
 STRIDE, SITES, FRAME = 32, 8, 40
@@ -154,13 +154,9 @@ def honest_lengths(data: Path, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--lengths", action="store_true", help="only how long honest updates are")
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     began = time.perf_counter()
     lengths = honest_lengths(asked.data, asked.rounds)

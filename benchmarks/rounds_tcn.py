@@ -8,7 +8,6 @@ many frames of all machines pooled, with Keras's Adam in a `tf.function`, frames
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -22,6 +21,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+
+from benchmarks.command import command_line
 
 STEPS, STRIDE, BATCH, BAR = 64, 32, 32, 1.25
 
@@ -121,12 +122,8 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     print(json.dumps(measure(asked.data, asked.rounds), indent=None if asked.json else 2))
 

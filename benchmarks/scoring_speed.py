@@ -9,7 +9,6 @@ projection, the convolutions), on the same core in the same run. Bars at 38 sens
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,6 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+
+from benchmarks.command import command_line
 
 BARS = {"linear": 5.0, "network": 20.0}
 _TRAINING = 6000
@@ -102,12 +103,9 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--sensors", type=int, default=38)
     parser.add_argument("--rows", type=int, default=40_960)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     figures = measure(asked.sensors, asked.rows)
     if asked.json:

@@ -12,7 +12,6 @@ One detector a machine, the default without the network; labels decide nothing.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks import prepare_data
+from benchmarks.command import command_line
 from benchmarks.detection_recipes import LEAD, PROMISED, detector_for, looked_ahead
 from benchmarks.detection_sets import SETS, Machine
 
@@ -208,12 +208,8 @@ def main() -> None:
     """Command line."""
     from pipeline.manifest import hardware, versions
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="folder with the raw public sets")
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--promised", type=float, default=PROMISED, help="share of normal steps")
-    parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     began = time.monotonic()
     found = {**measure(asked.data, asked.promised), "labelled": labelled(asked.data, asked.promised)}

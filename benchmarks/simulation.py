@@ -8,7 +8,6 @@ which 100 take part in a round, and rounds of 25, 50, 100 and 200 sites: seconds
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -24,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import psutil
+
+from benchmarks.command import command_line
 
 STEPS, SENSORS, ROWS, SETTLED = 16, 8, 400, 50
 COHORTS = (25, 50, 100, 200)
@@ -100,12 +101,9 @@ def measure(rounds: int, sites: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--sites", type=int, default=1000)
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     print(json.dumps(measure(asked.rounds, asked.sites), indent=None if asked.json else 2))
 

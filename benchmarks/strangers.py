@@ -10,7 +10,6 @@ in the same recording without its faults.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -25,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import linear_detector
 from benchmarks.made_machines import KINDS
 from benchmarks.made_plants import showing
@@ -129,14 +129,11 @@ def _figures(values: Sequence[float] | np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--kinds", nargs="+", choices=list(KINDS), default=[kind for kind in KINDS if kind not in LEFT_OUT]
     )
     parser.add_argument("--seeds", type=int, default=1, help="fleets of each kind")
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     from pipeline.manifest import hardware, versions
 

@@ -10,7 +10,6 @@ the likeness of their updates.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import STEPS, lacking, network_auc_pr, smd, write_fleet
 
 STRIDE = 32
@@ -118,13 +118,9 @@ def _row(losses: dict[str, float], areas: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--machines", type=int, default=None, help="only the first so many")
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     began = time.perf_counter()
     found = measure(asked.data, asked.rounds, asked.machines)

@@ -11,7 +11,6 @@ are alike or not, with all sensors or each without another third; their faults a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from scipy.signal import lfilter
 
+from benchmarks.command import command_line
 from benchmarks.fleet import Machine, lacking, linear_detector, smd
 
 ALONE, FEDERATED, TRUSTING = "alone", "federated", "trusting"
@@ -147,14 +147,10 @@ def measure(data: Path, histories: list[int]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument(
         "--history", type=int, action="append", help="latest rows to learn from, 0 for all; 300 and 1440"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     began = time.perf_counter()
     found = measure(asked.data, asked.history or [300, 1440])

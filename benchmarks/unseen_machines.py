@@ -9,7 +9,6 @@ the point-wise AUC-PR of the network's residuals by themselves. Bar: unseen at l
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import STEPS, network_auc_pr, smd, write_fleet
 
 STRIDE, BAR = 32, 0.97
@@ -70,10 +70,7 @@ def measure(data: Path, rounds: int, folds: int, machines: int | None, work: Pat
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--machines", type=int, default=None, help="only the first so many")
@@ -83,7 +80,6 @@ def main() -> None:
         default=None,
         help="folder for shards and checkpoints, to go on after an interruption",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:

@@ -16,7 +16,6 @@ A machine with nothing of its own, or with too little to be calibrated, is score
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -33,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.command import command_line
 from benchmarks.fleet import (
     LINEAR,
     LINEAR_FRAME,
@@ -365,17 +365,13 @@ def picture(table: Mapping[str, Mapping[str, Figures]], title: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
+    parser = command_line(__doc__, data=True)
     parser.add_argument("--fleet", action="append", choices=sorted(HISTORIES), default=None)
     parser.add_argument("--history", action="append", help="only these, as named in the table")
     parser.add_argument(
         "--work", type=Path, default=None, help="folder for figures, to go on after an interruption"
     )
     parser.add_argument("--svg", type=Path, default=None, help="folder for the pictures")
-    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     asked = parser.parse_args()
     began = time.perf_counter()
     if asked.work is not None:
