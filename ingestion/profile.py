@@ -90,8 +90,8 @@ def profile(
     times: EventTimeRules,
     schema_registry: str = "",
     max_future_skew: float = 300.0,
-) -> Profile:
-    """Decode the sample as ingestion would and describe it. `oldest` fetches the topic's first records; it is asked only if Sparkplug
+) -> tuple[Profile, pa.Table]:
+    """Decode the sample as ingestion would and describe it; the readings table, all partitions' together, comes with it. `oldest` fetches the topic's first records; it is asked only if Sparkplug
     messages wait for births that came before the sample.
 
     `max_future_skew` decides which rows count as `ahead`. Raises InputDataError if no format fits or one needs a schema registry.
@@ -120,7 +120,8 @@ def profile(
             decoded = [(batch, _after(births, settings, batch)) for batch in sample.batches]
     if not any(found.readings.num_rows for _, found in decoded):
         raise InputDataError(f"topic {sample.topic!r}: {_why_nothing(sample, chosen, votes, decoded)}")
-    return _described(sample, chosen, votes, decoded, texts, max_future_skew)
+    readings = pa.concat_tables([found.readings for _, found in decoded], promote_options="default")
+    return _described(sample, chosen, votes, decoded, readings, texts, max_future_skew), readings
 
 
 def _format(sample: Sample, given: str | None) -> tuple[str, int]:
@@ -168,12 +169,12 @@ def _described(
     chosen: str,
     votes: int,
     decoded: list[tuple[RecordBatch, Decoded]],
+    readings: pa.Table,
     texts: Texts,
     max_future_skew: float,
 ) -> Profile:
     counts: Counter[str] = sum((found.counts for _, found in decoded), Counter())
     rejects = Counter(reject.reason for _, found in decoded for reject in found.rejects)
-    readings = pa.concat_tables([found.readings for _, found in decoded], promote_options="default")
     times = readings.column("event_time").cast(pa.int64()).to_numpy()
     own, skews, back = counts["unknown_time"], _skews(decoded), _steps_back(decoded)
     if own:

@@ -19,6 +19,18 @@ def listed(names: Iterable[str], most: int = _MOST) -> str:
     return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def printable(text: str, keep: str = "\n\t") -> str:
+    """Text in which nothing moves the cursor or recolours the screen: names come from topics, and anybody may have written them.
+
+    >>> printable("pump\\x1b[2J\\u202e")
+    'pump\\\\x1b[2J\\\\u202e'
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
+
+
 def together(remarks: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[str]:
     """One line a remark, led by the sites it is on; in the order of the first site of each.
 

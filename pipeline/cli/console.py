@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline.remarks import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -51,20 +53,6 @@ def failed(message: str, code: int) -> None:
         return
     for line in printable(message).splitlines() or [""]:
         print(f"fedplant: {line}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text in which nothing moves the cursor or recolours the screen: names come from topics, and anybody may have written them.
-
-    >>> printable("pump\\x1b[2J\\u202e")
-    'pump\\\\x1b[2J\\\\u202e'
-    """
-    return "".join(
-        letter
-        if letter.isprintable() or letter in "\n\t"
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
 
 
 def say(text: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ingestion.profile import Profile, SensorProfile
-from pipeline.cli.console import printable
 from pipeline.cli.tables import plain_table
+from pipeline.remarks import printable
 
 _SHOWN = 40
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.config.schema import Config
@@ -48,13 +48,25 @@ def _added(of_sites: Sequence[Sequence[Code]]) -> list[Code]:
     ]
 
 
+def told(codes: Iterable[Code]) -> str:
+    """What was seen, for a line: `flow -9999 (53 of 1,800 values)`, the first few."""
+    return listed(
+        (f"{code.sensor} {code.value:.10g} ({code.count:,} of {code.values:,} values)" for code in codes),
+        _MOST,
+    )
+
+
+def limits(codes: Iterable[Code]) -> list[str]:
+    """The valid range that leaves out these codes of one sensor, as TOML: `min = -5000`, `max = 500`, or both."""
+    found = {"min" if code.below else "max": f"{code.limit:.10g}" for code in codes}
+    return [f"{key} = {value}" for key, value in sorted(found.items(), reverse=True)]
+
+
 def _remark(keys: Sequence[str], codes: Sequence[Code]) -> str:
-    told = [f"{code.sensor} {code.value:.10g} ({code.count:,} of {code.values:,} values)" for code in codes]
     first = [code for code in codes if code.sensor == codes[0].sensor]
-    limits = {"min" if code.below else "max": f"{code.limit:.10g}" for code in first}
-    setting = " and ".join(f"{key} = {value}" for key, value in sorted(limits.items(), reverse=True))
+    setting = " and ".join(limits(first))
     others = ", and likewise for the others" if len(first) < len(codes) else ""
     return (
-        f"looks like a code for no reading, which hides the sensor behind its size: {listed(told, _MOST)}; if it is one, "
+        f"looks like a code for no reading, which hides the sensor behind its size: {told(codes)}; if it is one, "
         f"set {setting} under {keys[0]}{others}"
     )

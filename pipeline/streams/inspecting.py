@@ -6,10 +6,14 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from ingestion.profile import Profile, SensorProfile, profile
 from ingestion.sample import take_sample
@@ -17,7 +21,10 @@ from ingestion.settings import EventTimeRules
 from pipeline.config import Config, load_config
 from pipeline.config.durations import format_duration
 from pipeline.config.schema import NAME, KafkaConfig
+from pipeline.datasets.codes import Code, codes_of
 from pipeline.errors import ConfigError
+from pipeline.jobs.coderemarks import limits, told
+from pipeline.remarks import printable
 from pipeline.streams.cluster import Cluster, connect
 from pipeline.streams.plants import running_broker
 
@@ -27,15 +34,21 @@ _STATES = range(2, 21)
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen and, as TOML, what to do with it."""
+    """What was seen and, as TOML, what to do with it; `codes` are values that look like codes for no reading."""
 
     profile: Profile
     config: str
     notes: tuple[str, ...]
+    codes: tuple[Code, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return {"profile": self.profile.to_dict(), "config": self.config, "notes": list(self.notes)}
+        return {
+            "profile": self.profile.to_dict(),
+            "config": self.config,
+            "notes": list(self.notes),
+            "codes": [asdict(code) for code in self.codes],
+        }
 
 
 def inspect_topic(
@@ -68,7 +81,7 @@ def inspect_topic(
     with _cluster(config, bootstrap, say) as cluster:
         options: dict[str, Any] = {"number": sample, "seconds": seconds}
         taken = take_sample(cluster.bootstrap, cluster.client, topic, **options)
-        found = profile(
+        found, readings = profile(
             taken,
             oldest=lambda: take_sample(cluster.bootstrap, cluster.client, topic, where="oldest", **options),
             format=format,
@@ -79,9 +92,10 @@ def inspect_topic(
     kafka = config.kafka if config else KafkaConfig(bootstrap=address)
     if bootstrap:
         kafka = kafka.model_copy(update={"bootstrap": bootstrap})
-    notes = _notes(found, zone)
-    text = configuration(found, kafka, site or site_name(topic), zone, registry, notes)
-    return Inspection(found, text, notes)
+    codes = _codes(found, readings)
+    notes = _notes(found, zone, codes)
+    text = configuration(found, kafka, site or site_name(topic), zone, registry, notes, codes)
+    return Inspection(found, text, notes, codes)
 
 
 def _cluster(config: Config | None, bootstrap: str | None, say: Callable[[str], None]) -> Any:
@@ -101,7 +115,12 @@ def site_name(topic: str) -> str:
     return name.lstrip("._-")[:121] or "plant"
 
 
-def _notes(found: Profile, zone: str | None) -> tuple[str, ...]:
+def _codes(found: Profile, readings: pa.Table) -> tuple[Code, ...]:
+    columns = ((each.name, readings.column(each.name).to_numpy()) for each in found.sensors if each.values)
+    return tuple(code for name, values in columns for code in codes_of((name,), (values[:, None],)))
+
+
+def _notes(found: Profile, zone: str | None, codes: Sequence[Code]) -> tuple[str, ...]:
     notes = []
     if found.counts.get("naive_time"):
         said = "give --time-zone, for example Europe/Berlin" if zone is None else "they are read in that zone"
@@ -124,6 +143,11 @@ def _notes(found: Profile, zone: str | None) -> tuple[str, ...]:
     if other:
         why = ", ".join(f"{reason} {n:,}" for reason, n in found.rejects.items())
         notes.append(f"{other:,} of {found.messages:,} messages would be dead letters ({why})")
+    if codes:
+        notes.append(
+            f"looks like a code for no reading, which hides the sensor behind its size: {told(codes)}; if it is one, take over the "
+            "limits at the end of the configuration"
+        )
     if found.cut:
         notes.append(
             "time or memory ran out before the whole sample was read; give it more --seconds or a smaller --sample"
@@ -132,13 +156,21 @@ def _notes(found: Profile, zone: str | None) -> tuple[str, ...]:
 
 
 def configuration(
-    found: Profile, kafka: KafkaConfig, site: str, zone: str | None, registry: str, notes: tuple[str, ...]
+    found: Profile,
+    kafka: KafkaConfig,
+    site: str,
+    zone: str | None,
+    registry: str,
+    notes: tuple[str, ...],
+    codes: Sequence[Code],
 ) -> str:
-    """TOML that ingests the topic."""
+    """TOML that ingests the topic. Valid ranges that leave out codes are comments: a sample of minutes says little of what is valid."""
     lines = [
-        f"# From `fedplant inspect {found.topic}`: {found.messages:,} messages, {len(found.assets):,} assets, "
-        f"{len(found.sensors):,} sensors.",
-        *(f"# {note}" for note in notes),
+        _comment(
+            f"From `fedplant inspect {found.topic}`: {found.messages:,} messages, {len(found.assets):,} assets, "
+            f"{len(found.sensors):,} sensors."
+        ),
+        *map(_comment, notes),
         "",
         "[project]",
         'name = "fleet"',
@@ -162,6 +194,14 @@ def configuration(
                 "# as seen in the sample; add what else it can say",
                 f"states = {{ {inside} }}",
             ]
+    for name, each in groupby(codes, attrgetter("sensor")):
+        same = list(each)
+        lines += [
+            "",
+            _comment(f"{told(same)} looks like a code for no reading; if it is one, take away the # below"),
+            _comment(f"[ingestion.sensors.{_text(name)}]"),
+            *map(_comment, limits(same)),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -214,3 +254,8 @@ def _keys(values: Mapping[str, Any]) -> list[str]:
 def _text(value: Any) -> str:
     """A TOML value; JSON's strings, numbers and booleans are TOML's too."""
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def _comment(text: str) -> str:
+    """One line whatever names are in it: anybody may have written them, and a line end would let them write settings."""
+    return f"# {printable(text, keep='')}"

@@ -1,6 +1,7 @@
 """An unknown topic, looked at and then ingested with the configuration that the look printed."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from ingestion.decode.sparkplugpb import Payload
 from pipeline.cli.main import run
+from pipeline.config import load_config
+from pipeline.config.load import tomllib
 from tests.ingestion.harness import on_disk
 from tests.ingestion.test_decode_avro import SCHEMA, encoded
 
@@ -149,6 +152,50 @@ def test_names_from_a_topic_cannot_drive_the_terminal(broker, make_topic, capfd)
     out, err = capfd.readouterr()
     assert "\x1b" not in out + err and "\x07" not in out + err
     assert "pump\\x1b[2J" in out and "\\x1b]0;owned\\x07" in out
+
+
+def test_codes_for_no_reading_are_told_with_limits_that_are_commented_out(
+    broker, make_topic, tmp_path: Path, capfd
+) -> None:
+    name = make_topic(1, None)
+    messages = []
+    for i in range(400):
+        values = {
+            "flow/in": -9999 if i % 50 == 9 else 20 + i % 7,
+            "level": 999.9 if i == 5 else i % 9,
+            "power": i % 5,
+        }
+        messages.append((None, json.dumps({"asset": "p", "ts": NOW + i * 1000, "values": values}).encode()))
+    send(broker, name, messages)
+    answer = looked(capfd, name, "--bootstrap", broker.bootstrap)
+    assert [(code["sensor"], code["value"], code["count"]) for code in answer["codes"]] == [
+        ("flow/in", -9999, 8),
+        ("level", 999.9, 1),
+    ]
+    (note,) = (note for note in answer["notes"] if "no reading" in note)
+    assert "flow/in -9999 (8 of 400 values), level 999.9 (1 of 400 values)" in note
+    config = tmp_path / "fedplant.toml"
+    config.write_text(answer["config"])
+    assert load_config(config).ingestion.sensors == {}
+    taken = re.sub(r"^# (\[ingestion\.sensors|min = |max = )", r"\1", answer["config"], flags=re.MULTILINE)
+    config.write_text(taken)
+    rules = load_config(config).ingestion.sensors
+    assert {name: (rule.min, rule.max) for name, rule in rules.items()} == {
+        "flow/in": (-5000, None),
+        "level": (None, 500),
+    }
+
+
+def test_names_from_a_topic_cannot_write_settings(broker, make_topic, tmp_path: Path, capfd) -> None:
+    name = make_topic(1, None)
+    plants = ("one", 'two)\n[monitoring]\nmetrics_address = "0')
+    keys = [f'umh.v1.acme.{plant}.0.0.0"\n._historian.t' for plant in plants]
+    send(
+        broker, name, [(keys[i % 2], b'{"timestamp_ms":%d,"value":1}' % (NOW + i * 1000)) for i in range(40)]
+    )
+    answer = looked(capfd, name, "--bootstrap", broker.bootstrap)
+    assert len(answer["profile"]["sites"]) == 2
+    assert set(tomllib.loads(answer["config"])) == {"project", "kafka", "sites", "ingestion"}
 
 
 def test_naive_times_and_a_wrong_clock_are_named_with_what_to_do(broker, make_topic, capfd) -> None:
