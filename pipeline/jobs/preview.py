@@ -12,10 +12,10 @@ import numpy as np
 from ingestion.sitefile import SiteFile
 from pipeline.config.chosen import recipe_remarks
 from pipeline.config.recipes import RecipeConfig
+from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
-from pipeline.jobs.coderemarks import code_remarks
 from pipeline.jobs.exports import Exports, incidents
 from pipeline.jobs.job import none_can_train
 from pipeline.remarks import together

@@ -9,11 +9,11 @@ from typing import Any
 from models.detector import Detector
 from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, write_json
 from pipeline.config.schema import Config
+from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import codes_of
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.expectation import loud
-from pipeline.jobs.coderemarks import code_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 from pipeline.remarks import listed, together

@@ -21,9 +21,9 @@ from ingestion.settings import EventTimeRules
 from pipeline.config import Config, load_config
 from pipeline.config.durations import format_duration
 from pipeline.config.schema import NAME, KafkaConfig
+from pipeline.datasets.coderemarks import limits, told
 from pipeline.datasets.codes import Code, codes_of
 from pipeline.errors import ConfigError
-from pipeline.jobs.coderemarks import limits, told
 from pipeline.remarks import printable
 from pipeline.streams.cluster import Cluster, connect
 from pipeline.streams.plants import running_broker

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import load_config
+from pipeline.datasets.coderemarks import code_remarks, rule_key
 from pipeline.datasets.codes import Code
 from pipeline.datasets.valid import Valid, within
-from pipeline.jobs.coderemarks import code_remarks, rule_key
 from pipeline.jobs.settings import dataset_settings, valid_ranges
 
 PLANTS = """
