@@ -273,6 +273,7 @@ class RunSummary:
         ingestion: counts by site.
         metrics: mean metrics by mode (as `evaluation.json`'s `mean`).
         warnings: what the user should know, one line each.
+        left_out: readings that learning did not see by `dataset.leave_out`, by site that has any.
     """
 
     run_id: str
@@ -295,6 +296,7 @@ class RunSummary:
     ingestion: Mapping[str, IngestionCounts] = field(default_factory=dict)
     metrics: Mapping[str, Metrics] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""

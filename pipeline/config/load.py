@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.leaveout import is_written_time, refuse_unknown_sites
 from pipeline.config.localtime import as_utc
 from pipeline.config.schema import Config, SiteConfig
 from pipeline.errors import ConfigError
@@ -55,13 +56,18 @@ def load_config(
         raise ConfigError(f"{path}: not TOML: {error}") from None
     _refuse_secrets(raw, path)
     _apply_environment(raw, environment)
-    _train_until_as_utc(raw, path)
+    _times_as_utc(raw, path)
     if sites_from_files:
         raw.setdefault("sites", [{"name": _FROM_FILES}])
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
+    if not sites_from_files:
+        try:
+            refuse_unknown_sites(config.dataset.leave_out, (site.name for site in config.sites))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
     return _resolve_paths(config, path.resolve().parent)
 
 
@@ -103,22 +109,32 @@ def _apply_environment(raw: dict[str, Any], environment: Mapping[str, str]) -> N
             raw[section][key] = _toml_value(text)
 
 
-def _train_until_as_utc(raw: dict[str, Any], path: Path) -> None:
-    """Gives `dataset.train_until` the offset it lacks, if `ingestion.time_zone` says which; what is no time or zone is refused later."""
+def _times_as_utc(raw: dict[str, Any], path: Path) -> None:
+    """Gives times of `[dataset]` the offset they lack, if `ingestion.time_zone` says which; what is no time or zone is refused later."""
     sections = [raw.get(name) for name in ("dataset", "ingestion")]
     dataset, ingestion = (section if isinstance(section, dict) else {} for section in sections)
-    until, zone = dataset.get("train_until"), ingestion.get("time_zone")
-    if until is None or zone is None:
+    zone = ingestion.get("time_zone")
+    _as_utc(dataset, "train_until", zone, f"{path}: dataset.train_until")
+    stretches = dataset.get("leave_out")
+    for number, stretch in enumerate(stretches if isinstance(stretches, list) else ()):
+        for key in ("from", "to"):
+            if isinstance(stretch, dict) and is_written_time(stretch.get(key)):
+                _as_utc(stretch, key, zone, f"{path}: dataset.leave_out.{number}.{key}")
+
+
+def _as_utc(table: dict[str, Any], key: str, zone: Any, at: str) -> None:
+    written = table.get(key)
+    if written is None or zone is None:
         return
     try:
-        moment = datetime.fromisoformat(str(until).strip().replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(str(written).strip().replace("Z", "+00:00"))
         ZoneInfo(zone)
     except (ValueError, TypeError, KeyError, OSError):
         return
     try:
-        dataset["train_until"] = as_utc(moment, zone)
-    except ValueError as error:
-        raise ConfigError(f"{path}: dataset.train_until = {str(until)!r}: {error}") from None
+        table[key] = as_utc(moment, zone)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{at} = {str(written)!r}: {error}") from None
 
 
 def _toml_value(text: str) -> Any:
@@ -157,6 +173,8 @@ def _lines(error: ValidationError) -> list[str]:
 def _key_path(location: tuple[Any, ...]) -> list[str]:
     """The keys of a location as the user wrote them: pydantic also names the branch of a union, which we drop."""
     depth = 3 if location and location[0] in ("sites", "recipes") else 2
+    if location[:2] == ("dataset", "leave_out"):
+        depth = 4
     if len(location) >= depth and location[depth - 1] == "sensors":
         depth += 2
     return [str(part) for part in location[:depth] if part != "[key]"]
@@ -170,7 +188,7 @@ def _allowed(location: tuple[Any, ...]) -> list[str]:
         annotation = model.model_fields[part].annotation
         arguments = getattr(annotation, "__args__", None)
         model = arguments[-1] if arguments else annotation
-    return sorted(model.model_fields)
+    return sorted(info.alias or name for name, info in model.model_fields.items())
 
 
 def _resolve_paths(config: Config, folder: Path) -> Config:

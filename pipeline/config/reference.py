@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.config.durations import Seconds, format_duration
+from pipeline.config.leaveout import LeaveOutConfig
 from pipeline.config.schema import Config
 from pipeline.config.sensors import SensorConfig
 
@@ -32,6 +33,7 @@ def render() -> str:
         title = f"[[{name}]]" if form is list else f"[{name}.NAME]" if form is dict else f"[{name}]"
         parts += _section(title, model)
     parts += _section('[ingestion.sensors."NAME"]', SensorConfig)
+    parts += _section("[[dataset.leave_out]]", LeaveOutConfig)
     return "\n".join(parts) + "\n"
 
 
@@ -40,7 +42,9 @@ def _section(title: str, model: type[BaseModel]) -> list[str]:
     parts.append("| key | form | default | meaning |\n| --- | --- | --- | --- |")
     for key, info in model.model_fields.items():
         default = _default(info, _is_duration(model, key))
-        parts.append(f"| `{key}` | {_form(model, key, info)} | {default} | {info.description} |")
+        parts.append(
+            f"| `{info.alias or key}` | {_form(model, key, info)} | {default} | {info.description} |"
+        )
     return parts
 
 
@@ -76,6 +80,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_type_name(part) for part in arguments if part is not type(None))
+    if origin is list and isinstance(arguments[0], type) and issubclass(arguments[0], BaseModel):
+        return "list of tables"
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if origin is dict:

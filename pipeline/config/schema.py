@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from ingestion.settings import GROUP, GROUP_RULE
 from pipeline.config.durations import Seconds
 from pipeline.config.kafka import KafkaConfig
+from pipeline.config.leaveout import LeaveOutConfig
 from pipeline.config.recipes import RecipeConfig
 from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
@@ -195,6 +196,10 @@ class DatasetConfig(Section):
     )
     sensors: list[str] | None = Field(None, description="Sensors to use; default: all that any site sends.")
     exclude: list[str] = Field(default_factory=list, description="Sensors to leave out.")
+    leave_out: list[LeaveOutConfig] = Field(
+        default_factory=list,
+        description="Stretches of time that are not learned from, one `[[dataset.leave_out]]` each; see below.",
+    )
     share_scale: bool = Field(
         True,
         description="Sites with little history are scaled with help of what the same sensors are like at the others, from one "
@@ -393,6 +398,10 @@ class Config(Section):
         """What decides the trained detector, JSON-safe; two equal values on equal data give an equal detector."""
         found = self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})
         if not self.detector.logarithms:
-            # As of releases that had no such key: their results are still those of these settings.
+            # As of releases that had no such key, here and below: their results are still those of these settings.
             del found["detector"]["logarithms"]
+        for stretch in found["dataset"]["leave_out"]:
+            del stretch["note"]
+        if not self.dataset.leave_out:
+            del found["dataset"]["leave_out"]
         return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.leaveout import LeftOut, concerns
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run
 from pipeline.datasets.shards import Dataset, build_dataset
@@ -30,17 +31,26 @@ class TrainingRows:
 
 
 class Prepared:
-    """What a training works on: `dataset`, and each site's runs, read and resampled once however often they are asked for."""
+    """What a training works on: `dataset`, and each site's runs, read and resampled once however often they are asked for, and once more without the stretches
+    that are left out of learning.
+    """
 
     def __init__(
-        self, dataset: Dataset, readings: Readings, until_ns: int | None, validation: float = 0.2
+        self,
+        dataset: Dataset,
+        readings: Readings,
+        until_ns: int | None,
+        validation: float = 0.2,
+        leave_out: Sequence[LeftOut] = (),
     ) -> None:
-        """`until_ns` (ns since 1970 UTC): learning ends before it; None is the end of the data set. `validation`: the data set's."""
+        """`until_ns` (ns since 1970 UTC): learning ends before it; None is the end of the data set. `validation`, `leave_out`: the data set's."""
         self.dataset = dataset
         self.until_ns = until_ns
         self._validation = validation
         self._readings = readings
+        self.leave_out = tuple(leave_out)
         self._runs: dict[str, tuple[Run, ...]] = {}
+        self._known_good: dict[str, tuple[Run, ...]] = {}
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -51,16 +61,28 @@ class Prepared:
     def runs(self, site: str) -> tuple[Run, ...]:
         """All runs of a site up to its latest reading, on the data set's grid and sensors."""
         if site not in self._runs:
-            found = resample_site(
-                site,
-                self._readings.tables(site),
-                step_ns=self.dataset.step_ns,
-                max_gap_ns=self.dataset.max_gap_ns,
-                hold_ns=self.dataset.hold_ns,
-                sensors=self.dataset.sensors,
-            )
-            self._runs[site] = found.runs
+            self._runs[site] = self._resampled(site, ())
         return self._runs[site]
+
+    def _without_left_out(self, site: str) -> tuple[Run, ...]:
+        """As `runs`, without the stretches that learning does not see; the very same where none is of this site."""
+        stretches = [each for each in self.leave_out if concerns(each, site)]
+        if not stretches:
+            return self.runs(site)
+        if site not in self._known_good:
+            self._known_good[site] = self._resampled(site, stretches)
+        return self._known_good[site]
+
+    def _resampled(self, site: str, leave_out: Sequence[LeftOut]) -> tuple[Run, ...]:
+        return resample_site(
+            site,
+            self._readings.tables(site),
+            step_ns=self.dataset.step_ns,
+            max_gap_ns=self.dataset.max_gap_ns,
+            hold_ns=self.dataset.hold_ns,
+            sensors=self.dataset.sensors,
+            leave_out=leave_out,
+        ).runs
 
     def out_of_range(self, site: str) -> Mapping[str, int]:
         """By sensor how many values of a site were left out, being outside their valid range."""
@@ -71,9 +93,9 @@ class Prepared:
         return self.until_ns if self.until_ns is not None else self.dataset.outcomes[site].end_ns + 1
 
     def seen(self, site: str) -> list[Run]:
-        """The part of the runs that learning may see: steps whose readings all came before `learned_until`."""
+        """The part of the runs that learning may see: steps whose readings all came before `learned_until`, outside the stretches left out."""
         until = self.learned_until(site)
-        parts = ((run, run.before(until)) for run in self.runs(site))
+        parts = ((run, run.before(until)) for run in self._without_left_out(site))
         return [
             Run(run.site, run.asset, run.start_ns, run.step_ns, values)
             for run, values in parts
@@ -98,4 +120,5 @@ class Prepared:
 def prepare(root: Path, snapshot: Snapshot, readings: Readings) -> Prepared:
     """Build the data set of a snapshot below `root`, or take the complete one that is there. Raises as `build_dataset`."""
     dataset = build_dataset(root, snapshot, readings.tables)
-    return Prepared(dataset, readings, snapshot.settings.until_ns, snapshot.settings.validation)
+    settings = snapshot.settings
+    return Prepared(dataset, readings, settings.until_ns, settings.validation, settings.leave_out)

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.datasets.leaveout import Leaving, LeftOut
 from pipeline.datasets.run import Run, SiteRuns
 from pipeline.datasets.tables import by_asset, column_values, sensor_names, time_ns
 from pipeline.errors import ConfigError
@@ -28,6 +29,7 @@ def resample_site(
     hold_ns: Sequence[int] | None = None,
     sensors: Sequence[str] | None = None,
     until_ns: int | None = None,
+    leave_out: Sequence[LeftOut] = (),
 ) -> SiteRuns:
     """Bring the readings of one site to a regular grid.
 
@@ -38,7 +40,8 @@ def resample_site(
       max_gap_ns: when no sensor of an asset speaks for longer, its run ends.
       hold_ns: by sensor how long its last value counts, also into a next run; None is `max_gap_ns` for all.
       sensors: the sensors to take; all that appear by default.
-      until_ns: readings at or after this event time (ns since 1970 UTC) are left out.
+      until_ns: readings at or after this event time (ns since 1970 UTC) are not read.
+      leave_out: readings in these stretches are left out, and runs begin anew behind them.
 
     Raises:
       ConfigError: `step_ns` is not positive, or `max_gap_ns` is shorter than a step.
@@ -48,12 +51,14 @@ def resample_site(
             f"step = {step_ns / 1e9:g} s and max_gap = {max_gap_ns / 1e9:g} s: expected step > 0 and max_gap >= step"
         )
     cells: dict[str, list[pd.DataFrame]] = {}
-    readings = 0
+    readings, leaving = 0, Leaving(site, leave_out)
     for table in tables:
         for asset, part in by_asset(table):
             time = time_ns(part)
             kept = np.ones(len(time), bool) if until_ns is None else time < until_ns
             readings += int(kept.sum())
+            if leave_out:
+                kept[kept] = ~leaving.leave(asset, time[kept])
             if not kept.any():
                 continue
             wanted = sensor_names(part.column_names) if sensors is None else sensors
@@ -77,8 +82,13 @@ def resample_site(
         merged = _last_of_each(merged.sort_index(kind="stable"), None).reindex(columns=list(names))
         values = merged.to_numpy(np.float64)
         grid = merged.index.to_numpy(np.int64)
-        runs.extend(_runs(site, asset, grid, values, step_ns, max_gap_ns // step_ns, hold))
-    return SiteRuns(site, names, tuple(runs), readings)
+        for part in leaving.parts(asset, grid * step_ns):
+            runs.extend(_runs(site, asset, grid[part], values[part], step_ns, max_gap_ns // step_ns, hold))
+    end_ns = max((run.end_ns for run in runs), default=0)
+    if leaving.end_ns is not None:
+        end_ns = max(end_ns, -(-leaving.end_ns // step_ns) * step_ns)
+    touched = tuple(leaving.touched.tolist())
+    return SiteRuns(site, names, tuple(runs), readings, leaving.readings, touched, end_ns)
 
 
 def _runs(

@@ -47,12 +47,18 @@ class Run:
 
 @dataclass(frozen=True)
 class SiteRuns:
-    """All runs of a site on its own sensors (sorted), ordered by asset and time; `readings` rows were read for them."""
+    """All runs of a site on its own sensors (sorted), ordered by asset and time; `readings` rows were read for them.
+
+    Of these `left_out` are in no run (`pipeline.datasets.leaveout`), `touched` by stretch. `end_ns` is the grid time of the last row, as it would be with them; 0 without any.
+    """
 
     site: str
     sensors: tuple[str, ...]
     runs: tuple[Run, ...]
     readings: int
+    left_out: int = 0
+    touched: tuple[int, ...] = ()
+    end_ns: int = 0
 
 
 def count_frames(lengths: list[int], *, steps: int, stride: int = 1) -> int:

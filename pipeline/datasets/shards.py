@@ -175,7 +175,11 @@ def _scalings(
 def _write_site(
     work: Path, part: SitePart, steps: int, scalings: tuple[SensorScaling, SensorScaling] | None
 ) -> dict[str, Any]:
-    outcome = {"outcome": asdict(part.outcome)}
+    told = asdict(part.outcome)
+    if not part.outcome.touched:
+        # As of releases that left nothing out: their manifests are still those of these settings.
+        del told["left_out"], told["touched"]
+    outcome = {"outcome": told}
     if scalings is None:
         return {**outcome, "files": {}}
     scaling, alone = scalings

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.datasets.leaveout import LeftOut
 from pipeline.datasets.valid import Valid
 from pipeline.errors import ConfigError
 
@@ -29,6 +30,7 @@ class DatasetSettings:
       sensors: sensors to use; None is all that any site sends.
       exclude: sensors to leave out.
       valid: ranges of sensors that are narrower than anything.
+      leave_out: stretches of time that are not learned from.
       logarithms: shell-style patterns of the sensors whose logarithm is scaled (`models.logarithms`).
       share_scale: sites with little history are scaled with help of what the others' sensors are like (`models.fleet_scaling`).
     """
@@ -44,6 +46,7 @@ class DatasetSettings:
     share_scale: bool = True
     logarithms: tuple[str, ...] = ()
     valid: tuple[Valid, ...] = ()
+    leave_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that give no data."""
@@ -53,12 +56,14 @@ class DatasetSettings:
             raise ConfigError(f"validation = {self.validation}: expected a share between 0 and 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain form; without logarithms or ranges that of releases that had none, so that their data sets are found again."""
+        """Plain form; without logarithms, ranges or stretches left out that of releases that had none, so that their data sets are found again."""
         found = asdict(self)
         if not self.logarithms:
             del found["logarithms"]
         if not self.valid:
             del found["valid"]
+        if not self.leave_out:
+            del found["leave_out"]
         return found
 
 

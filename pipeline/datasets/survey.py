@@ -13,7 +13,7 @@ from models.logarithms import named_sensors
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
 from pipeline.datasets.resample import resample_site
-from pipeline.datasets.run import Run, count_frames
+from pipeline.datasets.run import Run, SiteRuns, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
 from pipeline.datasets.spacing import Spacings, infer_step_ns
 from pipeline.datasets.tables import sensor_names
@@ -41,7 +41,8 @@ class SiteOutcome:
     """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
     `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
     `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
-    `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows.
+    `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows. `left_out` of its `readings` are in none of its rows, `touched` by stretch
+    of `DatasetSettings.leave_out`; rows behind the last one that were left out do not make `end_ns` earlier.
     """
 
     site: str
@@ -55,6 +56,8 @@ class SiteOutcome:
     faint: tuple[str, ...] = ()
     implausible: tuple[str, ...] = ()
     end_ns: int = 0
+    left_out: int = 0
+    touched: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,15 @@ def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) ->
         hold_ns=grid.hold_ns,
         sensors=grid.sensors,
         until_ns=settings.until_ns,
+        leave_out=settings.leave_out,
     )
     before, after = split_runs(found.runs, settings.validation, settings.steps)
-    outcome = _outcome(site, found.runs, found.readings, before, after, grid.sensors, settings)
-    if outcome.excluded is not None and found.readings:
+    outcome = _outcome(found, before, after, grid.sensors, settings)
+    if outcome.excluded is not None and found.left_out:
+        told = f"{found.left_out:,} of its {found.readings:,} readings are left out"
+        advice = "leave out less, or learn from more"
+        outcome = replace(outcome, excluded=f"{outcome.excluded}; {told} (dataset.leave_out): {advice}")
+    elif outcome.excluded is not None and found.readings:
         spacing = infer_step_ns(read_site(site))
         if spacing is not None and spacing > grid.max_gap_ns:
             apart, held = (format_duration(each / 1e9) for each in (spacing, grid.max_gap_ns))
@@ -172,17 +180,17 @@ def _utc(instant_ns: int) -> str:
 
 
 def _outcome(
-    site: str,
-    runs: Sequence[Run],
-    readings: int,
+    found: SiteRuns,
     before: Sequence[Run],
     after: Sequence[Run],
     sensors: tuple[str, ...],
     settings: DatasetSettings,
 ) -> SiteOutcome:
     reason = None
-    if readings == 0:
+    if found.readings == 0:
         reason = "no data" if settings.until_ns is None else f"no data before {_utc(settings.until_ns)}"
+    elif not found.runs and found.left_out == found.readings:
+        reason = "nothing left to learn from"
     elif count_frames([len(run.values) for run in before], steps=settings.steps) == 0:
         longest = max((len(run.values) for run in before), default=0)
         reason = (
@@ -205,9 +213,9 @@ def _outcome(
             for which in (top == bottom, rests & (top > bottom), absurd.any(axis=0))
         )
     return SiteOutcome(
-        site,
-        readings,
-        len(runs),
+        found.site,
+        found.readings,
+        len(found.runs),
         sum(len(run.values) for run in before),
         sum(len(run.values) for run in after),
         reason,
@@ -215,5 +223,7 @@ def _outcome(
         silent=tuple(silent),
         faint=tuple(faint),
         implausible=tuple(odd),
-        end_ns=max((run.end_ns for run in runs), default=0),
+        end_ns=found.end_ns,
+        left_out=found.left_out,
+        touched=found.touched,
     )

@@ -18,6 +18,7 @@ from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
 from pipeline.jobs.exports import Exports, incidents
 from pipeline.jobs.job import none_can_train
+from pipeline.jobs.leftout import left_out_remarks
 from pipeline.remarks import together
 
 
@@ -40,6 +41,7 @@ class SitePreview:
       silent: sensors of other sites that this one does not have.
       faint: sensors that move too little beside their size to be seen.
       implausible: sensors with values out of all proportion to the others while learning.
+      left_out: readings before `train_until` that would not be learned from (`dataset.leave_out`).
       codes: what looks like a code for no reading in the whole file; the same in words is in the preview's `remarks`.
     """
 
@@ -57,6 +59,7 @@ class SitePreview:
     silent: tuple[str, ...]
     faint: tuple[str, ...]
     implausible: tuple[str, ...]
+    left_out: int
     codes: tuple[Code, ...]
 
 
@@ -90,14 +93,15 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     assert until is not None
     snapshot, readings = exports.snapshot(), exports.readings
     grid = survey(snapshot, readings.tables)
-    sites = {
-        site: _site(file, until, site_part(site, snapshot, readings.tables, grid).outcome, grid.sensors)
-        for site, file in exports.files.items()
-    }
+    outcomes = {site: site_part(site, snapshot, readings.tables, grid).outcome for site in exports.files}
+    sites = {site: _site(file, until, outcomes[site], grid.sensors) for site, file in exports.files.items()}
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
     if len(excluded) == len(sites):
         raise NothingToDo(none_can_train(exports.config, excluded))
-    odd = together(code_remarks({site: found.codes for site, found in sites.items()}, exports.config))
+    asked = snapshot.settings
+    left_out = left_out_remarks(asked.leave_out, outcomes, asked.until_ns)
+    codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
+    odd = together([*left_out, *codes])
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,
@@ -130,6 +134,7 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome, sensors: Sequen
         outcome.silent,
         outcome.faint,
         outcome.implausible,
+        outcome.left_out,
         codes,
     )
 

@@ -14,6 +14,7 @@ from pipeline.datasets.codes import codes_of
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.expectation import loud
+from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 from pipeline.remarks import listed, together
@@ -37,6 +38,7 @@ def summarise(
         frames={site: shard.train_frames for site, shard in dataset.shards.items()},
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
+        left_out=left_out_counts(dataset.outcomes),
         warnings=(
             *together([*readings_remarks(config, prepared), *learned.remarks]),
             *loud(evaluation),
@@ -66,9 +68,13 @@ def write_run(
 
 
 def run_manifest(config: Config, dataset: Dataset, learned: Learned) -> dict[str, Any]:
-    """Everything that is needed to make the result again, what its noise promises, and which sites have weights of their own."""
+    """Everything that is needed to make the result again, what its noise promises, which sites have weights of their own, and how many readings
+    of each are left out of learning, if any are.
+    """
     made = manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
-    return {**made, "privacy": dict(learned.privacy), "own_models": dict(learned.personal)}
+    left_out = left_out_counts(dataset.outcomes)
+    told = {"left_out": left_out} if left_out else {}
+    return {**made, "privacy": dict(learned.privacy), "own_models": dict(learned.personal), **told}
 
 
 def save_detectors(folder: Path, scorers: Mapping[str, Mapping[str, Scorer]]) -> None:
@@ -112,6 +118,7 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
     """Site and remark on what there is to learn from."""
     dataset = prepared.dataset
     yield from _alone(dataset)
+    yield from left_out_remarks(prepared.leave_out, dataset.outcomes, prepared.until_ns)
     for site in dataset.shards:
         dropped = prepared.out_of_range(site)
         if dropped:

@@ -70,7 +70,8 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     if summary is None or dataset is None:
         raise NothingToDo(f"{folder}: the run's data set is gone; run again to make it")
     readings = window_readings(config)
-    prepared = Prepared(dataset, readings, dataset_settings(config).until_ns)
+    asked = dataset_settings(config)
+    prepared = Prepared(dataset, readings, asked.until_ns, asked.validation, asked.leave_out)
     scorers = load_detectors(folder / "detectors", sorted(dataset.shards))
     judged = held_out(prepared, config.model.steps, labels)
     found = judge(

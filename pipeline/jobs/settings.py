@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL
+from pipeline.config.leaveout import LeaveOutConfig
 from pipeline.config.schema import Config
 from pipeline.config.sensors import SensorConfig, sensors_of
+from pipeline.datasets.leaveout import ALL, LeftOut
 from pipeline.datasets.snapshot import DatasetSettings
 from pipeline.datasets.sources import WindowReadings
 from pipeline.datasets.valid import Valid
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MOST_US = 9_000_000_000_000_000
+"""Microseconds from 1970 that are a count of int64 nanoseconds: until 2255."""
 
 
 def dataset_settings(config: Config) -> DatasetSettings:
@@ -25,6 +35,7 @@ def dataset_settings(config: Config) -> DatasetSettings:
         share_scale=data.share_scale,
         logarithms=tuple(config.detector.logarithms),
         valid=valid_ranges(config),
+        leave_out=tuple(map(_left_out, data.leave_out)),
     )
 
 
@@ -53,6 +64,14 @@ def valid_ranges(config: Config) -> tuple[Valid, ...]:
 def modes_of(config: Config) -> tuple[str, ...]:
     """The ways of training that a job compares."""
     return (FEDERATED, LOCAL, CENTRALISED, *BASELINES) if config.training.compare else (FEDERATED,)
+
+
+def _left_out(of: LeaveOutConfig) -> LeftOut:
+    begin, end = (
+        int(np.clip((moment - _EPOCH) // timedelta(microseconds=1), -_MOST_US, _MOST_US)) * 1000
+        for moment in (of.begin, of.to)
+    )
+    return LeftOut(begin, end, tuple(of.sites or ALL), tuple(of.assets or ALL))
 
 
 def _ns(seconds: float | str) -> int | None:

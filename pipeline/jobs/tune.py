@@ -228,6 +228,7 @@ def run_tuning(
     """
     from ingestion.layout import Layout
     from ingestion.sitefile import read_site_dir
+    from pipeline.config.leaveout import refuse_unknown_sites
     from pipeline.config.localtime import file_zone
     from pipeline.datasets.snapshot import take_snapshot
     from pipeline.datasets.sources import FileReadings, Readings
@@ -240,9 +241,9 @@ def run_tuning(
     if data is None:
         readings: Readings = window_readings(config)
     else:
-        readings = FileReadings(
-            mapped_files(read_site_dir(data, Layout(time_zone=file_zone(config))), config, watch.say)
-        )
+        files = mapped_files(read_site_dir(data, Layout(time_zone=file_zone(config))), config, watch.say)
+        refuse_unknown_sites(config.dataset.leave_out, (*(site.name for site in config.sites), *files))
+        readings = FileReadings(files)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     if not any(snapshot.sources.values()):
         raise NothingToDo(

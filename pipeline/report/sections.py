@@ -139,8 +139,11 @@ def learning(curves: Curves | None) -> str:
 
 def messages(summary: RunSummary | None) -> str:
     """What was read from each topic and where it went."""
+    left_out = "" if summary is None else _left_out(summary)
     if summary is None or not summary.ingestion:
-        return note("This run read no topic, or kept no account of it (files were given directly).")
+        return (
+            note("This run read no topic, or kept no account of it (files were given directly).") + left_out
+        )
     rows = []
     for site, counts in summary.ingestion.items():
         reasons = ", ".join(
@@ -172,6 +175,16 @@ def messages(summary: RunSummary | None) -> str:
         "<dt>Late</dt><dd>Came after their time window had been closed; kept beside it, or in the site’s late topic when far too late.</dd>"
         "<dt>Duplicate</dt><dd>The same machine, time and sequence number had been read before; counted once.</dd>"
         "<dt>Unusable</dt><dd>Could not be understood; the original bytes and the reason are in the site’s dead-letter topic. Nothing is dropped silently.</dd></dl>"
+    ) + left_out
+
+
+def _left_out(summary: RunSummary) -> str:
+    """What was read but not learned from, because it was told so."""
+    if not summary.left_out:
+        return ""
+    told = ", ".join(f"{site} {number(count)}" for site, count in summary.left_out.items())
+    return note(
+        f"Readings that learning did not see, because the settings leave them out (dataset.leave_out): {told}."
     )
 
 

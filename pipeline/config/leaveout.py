@@ -1,0 +1,98 @@
+"""Stretches of time that learning does not see: `[[dataset.leave_out]]`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timezone
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from pipeline.config.section import Section
+from pipeline.datasets.leaveout import matches
+from pipeline.errors import ConfigError
+
+_WRITTEN = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
+
+
+def is_written_time(value: Any) -> bool:
+    """Whether a value may be a time: bare numbers would be seconds since 1970, which nobody means who writes 20260301."""
+    return isinstance(value, date) or (isinstance(value, str) and _WRITTEN.match(value) is not None)
+
+
+def _time(value: Any) -> Any:
+    if is_written_time(value):
+        return value
+    raise ValueError("not a time; write it as 2026-03-01T06:00, with an offset or in ingestion.time_zone")
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("outside of the calendar") from None
+
+
+def _usable_pattern(value: str) -> str:
+    if not value.strip():
+        raise ValueError(
+            "an empty name; give names or patterns such as 'press-*', or leave the key out for all"
+        )
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_time), AfterValidator(_utc)]
+Pattern = Annotated[str, AfterValidator(_usable_pattern)]
+
+
+class LeaveOutConfig(Section):
+    """A stretch of time in which a machine was known not to run as it should. Its readings are left out of all that is learned, and are scored like any others."""
+
+    begin: Instant = Field(
+        alias="from",
+        description="The first instant that is left out (without an offset it is in `ingestion.time_zone`, else UTC).",
+    )
+    to: Instant = Field(description="The first instant behind it, later than `from`.")
+    sites: list[Pattern] | None = Field(
+        None,
+        min_length=1,
+        description="Sites that it is of, as names or patterns (`press-*`; `*`, `?`, `[ab]`; capitals matter); default: all.",
+    )
+    assets: list[Pattern] | None = Field(
+        None,
+        min_length=1,
+        description="Machines that it is of, as names or patterns; default: all of these sites.",
+    )
+    note: str | None = Field(None, description="What happened; decides nothing.")
+
+    @model_validator(mode="after")
+    def _goes_forward(self) -> LeaveOutConfig:
+        if not self.begin < self.to:
+            raise ValueError(
+                f"to = {self.to:%Y-%m-%d %H:%M:%S} UTC is not after from = {self.begin:%Y-%m-%d %H:%M:%S} UTC"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = handler(self)
+        return {"from": found.pop("begin"), **found}
+
+
+def refuse_unknown_sites(leave_out: Sequence[LeaveOutConfig], sites: Iterable[str]) -> None:
+    """Raise ConfigError if a name or pattern of a site matches none of `sites`."""
+    known = sorted(set(sites))
+    for number, stretch in enumerate(leave_out):
+        for pattern in stretch.sites or ():
+            if not any(matches(site, (pattern,)) for site in known):
+                raise ConfigError(
+                    f"dataset.leave_out.{number}.sites: {pattern!r} matches no site (capitals matter); there are {', '.join(known)}"
+                )

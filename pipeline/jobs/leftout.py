@@ -1,0 +1,44 @@
+"""Remarks on what learning did not see because it was told so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+
+from pipeline.datasets.leaveout import LeftOut, concerns
+from pipeline.datasets.survey import SiteOutcome
+
+
+def left_out_remarks(
+    stretches: Sequence[LeftOut], outcomes: Mapping[str, SiteOutcome], until_ns: int | None
+) -> Iterator[tuple[str, str]]:
+    """Site and remark: how many readings are left out, and stretches that touch none at any site, as after a typo in the year.
+
+    Args:
+      stretches: those of the data set's settings, in order.
+      outcomes: of all sites.
+      until_ns: learning ends before it, ns since 1970 UTC; None is the end of the data.
+    """
+    for site, outcome in sorted(outcomes.items()):
+        if outcome.left_out and outcome.excluded is None:
+            yield (
+                site,
+                f"{outcome.left_out:,} of {outcome.readings:,} readings are left out of learning (dataset.leave_out)",
+            )
+    for place, each in enumerate(stretches):
+        if any(of.touched[place] for of in outcomes.values() if of.touched):
+            continue
+        why = "check its year, its zone and the names of sites and machines"
+        if until_ns is not None and each.from_ns >= until_ns:
+            why = "it begins where learning has ended (train_until)"
+        told = f"the stretch {_utc(each.from_ns)} to {_utc(each.to_ns)} of dataset.leave_out touches no reading that is learned from: {why}"
+        yield from ((site, told) for site in sorted(outcomes) if concerns(each, site))
+
+
+def left_out_counts(outcomes: Mapping[str, SiteOutcome]) -> dict[str, int]:
+    """By site of which any reading is left out, how many."""
+    return {site: of.left_out for site, of in sorted(outcomes.items()) if of.left_out}
+
+
+def _utc(instant_ns: int) -> str:
+    return f"{datetime.fromtimestamp(instant_ns // 1_000_000_000, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
