@@ -273,7 +273,8 @@ class RunSummary:
         ingestion: counts by site.
         metrics: mean metrics by mode (as `evaluation.json`'s `mean`).
         warnings: what the user should know, one line each.
-        left_out: readings that learning did not see by `dataset.leave_out`, by site that has any.
+        left_out: readings that learning was told not to see (`dataset.leave_out`, `--leave-out-labelled`), by site that has any.
+        labels_in_learning: labels said which.
     """
 
     run_id: str
@@ -297,6 +298,7 @@ class RunSummary:
     metrics: Mapping[str, Metrics] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    labels_in_learning: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""

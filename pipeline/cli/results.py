@@ -140,6 +140,13 @@ def backtest(
             help="Zone of times without an offset: Europe/Berlin; default: `ingestion.time_zone` of --config, else UTC.",
         ),
     ] = None,
+    leave_out_labelled: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-labelled",
+            help="Do not learn from incidents that are labelled before --train-until; no later label is used.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what the files hold and what would be learned; train nothing."),
@@ -181,7 +188,7 @@ def backtest(
 
         recipes = chosen_recipes(base.recipes, recipe)
         recipe_configs(base, recipes)
-    exports = read_exports(data, until, layout, base, mode, watch)
+    exports = read_exports(data, until, layout, base, mode, watch, leave_out_labelled=leave_out_labelled)
     if dry_run:
         from pipeline.jobs.preview import preview
 

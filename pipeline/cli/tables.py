@@ -257,6 +257,8 @@ def preview_table(found: Preview) -> Any:
             "machines": f"{of.assets}" if of.assets > 1 else None,
             "labelled incidents that learning takes for ordinary": of.learned_incidents
             and f"{of.learned_incidents:,}",
+            "labelled incidents left out of learning, in which labels thus have a say": of.left_out_incidents
+            and f"{of.left_out_incidents:,}",
             "never changes while learning": listed(of.constant),
             "does not have": listed(of.silent),
             "moves too little beside its size, counts as constant": listed(of.faint),

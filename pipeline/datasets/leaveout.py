@@ -18,12 +18,16 @@ ALL = ("*",)
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Readings with `from_ns` <= event time < `to_ns` (ns since 1970 UTC) of the machines whose site and name match a pattern of each."""
+    """Readings with `from_ns` <= event time < `to_ns` (ns since 1970 UTC) of the machines whose site and name match a pattern of each.
+
+    `labelled`: no setting but a label says so.
+    """
 
     from_ns: int
     to_ns: int
     sites: tuple[str, ...] = ALL
     assets: tuple[str, ...] = ALL
+    labelled: bool = False
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -38,6 +42,14 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
 def concerns(stretch: LeftOut, site: str) -> bool:
     """Whether a stretch is of machines of a site."""
     return matches(site, stretch.sites)
+
+
+def origin(stretches: Sequence[LeftOut], touched: Sequence[int]) -> str:
+    """What says that readings are left out, by how many lie in each stretch."""
+    kinds = {each.labelled for each, count in zip(stretches, touched, strict=True) if count}
+    return " and ".join(
+        name for kind, name in ((False, "dataset.leave_out"), (True, "--leave-out-labelled")) if kind in kinds
+    )
 
 
 class Leaving:

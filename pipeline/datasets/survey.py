@@ -12,6 +12,7 @@ import pyarrow as pa
 from models.logarithms import named_sensors
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
+from pipeline.datasets.leaveout import origin
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run, SiteRuns, count_frames
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot
@@ -139,7 +140,8 @@ def site_part(site: str, snapshot: Snapshot, read_site: ReadSite, grid: Grid) ->
     if outcome.excluded is not None and found.left_out:
         told = f"{found.left_out:,} of its {found.readings:,} readings are left out"
         advice = "leave out less, or learn from more"
-        outcome = replace(outcome, excluded=f"{outcome.excluded}; {told} (dataset.leave_out): {advice}")
+        by = origin(settings.leave_out, found.touched)
+        outcome = replace(outcome, excluded=f"{outcome.excluded}; {told} ({by}): {advice}")
     elif outcome.excluded is not None and found.readings:
         spacing = infer_step_ns(read_site(site))
         if spacing is not None and spacing > grid.max_gap_ns:

@@ -93,12 +93,12 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
             if learned.detector is not None:
                 for site, parts in judged.items():
                     write_scores(run, learned.detector, site, parts, config.scoring.top_sensors)
-            write_run(run, config, prepared.dataset, learned, evaluation, summary)
+            write_run(run, config, prepared, learned, evaluation, summary)
         if report is not None:
             from pipeline.report import write_report
 
             write_report(run, report, labels=exports.labels)
-        return Backtest(evaluation, learned.curves, run_manifest(config, prepared.dataset, learned))
+        return Backtest(evaluation, learned.curves, run_manifest(config, prepared, learned))
 
 
 def to_judge(prepared: Prepared, exports: Exports) -> dict[str, list[Judged]]:

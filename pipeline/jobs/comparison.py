@@ -18,14 +18,12 @@ from pipeline.config.chosen import recipe_configs, recipe_remarks
 from pipeline.config.recipes import RecipeConfig
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
-from pipeline.datasets.snapshot import take_snapshot
 from pipeline.errors import NothingToDo, TrainingFailed
 from pipeline.evaluation.judging import judge
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import readings_remarks, run_manifest
-from pipeline.jobs.settings import dataset_settings
 from pipeline.learning import Learned, learn
 from pipeline.remarks import together
 from pipeline.watch import Watch
@@ -110,7 +108,7 @@ def compare_recipes(
         for name, config in configs.items():
             watch.say(f"recipe {name}")
             began = time.monotonic()
-            snapshot = take_snapshot(exports.readings.sources(), dataset_settings(config))
+            snapshot = exports.snapshot(config)
             try:
                 if snapshot.id not in prepared:
                     prepared[snapshot.id] = prepare_training(
@@ -126,7 +124,7 @@ def compare_recipes(
             notes.update(dict.fromkeys(together(ready.skipped)))
             remarks = together([*readings_remarks(config, ready), *learned.remarks])
             notes.update(dict.fromkeys((*remarks, *evaluation.notes)))
-            manifest = run_manifest(config, ready.dataset, learned)
+            manifest = run_manifest(config, ready, learned)
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)
     if all(of.failed for of in found.values()):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ingestion.errors import InputDataError
 from ingestion.layout import Layout
@@ -19,10 +17,10 @@ from pipeline.artefacts import MODES
 from pipeline.config import Config, SiteConfig
 from pipeline.config.leaveout import refuse_unknown_sites
 from pipeline.config.schema import NAME, NAME_RULE
-from pipeline.datasets.snapshot import Snapshot, take_snapshot
+from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo
-from pipeline.evaluation.alarms import stretches
+from pipeline.jobs.labelled import incidents, labelled_stretches, seen_by_learning
 from pipeline.jobs.mapped import mapped_files
 from pipeline.jobs.settings import dataset_settings
 from pipeline.remarks import together
@@ -31,11 +29,14 @@ from pipeline.watch import Watch
 
 @dataclass(frozen=True)
 class Exports:
-    """Site files in memory, the settings for them, and the ways of training that are asked for."""
+    """Site files in memory, the settings for them, and the ways of training that are asked for. With `leave_out_labelled` learning does not see what
+    is labelled as an incident before `dataset.train_until`.
+    """
 
     files: Mapping[str, SiteFile]
     config: Config
     modes: tuple[str, ...]
+    leave_out_labelled: bool = False
 
     @property
     def readings(self) -> FileReadings:
@@ -49,20 +50,40 @@ class Exports:
 
     @property
     def learned_incidents(self) -> dict[str, str]:
-        """By site a remark on labelled incidents that learning sees and, as it uses no label, takes for ordinary."""
-        until, remarks = self.config.dataset.train_until, {}
+        """By site a remark on labelled incidents before `dataset.train_until`: that learning takes them for ordinary, or that it leaves them out."""
+        remarks = {}
         for site, file in self.files.items():
-            count = incidents(file, (file.frame["timestamp"] < until).to_numpy())
-            if count:
+            count = self.early_incidents(file)
+            if not count:
+                continue
+            what = f"{count} labelled incident{'s' if count > 1 else ''} before --train-until"
+            if self.leave_out_labelled:
                 remarks[site] = (
-                    f"{count} labelled incident{'s' if count > 1 else ''} before --train-until count as ordinary in learning, and the "
-                    "threshold stands the higher for it; export without those rows, or learn from another time"
+                    f"{what} left out of learning, in which labels thus had a say (--leave-out-labelled)"
+                )
+            else:
+                remarks[site] = (
+                    f"{what} count as ordinary in learning, and the threshold stands the higher for it; "
+                    "leave them out with --leave-out-labelled"
                 )
         return remarks
 
-    def snapshot(self) -> Snapshot:
+    def early_incidents(self, file: SiteFile) -> int | None:
+        """Labelled stretches of a file before `dataset.train_until` that `dataset.leave_out` does not cover; None without labels."""
+        settings = dataset_settings(self.config)
+        assert settings.until_ns is not None
+        return incidents(file, seen_by_learning(file, settings.leave_out, settings.until_ns))
+
+    def settings(self, config: Config | None = None) -> DatasetSettings:
+        """How the files become frames, by the settings of a recipe if it is not the exports' own."""
+        found = dataset_settings(config or self.config)
+        assert found.until_ns is not None
+        labelled = labelled_stretches(self.files, found.until_ns) if self.leave_out_labelled else ()
+        return replace(found, leave_out=(*found.leave_out, *labelled))
+
+    def snapshot(self, config: Config | None = None) -> Snapshot:
         """The name of what would be learned from."""
-        return take_snapshot(self.readings.sources(), dataset_settings(self.config))
+        return take_snapshot(self.readings.sources(), self.settings(config))
 
 
 def read_exports(
@@ -72,12 +93,14 @@ def read_exports(
     base: Config,
     modes: Sequence[str] | None,
     watch: Watch,
+    *,
+    leave_out_labelled: bool = False,
 ) -> Exports:
     """Read a folder, to learn from it by the settings of `base`, whatever sites that names; what was tolerated in a file is said.
 
     Raises:
       InputDataError: the folder holds no usable site file.
-      ConfigError: a mode is unknown.
+      ConfigError: a mode is unknown, or a site of which something shall be left out.
       NothingToDo: `train_until` leaves nothing to learn from, or nothing to judge.
     """
     wanted = _checked(modes)
@@ -87,16 +110,10 @@ def read_exports(
         watch.say(line)
     _within(files, train_until)
     config = _configuration(base, list(files), train_until)
-    return Exports(mapped_files(files, config, watch.say), config, wanted)
-
-
-def incidents(file: SiteFile, rows: NDArray[np.bool_]) -> int | None:
-    """Labelled stretches among the chosen rows of a file, bool[N], counted machine by machine; None without labels."""
-    if file.labels is None:
-        return None
-    marked = (file.labels == 1).to_numpy(bool, na_value=False) & rows
-    assets = file.frame["asset"].to_numpy()
-    return sum(len(stretches(marked[assets == asset])) for asset in pd.unique(assets))
+    found = Exports(mapped_files(files, config, watch.say), config, wanted, leave_out_labelled)
+    if leave_out_labelled and not any(each.labelled for each in found.settings().leave_out):
+        watch.say("no incident is labelled before --train-until, so --leave-out-labelled leaves nothing out")
+    return found
 
 
 def label_frames(files: Mapping[str, SiteFile]) -> dict[str, Any]:

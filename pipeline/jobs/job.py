@@ -140,7 +140,7 @@ def _train_and_export(
         model_path=str(model),
         ingestion=counts,
     )
-    write_run(folder, config, dataset, learned, evaluation, summary)
+    write_run(folder, config, prepared, learned, evaluation, summary)
     gone = drop_old_work(config.project.data_dir, config.project.keep_work)
     if gone:
         watch.say(f"removed {len(gone)} data sets and checkpoints of older runs (project.keep_work)")

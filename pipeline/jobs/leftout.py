@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
-from pipeline.datasets.leaveout import LeftOut, concerns
+from pipeline.datasets.leaveout import LeftOut, concerns, origin
 from pipeline.datasets.survey import SiteOutcome
 
 
@@ -23,7 +23,7 @@ def left_out_remarks(
         if outcome.left_out and outcome.excluded is None:
             yield (
                 site,
-                f"{outcome.left_out:,} of {outcome.readings:,} readings are left out of learning (dataset.leave_out)",
+                f"{outcome.left_out:,} of {outcome.readings:,} readings are left out of learning ({origin(stretches, outcome.touched)})",
             )
     for place, each in enumerate(stretches):
         if any(of.touched[place] for of in outcomes.values() if of.touched):

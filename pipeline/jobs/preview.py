@@ -16,8 +16,9 @@ from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
-from pipeline.jobs.exports import Exports, incidents
+from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import none_can_train
+from pipeline.jobs.labelled import incidents
 from pipeline.jobs.leftout import left_out_remarks
 from pipeline.remarks import together
 
@@ -35,13 +36,14 @@ class SitePreview:
       validation_steps: steps held back to stop the training.
       judged_rows: readings from `train_until` on.
       incidents: labelled stretches among those, None without labels.
-      learned_incidents: labelled stretches before `train_until`, which learning takes for ordinary; None without labels.
+      learned_incidents: labelled stretches before `train_until` that learning takes for ordinary; None without labels.
+      left_out_incidents: those that it leaves out for their labels; None without labels.
       excluded: why the site could not train, else None.
       constant: sensors that never change while learning.
       silent: sensors of other sites that this one does not have.
       faint: sensors that move too little beside their size to be seen.
       implausible: sensors with values out of all proportion to the others while learning.
-      left_out: readings before `train_until` that would not be learned from (`dataset.leave_out`).
+      left_out: readings before `train_until` that would not be learned from.
       codes: what looks like a code for no reading in the whole file; the same in words is in the preview's `remarks`.
     """
 
@@ -54,6 +56,7 @@ class SitePreview:
     judged_rows: int
     incidents: int | None
     learned_incidents: int | None
+    left_out_incidents: int | None
     excluded: str | None
     constant: tuple[str, ...]
     silent: tuple[str, ...]
@@ -94,7 +97,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     snapshot, readings = exports.snapshot(), exports.readings
     grid = survey(snapshot, readings.tables)
     outcomes = {site: site_part(site, snapshot, readings.tables, grid).outcome for site in exports.files}
-    sites = {site: _site(file, until, outcomes[site], grid.sensors) for site, file in exports.files.items()}
+    sites = {site: _site(exports, file, outcomes[site], grid.sensors) for site, file in exports.files.items()}
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
     if len(excluded) == len(sites):
         raise NothingToDo(none_can_train(exports.config, excluded))
@@ -114,11 +117,13 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     )
 
 
-def _site(file: SiteFile, until: datetime, outcome: SiteOutcome, sensors: Sequence[str]) -> SitePreview:
-    times = file.frame["timestamp"]
+def _site(exports: Exports, file: SiteFile, outcome: SiteOutcome, sensors: Sequence[str]) -> SitePreview:
+    times, until = file.frame["timestamp"], exports.config.dataset.train_until
     later = (times >= until).to_numpy()
     wanted = [name for name in file.sensors if name in sensors]
     codes = codes_of(wanted, [file.frame[wanted].to_numpy(np.float64)])
+    early = exports.early_incidents(file)
+    none = None if early is None else 0
     return SitePreview(
         len(times),
         file.frame["asset"].nunique(),
@@ -128,7 +133,7 @@ def _site(file: SiteFile, until: datetime, outcome: SiteOutcome, sensors: Sequen
         outcome.validation_rows if outcome.excluded is None else 0,
         int(np.count_nonzero(later)),
         incidents(file, later),
-        incidents(file, ~later),
+        *((none, early) if exports.leave_out_labelled else (early, none)),
         outcome.excluded,
         outcome.constant,
         outcome.silent,

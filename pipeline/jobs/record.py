@@ -39,6 +39,7 @@ def summarise(
         rounds={mode: len(curve.rounds) for mode, curve in learned.curves.modes.items()},
         metrics=evaluation.mean,
         left_out=left_out_counts(dataset.outcomes),
+        labels_in_learning=labels_in_learning(prepared),
         warnings=(
             *together([*readings_remarks(config, prepared), *learned.remarks]),
             *loud(evaluation),
@@ -50,7 +51,7 @@ def summarise(
 def write_run(
     folder: Path,
     config: Config,
-    dataset: Dataset,
+    prepared: Prepared,
     learned: Learned,
     evaluation: Evaluation,
     summary: RunSummary,
@@ -61,20 +62,26 @@ def write_run(
       ArtefactError: the folder cannot be written.
     """
     save_detectors(folder / "detectors", learned.scorers)
-    write_json(folder / "manifest.json", run_manifest(config, dataset, learned))
+    write_json(folder / "manifest.json", run_manifest(config, prepared, learned))
     write_json(folder / "curves.json", learned.curves)
     write_json(folder / "evaluation.json", evaluation)
     write_json(folder / "summary.json", summary)
 
 
-def run_manifest(config: Config, dataset: Dataset, learned: Learned) -> dict[str, Any]:
-    """Everything that is needed to make the result again, what its noise promises, which sites have weights of their own, and how many readings
-    of each are left out of learning, if any are.
+def run_manifest(config: Config, prepared: Prepared, learned: Learned) -> dict[str, Any]:
+    """Everything that is needed to make the result again, what its noise promises, which sites have weights of their own, and if readings are left out of
+    learning how many of each, and whether labels had a say in it.
     """
+    dataset = prepared.dataset
     made = manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
     left_out = left_out_counts(dataset.outcomes)
-    told = {"left_out": left_out} if left_out else {}
+    told = {"left_out": left_out, "labels_in_learning": labels_in_learning(prepared)} if left_out else {}
     return {**made, "privacy": dict(learned.privacy), "own_models": dict(learned.personal), **told}
+
+
+def labels_in_learning(prepared: Prepared) -> bool:
+    """Whether labels said what learning does not see."""
+    return any(each.labelled for each in prepared.leave_out)
 
 
 def save_detectors(folder: Path, scorers: Mapping[str, Mapping[str, Scorer]]) -> None:

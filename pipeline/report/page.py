@@ -62,7 +62,7 @@ def write_report(run_dir: Path, out: Path, *, labels: Mapping[str, pd.DataFrame]
         sections.card("next", "What to do next", _steps(next_steps(summary, views, totals, evaluation))),
         sections.card("fleet", "All sites at a glance", fleet_table(views)),
         *(site_section(view, i, i < OPEN_SITES) for i, view in enumerate(views)),
-        sections.card("compare", "Was learning together worth it?", sections.comparison(evaluation)),
+        sections.card("compare", "Was learning together worth it?", sections.comparison(evaluation, summary)),
         sections.card("learning", "How the learning went", sections.learning(curves)),
         sections.card("messages", "What was read", sections.messages(summary)),
         sections.card("privacy", "What left a site, and what did not", sections.privacy()),

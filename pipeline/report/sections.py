@@ -29,7 +29,7 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def comparison(evaluation: Evaluation | None) -> str:
+def comparison(evaluation: Evaluation | None, summary: RunSummary | None = None) -> str:
     """Ways of training side by side, with each figure explained in words."""
     if evaluation is None or not evaluation.mean:
         return note("Nothing was compared in this run: there is no evaluation.json, or no site had labels.")
@@ -42,9 +42,12 @@ def comparison(evaluation: Evaluation | None) -> str:
     for mode in modes:
         cells = "".join(_cell(evaluation.mean, modes, mode, name) for name, _, _ in shown)
         rows.append(f'<tr><td class="wide">{escape(MODE_NAMES.get(mode, mode))}</td>{cells}</tr>')
+    use = "labels were used for nothing but this table"
+    if summary is not None and summary.labels_in_learning:
+        use = "labels were used for this table, and earlier ones to leave incidents out of learning"
     body = (
         "<p>Mean over all sites. The best figure of each column is bold. Every threshold comes from training data"
-        " and, where it follows the machine, from earlier scores; labels were used for nothing but this table.</p>"
+        f" and, where it follows the machine, from earlier scores; {use}.</p>"
         f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
     body += _per_site(evaluation, modes)
@@ -183,9 +186,7 @@ def _left_out(summary: RunSummary) -> str:
     if not summary.left_out:
         return ""
     told = ", ".join(f"{site} {number(count)}" for site, count in summary.left_out.items())
-    return note(
-        f"Readings that learning did not see, because the settings leave them out (dataset.leave_out): {told}."
-    )
+    return note(f"Readings that learning did not see, because settings or labels leave them out: {told}.")
 
 
 def privacy() -> str:
