@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,25 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"fedplant {version('fedplant')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
 for group in (job, data, look, results, check):
     group.register(app)
 app.add_typer(broker.app, name="broker")
@@ -76,7 +95,9 @@ def _usage(error: Any, arguments: list[str]) -> int:
         print(error.format_message())
         return 2
     command = context.command_path.replace("-c", "fedplant", 1) if context else "fedplant"
-    return _fail(f"{error.format_message()} See `{command} --help`.", 2, arguments)
+    reason = error.format_message()
+    stop = "" if reason.endswith((".", "?")) else "."
+    return _fail(f"{reason}{stop} See `{command} --help`.", 2, arguments)
 
 
 def _fail(message: str, code: int, arguments: list[str]) -> int:

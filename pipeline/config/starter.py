@@ -8,21 +8,24 @@ from pathlib import Path
 
 from pipeline.config.schema import NAME, NAME_RULE
 from pipeline.errors import ConfigError
+from pipeline.remarks import printable
 
 
-def starter(sites: Sequence[str], bootstrap: str) -> str:
-    """TOML text for these sites and this cluster.
+def starter(sites: Sequence[str], bootstrap: str, file: str = "fedplant.toml") -> str:
+    """TOML text for these sites and this cluster, to be written to `file`.
 
     Raises:
-      ConfigError: a site's name cannot be used, or the cluster's address would not fit on one line.
+      ConfigError: a site's name cannot be used or comes twice, or the cluster's address would not fit on one line.
     """
-    for name in sites:
+    for number, name in enumerate(sites):
         if not NAME.match(name):
             raise ConfigError(f"site {name!r}: a name is {NAME_RULE}")
+        if name in sites[:number]:
+            raise ConfigError(f"site {name!r} is named twice; give each plant its own name")
     if any(character in bootstrap for character in '"\\\n\r'):
         raise ConfigError(f"bootstrap {bootstrap!r}: expected host:port[,host:port]")
     blocks = "\n".join(f'[[sites]]\nname = "{name}"\ntopic = "iiot.{name}.telemetry.v1"\n' for name in sites)
-    return f"""# FedPlant. Every key: `fedplant config reference`. Check this file: `fedplant doctor fedplant.toml`.
+    return f"""# FedPlant. Every key: `fedplant config reference`. Check this file: `fedplant doctor {printable(file, keep="")}`.
 
 [project]
 name = "fleet"
@@ -52,7 +55,7 @@ def write_starter(path: Path, sites: Sequence[str], bootstrap: str) -> None:
     Raises:
       ConfigError: the file exists already or cannot be written.
     """
-    write_new(path, starter(sites, bootstrap))
+    write_new(path, starter(sites, bootstrap, str(path)))
 
 
 def write_new(path: Path, text: str) -> None:

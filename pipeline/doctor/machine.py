@@ -77,7 +77,7 @@ def diagnose(
 
 def _configuration(name: str | None, error: str | None) -> Finding:
     if error is not None:
-        return Finding("configuration", "fail", error, "Correct the key named and run this again.")
+        return Finding("configuration", "fail", error, "Correct what is named and run this again.")
     return Finding("configuration", "ok", f"{name} is valid")
 
 

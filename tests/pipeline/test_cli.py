@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,8 @@ def test_help_lists_every_command():
             "--time-format: '%Q': 'Q' is a bad directive in format '%Q'; write it as '%d/%m/%Y %H:%M'",
         ),
         (["doctor", "none.toml"], 12, ""),
+        (["init", "x.toml", "--site", "a", "--site", "b", "--site", "a"], 2, "site 'a' is named twice"),
+        (["init", "x.toml", "--bootstrap", "a"], 2, "kafka.plant.example:9092. See `fedplant init --help`."),
     ],
 )
 def test_a_mistake_gives_one_clear_line_and_its_exit_code(
@@ -84,12 +87,18 @@ def test_a_failure_is_also_an_object_for_machines(tmp_path, monkeypatch, capsys)
 def test_init_writes_a_file_that_the_checks_accept_and_never_overwrites(tmp_path, capsys):
     path = tmp_path / "plant.toml"
     assert run(["init", str(path), "--site", "press-1", "--bootstrap", "kafka:9092"]) == 0
+    assert f"`fedplant doctor {path}`" in path.read_text()
     assert run(["config", "show", str(path)]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["kafka"]["bootstrap"] == "kafka:9092"
     assert [site["name"] for site in shown["sites"]] == ["press-1"]
     assert run(["init", str(path)]) == 2
     assert "exists already and is left as it is" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"fedplant {metadata.version('fedplant')}\n"
 
 
 def test_a_broken_pipe_ends_quietly():
