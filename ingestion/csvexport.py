@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +16,9 @@ from ingestion.layout import Layout
 
 _MISSING = ["", "NaN", "nan", "NAN", "null", "NULL", "None", "NA", "N/A", "#N/A", "-"]
 _NO_UTF8 = "cp1252"
+_COMMA, _POINT = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?"), re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_SAMPLED = 1000
+"""Rows that tell the decimal mark: the first ones may hold nothing but whole numbers."""
 _START = 1 << 10
 """Bytes that tell a binary file; later ones may be zero in text too, where a logger lost its power while it wrote."""
 _TORN = 0.01
@@ -26,11 +32,9 @@ def read_csv(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
     if encoding == _NO_UTF8:
         notes.append("not UTF-8; read as Windows-1252")
     with path.open(encoding=encoding, errors="replace") as handle:
-        header, sample = handle.readline().strip(), handle.readline().strip()
-    delimiter = max(";,\t", key=header.count)
-    decimal = (
-        "," if delimiter != "," and "," in sample and "." not in _after_first(sample, delimiter) else "."
-    )
+        header = handle.readline().strip()
+        delimiter = max(";,\t", key=header.count)
+        decimal = "." if delimiter == "," else _decimal(islice(handle, _SAMPLED), delimiter)
     options = pacsv.ConvertOptions(
         column_types={name: pa.string() for name in (layout.timestamp, layout.asset, layout.sensor) if name},
         null_values=_MISSING,
@@ -97,6 +101,8 @@ def _refuse_binary(path: Path, encoding: str) -> None:
                 ) from None
 
 
-def _after_first(line: str, delimiter: str) -> str:
-    # The first cell is usually the time, whose fraction of a second has a point in every locale.
-    return line.partition(delimiter)[2]
+def _decimal(lines: Iterable[str], delimiter: str) -> str:
+    """The mark that most cells with a fraction have. The first cell is usually the time, whose fraction has a point in every locale."""
+    cells = [cell.strip().strip('"') for line in lines for cell in line.split(delimiter)[1:]]
+    commas, points = (sum(bool(form.fullmatch(cell)) for cell in cells) for form in (_COMMA, _POINT))
+    return "," if commas > points else "."

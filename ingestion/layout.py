@@ -11,6 +11,7 @@ class Layout:
 
     `time_format` is in the letters of `strptime`, None for ISO 8601 or numbers; `time_zone` is the IANA zone of times that carry
     no offset. `sensor` and `value`, both or neither: a row is one reading of the sensor that it names, and no other column is one.
+    `quality`, if any: rows of an OPC quality below `min_quality` hold no values (`ingestion.quality`).
     """
 
     timestamp: str = "timestamp"
@@ -20,6 +21,8 @@ class Layout:
     time_zone: str = "UTC"
     sensor: str | None = None
     value: str | None = None
+    quality: str | None = None
+    min_quality: int = 64
 
     def __post_init__(self) -> None:
         """Refuse half of a pair."""

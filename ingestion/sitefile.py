@@ -20,6 +20,7 @@ from ingestion.csvexport import read_csv
 from ingestion.errors import InputDataError
 from ingestion.layout import USUAL, Layout
 from ingestion.longform import Readings, one_row_a_time
+from ingestion.quality import poor_rows
 from ingestion.records import RESERVED
 from ingestion.settings import check_name
 from ingestion.strays import without_strays
@@ -99,14 +100,16 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
             "rename the one that holds the time, or name it (--time NAME)"
         )
     if layout.sensor is None:
-        _refuse_reserved(path, (name for name in names if name not in _SPECIAL))
+        _refuse_reserved(path, (name for name in names if name not in (*_SPECIAL, layout.quality)))
     if table.num_rows == 0:
         return _without_rows(site)
     times, assets = _times(path, table["timestamp"], layout, notes), _assets(table, site)
     labels = _labels(path, table["label"]) if "label" in names else None
+    poor = _poor(path, table, layout, notes)
     if layout.sensor is not None and layout.value is not None:
         named = pd.Series(table[layout.sensor].cast(pa.string()).to_pandas(), dtype=object)
         values, text = _cells(table[layout.value])
+        values[poor], text[poor] = np.nan, False
         odd = Tolerated()
         _without_infinite(layout.value, values, odd)
         notes += odd.remarks()
@@ -120,7 +123,8 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     series = {
         name: column
         for name in names
-        if name not in _SPECIAL and (column := _numbers(name, table[name], odd)) is not None
+        if name not in (*_SPECIAL, layout.quality)
+        and (column := _numbers(name, table[name], poor, odd)) is not None
     }
     notes += odd.remarks()
     if not series:
@@ -134,10 +138,28 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     return _in_order(site, frame, tuple(series), notes, path)
 
 
+def _poor(path: Path, table: pa.Table, layout: Layout, notes: list[str]) -> np.ndarray:
+    """bool[N], rows whose values are not to be trusted. A quality that is there and not asked about is told: ignored, it ruins a training."""
+    if layout.quality is not None:
+        try:
+            return poor_rows(layout.quality, table[layout.quality], layout.min_quality, notes)
+        except InputDataError as error:
+            raise InputDataError(f"{path}: {error}") from None
+    if layout.sensor is not None:
+        others = set(table.column_names) - {*_SPECIAL, layout.sensor, layout.value}
+        notes += [
+            f"column {name!r} is not looked at; if it tells good readings from bad, name it (--quality {name})"
+            for name in sorted(others)
+            if "qual" in name.casefold() or name.casefold() == "status"
+        ]
+    return np.zeros(table.num_rows, np.bool_)
+
+
 def _refuse_reserved(path: Path, sensors: Iterable[str]) -> None:
     taken = [name for name in sensors if name in (*RESERVED, *_SPECIAL)]
     if taken:
-        raise InputDataError(f"{path}: the name {taken[0]!r} is reserved; rename that sensor")
+        instead = ", or say what it is (--quality quality)" if taken[0] == "quality" else ""
+        raise InputDataError(f"{path}: the name {taken[0]!r} is reserved; rename that sensor{instead}")
 
 
 def _without_rows(site: str) -> SiteFile:
@@ -200,7 +222,7 @@ def _with_usual_names(path: Path, table: pa.Table, layout: Layout) -> pa.Table:
     """The table with its special columns renamed; each that was named must exist and must not take another's place."""
     names = table.column_names
     special = {"timestamp": layout.timestamp, "asset": layout.asset, "label": layout.label}
-    for column in (layout.sensor, layout.value):
+    for column in (layout.sensor, layout.value, layout.quality):
         if column is not None and column not in names:
             raise InputDataError(f"{path}: no column {column!r}; found {', '.join(names[:8])}")
     for usual, given in special.items():
@@ -317,9 +339,10 @@ def _assets(table: pa.Table, site: str) -> pd.Series:
     return pd.Series(column.cast(pa.string()).to_pandas()).fillna(site).replace("", site)
 
 
-def _numbers(name: str, column: pa.ChunkedArray, odd: Tolerated) -> np.ndarray | None:
-    """A sensor's column, None if it is not one."""
+def _numbers(name: str, column: pa.ChunkedArray, poor: np.ndarray, odd: Tolerated) -> np.ndarray | None:
+    """A sensor's column without the values of poor rows, None if it is not one."""
     values, text = _cells(column)
+    values[poor], text[poor] = np.nan, False
     bad, said = int(text.sum()), int(text.sum() + (~np.isnan(values)).sum())
     if bad > said / 2:
         odd.ignored[name] = f"is not numeric ({column.type})"

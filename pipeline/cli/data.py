@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.layouts import (
+    AssetColumn,
+    LabelColumn,
+    QualityColumn,
+    SensorColumn,
+    TimeColumn,
+    TimeFormat,
+    TimeZone,
+    ValueColumn,
+    layout_of,
+)
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant, seconds
 
@@ -47,6 +58,14 @@ def replay(
         typer.Option("--until", help="Send readings before this time; without an offset in the files' zone."),
     ] = None,
     site: Annotated[list[str] | None, typer.Option("--site", help="Only this site; may be repeated.")] = None,
+    time: TimeColumn = "timestamp",
+    asset: AssetColumn = "asset",
+    label: LabelColumn = "label",
+    sensor: SensorColumn = None,
+    value: ValueColumn = None,
+    quality: QualityColumn = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     processes: Annotated[
         str,
         typer.Option("--processes", help="`one` for all sites, or `per-site`: one producer process each."),
@@ -58,21 +77,22 @@ def replay(
 ) -> None:
     """Send recorded sensor data to each site's topic, as the plants' gateways would. Labels are never sent."""
     from pipeline.config import load_config
-    from pipeline.config.localtime import file_zone
     from pipeline.streams.plants import replay_folder, speed_factor
 
-    local = file_zone(None if config is None else load_config(config))
+    settings = None if config is None else load_config(config)
+    layout = layout_of(settings, time, asset, label, sensor, value, quality, time_format, time_zone)
     factor = speed_factor(speed)
     if processes not in ("one", "per-site"):
         raise typer.BadParameter(f"{processes!r} is not `one` or `per-site`", param_hint="--processes")
     with bar("sending readings") as progress:
         report = replay_folder(
             folder,
-            config_path=config,
+            config=settings,
+            layout=layout,
             bootstrap=bootstrap,
             speed=factor,
-            start=instant(start, "--from", local),
-            end=instant(end, "--until", local),
+            start=instant(start, "--from", layout.time_zone),
+            end=instant(end, "--until", layout.time_zone),
             sites=site,
             processes=processes,
             dry_run=dry_run,

@@ -8,8 +8,20 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
+from pipeline.cli.layouts import (
+    AssetColumn,
+    LabelColumn,
+    QualityColumn,
+    SensorColumn,
+    TimeColumn,
+    TimeFormat,
+    TimeZone,
+    ValueColumn,
+    layout_of,
+    refuse_without_files,
+)
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant, time_form, zone
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
 
 
 def register(app: typer.Typer) -> None:
@@ -58,13 +70,25 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page; default: report.html in the run folder.")
     ] = None,
+    time: TimeColumn = "timestamp",
+    asset: AssetColumn = "asset",
+    label: LabelColumn = "label",
+    sensor: SensorColumn = None,
+    value: ValueColumn = None,
+    quality: QualityColumn = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
     from pipeline.config import load_config
     from pipeline.jobs.reporting import make_report
 
-    page = make_report(load_config(config), labels=labels, run_id=run, out=out, say=say)
+    settings = load_config(config)
+    layout = layout_of(settings, time, asset, label, sensor, value, quality, time_format, time_zone)
+    if labels is None:
+        refuse_without_files(layout, settings, "--labels")
+    page = make_report(settings, labels=labels, layout=layout, run_id=run, out=out, say=say)
     print_json({"report": str(page)}) if as_json else show(f"The report is {page}")
 
 
@@ -103,43 +127,14 @@ def backtest(
         typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
-    time: Annotated[
-        str, typer.Option("--time", metavar="COLUMN", help="The column that holds the time.")
-    ] = "timestamp",
-    asset: Annotated[
-        str, typer.Option("--asset", metavar="COLUMN", help="The column that names the machine, if any.")
-    ] = "asset",
-    label: Annotated[
-        str,
-        typer.Option("--label", metavar="COLUMN", help="The column of 0 and 1 that marks incidents, if any."),
-    ] = "label",
-    sensor: Annotated[
-        str | None,
-        typer.Option(
-            "--sensor",
-            metavar="COLUMN",
-            help="In exports of one row per reading: the column that names the sensor.",
-        ),
-    ] = None,
-    value: Annotated[
-        str | None, typer.Option("--value", metavar="COLUMN", help="The column of its value; with --sensor.")
-    ] = None,
-    time_format: Annotated[
-        str | None,
-        typer.Option(
-            "--time-format",
-            metavar="FORMAT",
-            help="How times are written if not in ISO 8601: '%d/%m/%Y %H:%M'.",
-        ),
-    ] = None,
-    time_zone: Annotated[
-        str | None,
-        typer.Option(
-            "--time-zone",
-            metavar="ZONE",
-            help="Zone of times without an offset: Europe/Berlin; default: `ingestion.time_zone` of --config, else UTC.",
-        ),
-    ] = None,
+    time: TimeColumn = "timestamp",
+    asset: AssetColumn = "asset",
+    label: LabelColumn = "label",
+    sensor: SensorColumn = None,
+    value: ValueColumn = None,
+    quality: QualityColumn = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     leave_out_labelled: Annotated[
         bool,
         typer.Option(
@@ -156,22 +151,17 @@ def backtest(
     """Train and judge straight from historian exports, without Kafka: what would FedPlant have found?"""
     from zoneinfo import ZoneInfo
 
-    from ingestion.layout import Layout
     from pipeline.cli.tables import backtest_table, preview_table
     from pipeline.cli.watch import JobWatch
     from pipeline.config import file_config
-    from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import read_exports
 
     if recipe is not None and (mode or out):
         name = "--mode" if mode else "--report"
         raise typer.BadParameter(f"not together with {name}, which is of one recipe", param_hint="--recipe")
-    if (sensor is None) != (value is None):
-        raise typer.BadParameter(
-            "only together: the sensor's column and its value's", param_hint="--sensor, --value"
-        )
     base = file_config(config)
-    local = file_zone(base) if time_zone is None else zone(time_zone, "--time-zone")
+    layout = layout_of(base, time, asset, label, sensor, value, quality, time_format, time_zone)
+    local = layout.time_zone
     until = instant(train_until, "--train-until", local)
     assert until is not None
     if local != "UTC":
@@ -179,8 +169,6 @@ def backtest(
             f"learning ends before {until:%Y-%m-%d %H:%M:%S} UTC, which is {until.astimezone(ZoneInfo(local)):%Y-%m-%d %H:%M:%S} in {local}"
         )
     watch = JobWatch()
-    form = time_form(time_format, "--time-format")
-    layout = Layout(time, asset, label, form, local, sensor, value)
     recipes = None
     if recipe is not None:
         from pipeline.config.chosen import recipe_configs

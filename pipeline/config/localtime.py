@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-if TYPE_CHECKING:
-    from pipeline.config.schema import Config
-
-
-def file_zone(config: Config | None) -> str:
-    """The zone of times without an offset in site files: that of messages, UTC if none is configured."""
-    return (config.ingestion.time_zone if config is not None else None) or "UTC"
 
 
 def as_utc(moment: datetime, zone: str) -> datetime:

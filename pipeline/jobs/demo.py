@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artefacts import FEDERATED, LOCAL, Evaluation, RunSummary, read_evaluation
 from pipeline.config import Config, load_config
+from pipeline.config.files import file_layout
 from pipeline.config.starter import starter
 from pipeline.errors import ConfigError
 from pipeline.runs import run_folder
@@ -202,7 +203,15 @@ def _learn_and_score(
     with watch.step("ingesting the time after") as step:
         ingest_sites(config, cluster, progress=step.update)
     with watch.step("opening the labels") as step:
-        report = make_report(config, labels=labels, run_id=summary.run_id, out=None, say=watch.say, step=step)
+        report = make_report(
+            config,
+            labels=labels,
+            layout=file_layout(config),
+            run_id=summary.run_id,
+            out=None,
+            say=watch.say,
+            step=step,
+        )
     evaluation = read_evaluation(run_folder(config, summary.run_id)) or Evaluation()
     return summary, evaluation, scores, report
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ingestion.layout import Layout
 from pipeline.artefacts import ArtefactError, Evaluation, read_evaluation, read_summary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
@@ -20,12 +21,13 @@ def make_report(
     config: Config,
     *,
     labels: Path | None,
+    layout: Layout,
     run_id: str | None,
     out: Path | None,
     say: Callable[[str], None],
     step: Step | None = None,
 ) -> Path:
-    """Write the page and return where it is; with labels, `evaluation.json` is made anew from all readings since training.
+    """Write the page and return where it is; with labels, in site files of this layout, `evaluation.json` is made anew from all readings since training.
 
     Raises:
       NothingToDo: there is no such run.
@@ -40,7 +42,7 @@ def make_report(
     folder = run_folder(config, run)
     frames = None
     if labels is not None:
-        frames = label_folder(config, labels, say)
+        frames = label_folder(config, labels, layout, say)
         write_json(folder / "evaluation.json", evaluate_run(config, run, frames, step))
     return write_report(folder, out or folder / "report.html", labels=frames)
 
@@ -89,19 +91,17 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     return replace(found, expected=None if earlier is None else earlier.expected)
 
 
-def label_folder(config: Config, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def label_folder(config: Config, folder: Path, layout: Layout, say: Callable[[str], None]) -> dict[str, Any]:
     """By site the labels in a folder of site files; sites without are named to the user.
 
     Raises:
       InputDataError: the folder cannot be used, or holds labels for none of the sites.
     """
     from ingestion.errors import InputDataError
-    from ingestion.layout import Layout
     from ingestion.sitefile import read_site_dir
-    from pipeline.config.localtime import file_zone
     from pipeline.jobs.exports import label_frames
 
-    files = read_site_dir(folder, Layout(time_zone=file_zone(config)))
+    files = read_site_dir(folder, layout)
     frames = label_frames(files)
     sites = {site.name for site in config.sites}
     missing = sorted(sites - set(frames))

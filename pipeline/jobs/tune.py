@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ingestion.layout import Layout
 from pipeline.artefacts import write_json
 from pipeline.config.recipes import LINEAR
 from pipeline.config.schema import Config
@@ -218,18 +219,16 @@ def _toml(changes: Mapping[str, Any]) -> str:
 
 
 def run_tuning(
-    config: Config, data: Path | None, budget: float, watch: Watch, by: str = VALIDATION
+    config: Config, data: Path | None, layout: Layout, budget: float, watch: Watch, by: str = VALIDATION
 ) -> Tuning:
-    """Search on the windows on disk, or on site files in the folder `data`; nothing is read from Kafka.
+    """Search on the windows on disk, or on site files of this layout in the folder `data`; nothing is read from Kafka.
 
     Raises:
       NothingToDo: no site can train.
       InputDataError: `data` holds no usable site file.
     """
-    from ingestion.layout import Layout
     from ingestion.sitefile import read_site_dir
     from pipeline.config.leaveout import refuse_unknown_sites
-    from pipeline.config.localtime import file_zone
     from pipeline.datasets.snapshot import take_snapshot
     from pipeline.datasets.sources import FileReadings, Readings
     from pipeline.jobs.job import prepare_training
@@ -241,7 +240,7 @@ def run_tuning(
     if data is None:
         readings: Readings = window_readings(config)
     else:
-        files = mapped_files(read_site_dir(data, Layout(time_zone=file_zone(config))), config, watch.say)
+        files = mapped_files(read_site_dir(data, layout), config, watch.say)
         refuse_unknown_sites(config.dataset.leave_out, (*(site.name for site in config.sites), *files))
         readings = FileReadings(files)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ingestion.layout import Layout
     from ingestion.replay import ReplayReport
+    from pipeline.config import Config
 
 
 def speed_factor(text: str) -> float | None:
@@ -34,7 +36,8 @@ def speed_factor(text: str) -> float | None:
 def replay_folder(
     folder: Path,
     *,
-    config_path: Path | None,
+    config: Config | None,
+    layout: Layout,
     bootstrap: str | None,
     speed: float | None,
     start: datetime | None,
@@ -45,7 +48,7 @@ def replay_folder(
     say: Callable[[str], None],
     progress: Callable[..., None],
 ) -> ReplayReport:
-    """Send (or with `dry_run` count) the readings of a folder of site files.
+    """Send (or with `dry_run` count) the readings of a folder of site files of this layout.
 
     The cluster is the one named, else the configured one, else an embedded broker that runs already.
 
@@ -54,14 +57,10 @@ def replay_folder(
       ConfigError: no cluster is named and none runs.
       BrokerUnavailable: the cluster does not answer.
     """
-    from ingestion.layout import Layout
     from ingestion.replay import replay
     from ingestion.sitefile import read_site_dir
-    from pipeline.config import load_config
-    from pipeline.config.localtime import file_zone
 
-    config = None if config_path is None else load_config(config_path)
-    files = read_site_dir(folder, Layout(time_zone=file_zone(config)))
+    files = read_site_dir(folder, layout)
     for file in files.values():
         for note in file.notes:
             say(f"{file.site}: {note}")

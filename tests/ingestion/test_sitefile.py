@@ -57,6 +57,20 @@ def test_an_export_may_call_and_write_its_special_columns_as_it_likes(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "2026-03-01;1;A.7;4\n2026-03-02;2;A.7;1,5\n2026-03-03;3;A.7;2,5\n",
+        '2026-03-01 10:00:00.5;1;"B 1.2";"1,5"\n2026-03-02 10:00:00.5;2;"B 1.2";"2,5"\n',
+        "2026-03-01;;;\n2026-03-02;2;12.03.2026;1,5\n",
+    ],
+)
+def test_decimal_commas_are_seen_whatever_else_a_row_holds_and_wherever_they_begin(tmp_path, rows):
+    file = read(tmp_path, "timestamp;count;batch;pressure\n" + rows)
+    assert file.sensors == ("count", "pressure")
+    assert 1.5 in file.frame["pressure"].tolist()
+
+
 def test_a_named_column_must_exist_and_take_nobodys_place(tmp_path):
     with pytest.raises(InputDataError, match="no column 'time'; found timestamp, t"):
         read(tmp_path, "timestamp,t\n2026-03-01,1\n", Layout(timestamp="time"))
@@ -273,6 +287,7 @@ def test_an_export_of_one_row_per_reading_becomes_one_row_per_time(tmp_path):
         "1 rows without a usable timestamp were left out",
         "1 rows name no sensor; they were left out",
         "1 rows repeat sensor and time of an earlier row; the first was kept",
+        "column 'quality' is not looked at; if it tells good readings from bad, name it (--quality quality)",
         "sensor 'MODE' is mostly text; it was ignored",
         "sensor 'TIC-1.PV': 1 cells are not numbers; they count as missing",
     }

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.cli.main import run
 from pipeline.config import load_config
+from pipeline.config.files import file_layout
 from pipeline.errors import ConfigError
 from pipeline.jobs.reporting import label_folder
 from tests.pipeline.plants import SETTINGS, plant, write_plants
@@ -72,7 +73,7 @@ def test_what_is_replayed_is_chosen_by_the_clock_of_the_files(tmp_path, local_fi
 
 def test_labels_are_of_the_instants_that_the_clock_of_the_files_showed(tmp_path, local_files):
     config = load_config(configured(tmp_path, BERLIN), {})
-    labels = label_folder(config, local_files, print)["east"]
+    labels = label_folder(config, local_files, file_layout(config), print)["east"]
     assert labels["timestamp"].iloc[0] == plant(1)["timestamp"].iloc[0]
 
 

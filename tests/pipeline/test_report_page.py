@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingestion.errors import InputDataError
+from ingestion.layout import USUAL
 from pipeline.artefacts import (
     Curve,
     Curves,
@@ -361,10 +362,12 @@ def test_labels_of_other_sites_are_refused_and_those_of_some_are_used(tmp_path):
     with pytest.raises(
         InputDataError, match="no labels for mill, press, only files of press-1; name each file"
     ):
-        label_folder(Config(sites=[SiteConfig(name="press"), SiteConfig(name="mill")]), labels, said.append)
+        label_folder(
+            Config(sites=[SiteConfig(name="press"), SiteConfig(name="mill")]), labels, USUAL, said.append
+        )
     assert said == []
     sites = [SiteConfig(name="press-1"), SiteConfig(name="mill")]
-    assert list(label_folder(Config(sites=sites), labels, said.append)) == ["press-1"]
+    assert list(label_folder(Config(sites=sites), labels, USUAL, said.append)) == ["press-1"]
     assert said == ["no labels for mill"]
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ingestion.layout import USUAL
 from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.jobs import tune as tuning
@@ -65,12 +66,12 @@ def test_the_budget_ends_a_search_in_the_middle_of_a_trial_which_goes_on_at_the_
     ticks = itertools.count()
     original = tuning.tune
     monkeypatch.setattr(tuning, "tune", lambda *a, **k: original(*a, **k, clock=lambda: float(next(ticks))))
-    stopped = run_tuning(settings, data, 2.0, Heard())
+    stopped = run_tuning(settings, data, USUAL, 2.0, Heard())
     assert not stopped.finished and stopped.trials == () and "goes on" in stopped.text()
     monkeypatch.setattr(tuning, "tune", original)
-    done = run_tuning(settings, data, 600.0, Heard())
+    done = run_tuning(settings, data, USUAL, 600.0, Heard())
     assert done.finished and done.trials[0].rounds == 3
-    whole = run_tuning(settings, data, 600.0, Heard())
+    whole = run_tuning(settings, data, USUAL, 600.0, Heard())
     assert whole == done
 
 
