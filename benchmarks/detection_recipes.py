@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,15 @@ RECIPES = (
 )
 
 
-def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISED, **changes: Any) -> Any:
-    """A detector fitted on the training rows of machines that learn together; `changes` of its options."""
+def detector_for(
+    recipe: str,
+    machines: list[Machine],
+    promised: float = PROMISED,
+    *,
+    runs: Mapping[str, list[np.ndarray]] | None = None,
+    **changes: Any,
+) -> Any:
+    """A detector fitted on the training rows of machines that learn together, or on these `runs` by machine; `changes` of its options."""
     from models.architectures import TcnSpec
     from models.baselines import fit_baseline
     from models.fitting import fit_detector
@@ -49,9 +56,9 @@ def detector_for(recipe: str, machines: list[Machine], promised: float = PROMISE
     from models.scaling import moments
 
     count = machines[0].train.shape[1]
-    runs = {machine.name: [machine.train] for machine in machines}
+    runs = runs or {machine.name: [machine.train] for machine in machines}
     named = np.ones(count, np.bool_)
-    floors = {m.name: floor_of([m.train], named) if m.logarithms else None for m in machines}
+    floors = {m.name: floor_of(runs[m.name], named) if m.logarithms else None for m in machines}
     scaling = {name: moments(of, count, floors[name]).scaling() for name, of in runs.items()}
     options = DetectorOptions(sources=LINEAR, false_alarm_rate=promised, **changes)
     names, step = [f"s{i}" for i in range(count)], machines[0].step_seconds

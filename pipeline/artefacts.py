@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.evaluation.candidate import Candidate, as_toml
 from pipeline.evaluation.metrics import Metrics
 
 FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA = "federated", "local", "centralised", "zscore", "pca"
@@ -156,12 +157,16 @@ class Expected:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..], expected: {..} or null}`."""
+    """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..], expected: {..} or null}`.
+
+    `candidates`, by site, are stretches of the training to look at (`pipeline.evaluation.standing_out`); `leave_out` in the file has them as TOML.
+    """
 
     sites: Mapping[str, Mapping[str, Metrics]] = field(default_factory=dict)
     mean: Mapping[str, Metrics] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     expected: Expected | None = None
+    candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""
@@ -173,6 +178,8 @@ class Evaluation:
                 "mean": {k: asdict(m) for k, m in self.mean.items()},
                 "notes": self.notes,
                 "expected": None if self.expected is None else asdict(self.expected),
+                "candidates": {site: [each.to_json() for each in of] for site, of in self.candidates.items()},
+                "leave_out": as_toml(self.candidates),
             }
         )
 
@@ -190,6 +197,7 @@ class Evaluation:
             mean,
             tuple(raw.get("notes") or ()),
             None if expected is None else Expected.from_json(expected),
+            {site: tuple(map(Candidate.from_json, of)) for site, of in (raw.get("candidates") or {}).items()},
         )
 
     @classmethod

@@ -151,6 +151,28 @@ def made_plants():
         )
 
 
+def four(figures):
+    """AUC-PR, F1, incidents noticed, normal steps flagged."""
+    return " / ".join(
+        short(figures[name], digits)
+        for name, digits in (("auc_pr", 3), ("f1", 2), ("event_recall", 2), ("normal_flagged_share", 3))
+    )
+
+
+def dirty_trainings():
+    found = result("dirty_trainings")
+    for fleet, of in found["fleets"].items():
+        yield f"| {fleet}, none | {four(of['clean'])} |"
+        for share, ways in of.items():
+            if isinstance(ways, dict) and "dirty" in ways:
+                first = ways["candidates"]
+                cells = [four(ways[way]) for way in ("dirty", "candidates", "again", "labelled")]
+                named = f"{first['named_faulty']} of {first['named']}"
+                yield f"| {fleet}, {share.replace('%', ' %')} | " + " | ".join([*cells, named]) + " |"
+    told = (f"{name} {of['accused']} of {of['trainings']}" for name, of in found["accused"].items())
+    yield f"| nothing labelled, something named | {', '.join(told)} |"
+
+
 TABLES = {
     value_of_federation: "value-of-federation.md",
     unlike_relations: "concepts/federation.md",
@@ -165,6 +187,7 @@ TABLES = {
     short_trainings: "concepts/detection.md",
     followed_or_still: "decisions/0004-detector.md",
     made_plants: "concepts/detection.md",
+    dirty_trainings: "concepts/detection.md",
 }
 
 

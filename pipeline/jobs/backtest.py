@@ -20,6 +20,7 @@ from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.judging import Judged, held_out, judge
 from pipeline.evaluation.scorefile import write_scores
 from pipeline.evaluation.sensors import sensor_notes
+from pipeline.evaluation.standing_out import candidates
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import run_manifest, summarise, write_run
@@ -79,6 +80,8 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
         if learned.detector is not None:
             with watch.step("looking ahead") as step:
                 evaluation = replace(evaluation, expected=expect(config, prepared, learned, step))
+            with watch.step("looking back") as step:
+                evaluation = replace(evaluation, candidates=candidates(prepared, learned.detector, step))
         summary = summarise(run, config, prepared, learned, evaluation)
         skipped = together(prepared.skipped)
         sensors = () if learned.detector is None else together(sensor_notes(learned.detector, judged))

@@ -24,6 +24,7 @@ from pipeline.errors import NothingToDo
 from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.sensors import sensor_notes
+from pipeline.evaluation.standing_out import candidates
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
@@ -115,8 +116,10 @@ def _train_and_export(
     with watch.step("looking ahead") as step:
         expected = expect(config, prepared, learned, step)
     assert learned.detector is not None
+    with watch.step("looking back") as step:
+        found = candidates(prepared, learned.detector, step)
     sensors = together(sensor_notes(learned.detector, unseen))
-    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors), expected=expected)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors), expected=expected, candidates=found)
     clock.lap("evaluate")
     with watch.step("exporting"):
         model = export_detector(

@@ -13,6 +13,7 @@ from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import codes_of
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
+from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.expectation import loud
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
@@ -42,6 +43,7 @@ def summarise(
         labels_in_learning=labels_in_learning(prepared),
         warnings=(
             *together([*readings_remarks(config, prepared), *learned.remarks]),
+            *together(candidate_remarks(evaluation.candidates)),
             *loud(evaluation),
         ),
         **known,

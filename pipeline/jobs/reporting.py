@@ -88,7 +88,9 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     except ArtefactError:
         # It is damaged, and made anew.
         earlier = None
-    return replace(found, expected=None if earlier is None else earlier.expected)
+    if earlier is None:
+        return found
+    return replace(found, expected=earlier.expected, candidates=earlier.candidates)
 
 
 def label_folder(config: Config, folder: Path, layout: Layout, say: Callable[[str], None]) -> dict[str, Any]:

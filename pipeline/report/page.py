@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.artefacts import (
     ArtefactError,
+    Evaluation,
     RunSummary,
     read_curves,
     read_evaluation,
@@ -21,6 +22,7 @@ from pipeline.artefacts import (
 )
 from pipeline.errors import PipelineError
 from pipeline.report import sections
+from pipeline.report.candidates import candidates
 from pipeline.report.collect import SiteView, read_site
 from pipeline.report.scale import number, percent
 from pipeline.report.sites import CHARTS_PER_SITE, OPEN_SITES, fleet_table, site_section
@@ -64,6 +66,7 @@ def write_report(run_dir: Path, out: Path, *, labels: Mapping[str, pd.DataFrame]
         *(site_section(view, i, i < OPEN_SITES) for i, view in enumerate(views)),
         sections.card("compare", "Was learning together worth it?", sections.comparison(evaluation, summary)),
         sections.card("learning", "How the learning went", sections.learning(curves)),
+        *_to_look_at(evaluation),
         sections.card("messages", "What was read", sections.messages(summary)),
         sections.card("privacy", "What left a site, and what did not", sections.privacy()),
         sections.card("origin", "Where this comes from", sections.provenance(summary, manifest)),
@@ -156,6 +159,13 @@ def _remarks(remarks: list[str], summary: RunSummary | None) -> list[str]:
         else ["The run folder holds no summary.json; what was read and where the detector is are not known."]
     )
     return [*remarks, *(absent if not remarks else []), *(summary.warnings if summary else ())]
+
+
+def _to_look_at(evaluation: Evaluation | None) -> list[str]:
+    """A section if there is anything in it."""
+    if evaluation is None or not evaluation.candidates:
+        return []
+    return [sections.card("lookback", "What stands out of the training", candidates(evaluation.candidates))]
 
 
 def _steps(steps: list[str]) -> str:
