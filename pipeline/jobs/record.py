@@ -15,6 +15,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.expectation import loud
+from pipeline.jobs.alone import alone
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
@@ -126,7 +127,7 @@ def detector_path(folder: Path, mode: str, site: str) -> Path:
 def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
     """Site and remark on what there is to learn from."""
     dataset = prepared.dataset
-    yield from _alone(dataset)
+    yield from alone(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
     yield from left_out_remarks(prepared.leave_out, dataset.outcomes, prepared.until_ns)
     for site in dataset.shards:
         dropped = prepared.out_of_range(site)
@@ -174,16 +175,3 @@ def _without_logarithm(dataset: Dataset, site: str) -> list[str]:
         for name, lowest in zip(dataset.sensors, floor, strict=False)
         if lowest == 0 and name not in silent
     ]
-
-
-def _alone(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Sites that no other site has anything in common with."""
-    known = {site: set(dataset.sensors) - set(dataset.outcomes[site].silent) for site in dataset.shards}
-    for site, own in sorted(known.items()):
-        if len(known) == 1:
-            yield site, "the only site that can learn, so federated is what it learns alone"
-        elif not any(own & other for name, other in known.items() if name != site):
-            yield (
-                site,
-                "no sensor in common with any other site, so next to nothing is learned from them (names must be the same)",
-            )

@@ -97,6 +97,17 @@ def test_an_odd_site_has_a_clear_outcome_and_spoils_nobody(odd, tmp_path, config
         )
 
 
+def test_a_dry_run_says_already_who_learns_nothing_from_others(tmp_path, config, capsys):
+    sites = {"east": plant(1), "other": ODD["other sensors"]()}
+    lines = judged(write_plants(tmp_path / "data", sites), config, capsys, "--dry-run")["remarks"]
+    assert any(
+        line.startswith("east, other: no sensor in common") and "`name` under [sites.sensors.NAME]" in line
+        for line in lines
+    )
+    lines = judged(write_plants(tmp_path / "one", {"east": plant(1)}), config, capsys, "--dry-run")["remarks"]
+    assert lines == ["east: the only site that can learn, so federated is what it learns alone"]
+
+
 def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
     path = tmp_path / "fedplant.toml"
     path.write_text('[[sites]]\nname = "any"\n' + SETTINGS)
