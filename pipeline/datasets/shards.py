@@ -178,7 +178,7 @@ def _write_site(
     told = asdict(part.outcome)
     if not part.outcome.touched:
         # As of releases that left nothing out: their manifests are still those of these settings.
-        del told["left_out"], told["touched"]
+        del told["left_out"], told["fragments"], told["touched"]
     outcome = {"outcome": told}
     if scalings is None:
         return {**outcome, "files": {}}

@@ -43,7 +43,7 @@ class SiteOutcome:
     `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
     `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows. `left_out` of its `readings` are in none of its rows, `touched` by stretch
-    of `DatasetSettings.leave_out`; rows behind the last one that were left out do not make `end_ns` earlier.
+    of `DatasetSettings.leave_out`, and between them `fragments` rows are in runs shorter than a frame; rows behind the last one that were left out do not make `end_ns` earlier.
     """
 
     site: str
@@ -58,6 +58,7 @@ class SiteOutcome:
     implausible: tuple[str, ...] = ()
     end_ns: int = 0
     left_out: int = 0
+    fragments: int = 0
     touched: tuple[int, ...] = ()
 
 
@@ -177,6 +178,11 @@ def split_runs(runs: Sequence[Run], validation: float, steps: int) -> tuple[list
     return before, after
 
 
+def _shorter(runs: Sequence[Run], steps: int) -> int:
+    """Rows in runs of fewer than `steps`."""
+    return sum(len(run.values) for run in runs if len(run.values) < steps)
+
+
 def _utc(instant_ns: int) -> str:
     return f"{datetime.fromtimestamp(instant_ns / 1e9, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
@@ -227,5 +233,6 @@ def _outcome(
         implausible=tuple(odd),
         end_ns=found.end_ns,
         left_out=found.left_out,
+        fragments=_shorter(found.runs, settings.steps) if found.left_out else 0,
         touched=found.touched,
     )

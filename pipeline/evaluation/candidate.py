@@ -95,7 +95,7 @@ def candidate_remarks(candidates: Candidates) -> Iterator[tuple[str, str]]:
             yield (
                 site,
                 f"{many} of its training {stand} far out of the rest: {told}; look, and leave out what was not ordinary "
-                "(dataset.leave_out, ready to paste in the report and with --json)",
+                "(dataset.leave_out; ready to paste in the report, in evaluation.json and in what backtest --json prints)",
             )
 
 

@@ -21,10 +21,10 @@ def left_out_remarks(
     """
     for site, outcome in sorted(outcomes.items()):
         if outcome.left_out and outcome.excluded is None:
-            yield (
-                site,
-                f"{outcome.left_out:,} of {outcome.readings:,} readings are left out of learning ({origin(stretches, outcome.touched)})",
-            )
+            told = f"{outcome.left_out:,} of {outcome.readings:,} readings are left out of learning ({origin(stretches, outcome.touched)})"
+            if outcome.fragments:
+                told += f"; {outcome.fragments:,} steps are in pieces shorter than a frame, and no model learns from them (model.steps)"
+            yield site, told
     for place, each in enumerate(stretches):
         if any(of.touched[place] for of in outcomes.values() if of.touched):
             continue

@@ -138,9 +138,14 @@ def test_readings_that_never_change_and_gaps_do_not_stop_the_job(operator, topic
     holed.loc[100:110, "power"] = np.nan
     data = write_plants(operator.folder / "data", {stuck: constant, gappy: holed})
     config = operator.configure([stuck, gappy])
-    config.write_text(config.read_text().replace("rounds = 3", "rounds = 1\ncompare = false"))
+    known_bad = (
+        f'[[dataset.leave_out]]\nfrom = "2026-03-01T06:00Z"\nto = "2026-03-01T07:00Z"\nsites = ["{gappy}"]\n'
+    )
+    config.write_text(config.read_text().replace("rounds = 3", "rounds = 1\ncompare = false") + known_bad)
     operator("replay", data, "--config", config)
     found = operator("run", config)
+    assert found["left_out"] == {gappy: 60}
+    assert f"{gappy}: 60 of 540 readings are left out of learning (dataset.leave_out)" in found["warnings"]
     assert found["sites"] == sorted([gappy, stuck])
     assert found["rounds"] == {"federated": 1}
 

@@ -311,6 +311,17 @@ def test_a_site_of_which_too_little_is_left_is_named_with_the_key_and_the_others
     assert any(note.startswith(reason) for note in found["notes"]) and set(found["sites"]) == {"west"}
 
 
+def test_pieces_that_are_shorter_than_a_frame_are_told(faulty, capsys):
+    data, _, config = faulty
+    with config.open("a") as file:
+        for begin, end in (("03:20", "03:30"), ("04:00", "04:10")):
+            file.write(
+                stretch(**{"from": f'"2026-03-01T{begin}"', "to": f'"2026-03-01T{end}"', "sites": '["east"]'})
+            )
+    told = "east: 20 of 600 readings are left out of learning (dataset.leave_out); 30 steps are in pieces shorter than a frame"
+    assert any(line.startswith(told) for line in backtest(data, config, capsys, "--dry-run")["remarks"])
+
+
 def test_a_training_of_which_nothing_is_left_is_one_line(faulty, capsys):
     data, _, config = faulty
     with config.open("a") as file:
