@@ -87,6 +87,17 @@ class LeaveOutConfig(Section):
         return {"from": found.pop("begin"), **found}
 
 
+def _several(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError(
+            "one table; write [[dataset.leave_out]] in two pairs of brackets, once for each stretch"
+        )
+    return value
+
+
+Stretches = Annotated[list[LeaveOutConfig], BeforeValidator(_several)]
+
+
 def refuse_unknown_sites(leave_out: Sequence[LeaveOutConfig], sites: Iterable[str]) -> None:
     """Raise ConfigError if a name or pattern of a site matches none of `sites`."""
     known = sorted(set(sites))

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from ingestion.settings import GROUP, GROUP_RULE
 from pipeline.config.durations import Seconds
 from pipeline.config.kafka import KafkaConfig
-from pipeline.config.leaveout import LeaveOutConfig
+from pipeline.config.leaveout import Stretches
 from pipeline.config.recipes import RecipeConfig
 from pipeline.config.section import Section
 from pipeline.config.sensors import SensorConfig
@@ -196,7 +196,7 @@ class DatasetConfig(Section):
     )
     sensors: list[str] | None = Field(None, description="Sensors to use; default: all that any site sends.")
     exclude: list[str] = Field(default_factory=list, description="Sensors to leave out.")
-    leave_out: list[LeaveOutConfig] = Field(
+    leave_out: Stretches = Field(
         default_factory=list,
         description="Stretches of time that are not learned from, one `[[dataset.leave_out]]` each; see below.",
     )

@@ -179,6 +179,30 @@ def test_what_is_no_stretch_is_one_line(tmp_path, keys, line):
     assert line in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            '[dataset.leave_out]\nfrom = "2026-03-01"\nto = "2026-03-02"\n',
+            "dataset.leave_out: one table; write [[dataset",
+        ),
+        ('[dataset]\nleave_out = "2026-03-01"\n', "dataset.leave_out = '2026-03-01': "),
+        ("[dataset]\nleave_out = [7]\n", "dataset.leave_out.0 = 7: "),
+    ],
+)
+def test_what_is_no_list_of_stretches_is_one_line(tmp_path, text, line):
+    for zone in ("", '[ingestion]\ntime_zone = "Europe/Berlin"\n'):
+        with pytest.raises(ConfigError) as refused:
+            load_config(_written(tmp_path, zone + text), {})
+        assert line in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_stretch_can_come_from_the_environment(tmp_path):
+    value = '[{from = "2026-03-01T01:00", to = "2026-03-01T02:00Z", sites = ["east"]}]'
+    config = load_config(_written(tmp_path, ""), {"FEDPLANT_DATASET__LEAVE_OUT": value})
+    assert [each.sites for each in config.dataset.leave_out] == [["east"]]
+
+
 def test_a_stretch_without_begin_or_end_in_reach_is_the_whole_of_time(tmp_path):
     text = stretch(**{"from": "0001-01-01", "to": "9999-12-31"})
     [found] = dataset_settings(load_config(_written(tmp_path, text), {})).leave_out
