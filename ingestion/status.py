@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ from ingestion.clients import LOG, native_options
 from ingestion.compacted import listed, start_of
 from ingestion.settings import IngestSettings, Site
 from ingestion.unreachable import unavailable
+
+_SOON = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,16 @@ def _partitions(consumer: Consumer, topic: str, timeout: float) -> list[int]:
 def _committed(consumer: Consumer, topic: str, numbers: list[int], timeout: float) -> list[TopicPartition]:
     if not numbers:
         return []
-    return consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=timeout)
+    places = [TopicPartition(topic, number) for number in numbers]
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            return consumer.committed(places, timeout=timeout)
+        except KafkaException as error:
+            # A cluster that was asked for the first time still makes the topic that holds offsets.
+            if error.args[0].code() not in _SOON or time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _status(

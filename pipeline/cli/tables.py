@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from rich.table import Table
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, Evaluation, IngestionCounts, RunSummary
 from pipeline.evaluation.metrics import Metrics
 from pipeline.remarks import listed, together
+
+_MANY_WINDOWS, _FEW_READINGS = 1000, 5
 
 if TYPE_CHECKING:
     from ingestion.audit import AuditReport
@@ -66,7 +68,8 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
         for site, count in counts.items()
         if count.repaired
     ]
-    if not dropped and not inside:
+    small = together(_small_windows(counts))
+    if not dropped and not inside and not small:
         return table
     from rich.console import Group
 
@@ -79,7 +82,18 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
         if found
         for line in (title, *(f"  {each}" for each in found))
     ]
-    return Group(table, *lines)
+    return Group(table, *lines, *small)
+
+
+def _small_windows(counts: Mapping[str, IngestionCounts]) -> Iterator[tuple[str, str]]:
+    """Sites of so many windows with so few readings that opening their files is what a training waits for."""
+    for site, count in counts.items():
+        if count.windows >= _MANY_WINDOWS and count.kept < _FEW_READINGS * count.windows:
+            yield (
+                site,
+                f"a window holds {count.kept / count.windows:.1f} readings, and every training opens a file for each: unite old ones with "
+                "`fedplant compact`; for a new data folder set a longer ingestion.window (`fedplant inspect` names one)",
+            )
 
 
 def audit_table(report: AuditReport) -> Any:

@@ -76,6 +76,17 @@ def test_what_was_left_out_inside_kept_messages_is_told_beside_what_the_mapping_
         repaired={"not_a_number": 59_048, "ignored_field": 3},
         sensors={"t": {"below_range": 2}},
     )
+    slow = IngestionCounts(read=2400, kept=2400, windows=2000)
+    told = " ".join(
+        drawn(
+            counts_table({"north": slow, "south": slow, "west": IngestionCounts(kept=9, windows=9)}), 80
+        ).split()
+    )
+    assert (
+        "north, south: a window holds 1.2 readings" in told
+        and "`fedplant compact`" in told
+        and "west:" not in told
+    )
     lines = drawn(counts_table({"east": east, "west": IngestionCounts(read=1, kept=1)}), 80).splitlines()
     assert [line.strip() for line in lines[-4:]] == [
         "inside kept messages:",
