@@ -12,6 +12,7 @@ import pyarrow as pa
 from models.logarithms import named_sensors
 from models.scaling import SensorMoments, implausible
 from pipeline.config.durations import format_duration
+from pipeline.datasets.counting import counts
 from pipeline.datasets.leaveout import origin
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.run import Run, SiteRuns, count_frames
@@ -41,7 +42,7 @@ class Grid:
 class SiteOutcome:
     """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
     `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
-    `implausible` ones have training values out of all proportion (`models.scaling.implausible`).
+    `implausible` ones have training values out of all proportion (`models.scaling.implausible`), `counting` ones go one way only.
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows. `left_out` of its `readings` are in none of its rows, `touched` by stretch
     of `DatasetSettings.leave_out`, and between them `fragments` rows are in runs shorter than a frame; rows behind the last one that were left out do not make `end_ns` earlier.
     """
@@ -60,6 +61,7 @@ class SiteOutcome:
     left_out: int = 0
     fragments: int = 0
     touched: tuple[int, ...] = ()
+    counting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def _outcome(
     silent: list[str] = []
     faint: list[str] = []
     odd: list[str] = []
+    counting: list[str] = []
     if reason is None:
         training = np.concatenate([run.values for run in before])
         known = ~np.isnan(training)
@@ -216,9 +219,14 @@ def _outcome(
         silent = [name for name, heard in zip(sensors, known.any(axis=0), strict=True) if not heard]
         absurd = implausible(training)
         rests = ~SensorMoments.of(np.where(absurd, np.nan, training)).moves
-        constant, faint, odd = (
+        constant, faint, odd, counting = (
             [name for name, chosen in zip(sensors, which, strict=True) if chosen]
-            for which in (top == bottom, rests & (top > bottom), absurd.any(axis=0))
+            for which in (
+                top == bottom,
+                rests & (top > bottom),
+                absurd.any(axis=0),
+                counts([run.values for run in before]),
+            )
         )
     return SiteOutcome(
         found.site,
@@ -235,4 +243,5 @@ def _outcome(
         left_out=found.left_out,
         fragments=_shorter(found.runs, settings.steps) if found.left_out else 0,
         touched=found.touched,
+        counting=tuple(counting),
     )

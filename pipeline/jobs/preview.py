@@ -16,7 +16,7 @@ from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.survey import SiteOutcome, site_part, survey
 from pipeline.errors import NothingToDo
-from pipeline.jobs.alone import alone
+from pipeline.jobs.beforehand import alone, counting
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import none_can_train
 from pipeline.jobs.labelled import incidents
@@ -106,7 +106,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     left_out = left_out_remarks(asked.leave_out, outcomes, asked.until_ns)
     codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
     able = {site: outcome for site, outcome in outcomes.items() if outcome.excluded is None}
-    odd = together([*left_out, *codes, *alone(grid.sensors, able)])
+    odd = together([*left_out, *codes, *alone(grid.sensors, able), *counting(able)])
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,

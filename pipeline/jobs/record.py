@@ -15,7 +15,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.expectation import loud
-from pipeline.jobs.alone import alone
+from pipeline.jobs.beforehand import alone, counting
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
@@ -139,6 +139,7 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         for site in sorted(dataset.shards)
     }
     yield from code_remarks(codes, config)
+    yield from counting({site: dataset.outcomes[site] for site in dataset.shards})
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"

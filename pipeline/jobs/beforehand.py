@@ -1,10 +1,11 @@
-"""Remarks on sites that learn nothing from others, whatever way of training is chosen."""
+"""Remarks on what sites can learn that can be made before anything is learned: a dry run and a training make the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.datasets.survey import SiteOutcome
+from pipeline.remarks import listed
 
 
 def alone(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterator[tuple[str, str]]:
@@ -17,4 +18,15 @@ def alone(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterat
             yield (
                 site,
                 "no sensor in common with any other site, so next to nothing is learned from them (names must be the same: `name` under [sites.sensors.NAME] gives one)",
+            )
+
+
+def counting(outcomes: Mapping[str, SiteOutcome]) -> Iterator[tuple[str, str]]:
+    """Sites with counters among their sensors."""
+    for site, outcome in sorted(outcomes.items()):
+        if outcome.counting:
+            yield (
+                site,
+                f"only rises or only falls while learning, as a counter does: {listed(outcome.counting)}; what it shows later was never learned, "
+                "which can raise false alarms and hide faults: leave it out (dataset.exclude), or send its rate",
             )
