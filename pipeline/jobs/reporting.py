@@ -43,7 +43,13 @@ def make_report(
     frames = None
     if labels is not None:
         frames = label_folder(config, labels, layout, say)
-        write_json(folder / "evaluation.json", evaluate_run(config, run, frames, step))
+        found = evaluate_run(config, run, frames, step)
+        write_json(folder / "evaluation.json", found)
+        if not found.sites:
+            say(
+                "no reading that came since the training has been ingested, so the ways of training cannot be compared: `fedplant ingest`, then "
+                "report again"
+            )
     return write_report(folder, out or folder / "report.html", labels=frames)
 
 

@@ -71,6 +71,10 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
     assert hits and "flow" in {sensor["sensor"] for sensor in hits[0]["top_sensors"]}
     assert {alert["model_version"] for alert in alerts} == {1}
 
+    assert run(["report", str(config), "--labels", str(data)]) == 0
+    assert "cannot be compared: `fedplant ingest`, then report again" in " ".join(
+        operator.capsys.readouterr().err.split()
+    )
     operator("ingest", config)
     page = operator("report", config, "--labels", data)["report"]
     text = Path(page).read_text()
