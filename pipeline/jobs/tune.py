@@ -183,6 +183,10 @@ def _search(config: Config, by: str) -> Generator[Choice | None, Trial, None]:
     least = loss_of((yield best), by)
     for section, key, values in stages(config, by):
         base = best
+        sources = changes_of(best).get("detector.sources", config.detector.sources)
+        if section != "detector" and "network" not in sources:
+            # What trains a network changes nothing where there is none.
+            break
         for value in values:
             if value == getattr(getattr(config, section), key):
                 continue

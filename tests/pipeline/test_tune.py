@@ -9,7 +9,7 @@ import pytest
 
 from ingestion.layout import USUAL
 from pipeline.cli.main import run
-from pipeline.config import load_config
+from pipeline.config import Config, SiteConfig, load_config
 from pipeline.jobs import tune as tuning
 from pipeline.jobs.tune import run_tuning
 from pipeline.watch import SilentWatch
@@ -101,6 +101,22 @@ def test_injected_faults_decide_where_they_are_asked_for_and_need_no_network(
     assert all(t["validation"] is None and t["rounds"] == 0 for t in found["trials"])
     assert scores["['ridge']"] > scores["['excursion']"] + 0.1
     assert run(["tune", str(config), "--by", "luck"]) == 2
+
+
+@pytest.mark.parametrize("best", [["pca"], ["ridge", "network"]])
+def test_how_a_network_learns_is_varied_only_where_the_best_detector_has_one(monkeypatch, best):
+    found = [("detector", "sources", (best,)), ("training", "local_epochs", (4,))]
+    monkeypatch.setattr(tuning, "stages", lambda *_: found)
+    search = tuning._search(Config(sites=[SiteConfig(name="east")]), tuning.INJECTED)
+    asked, choice = [], next(search)
+    while choice is not None:
+        changes = tuning.changes_of(choice)
+        asked.append(changes)
+        choice = search.send(
+            tuning.Trial(changes, None, 0.9 if changes.get("detector.sources") == best else 0.1)
+        )
+    more = [{"detector.sources": best, "training.local_epochs": 4}] if "network" in best else []
+    assert asked == [{}, {"detector.sources": best}, *more]
 
 
 def test_injected_faults_are_found_by_who_sees_them_and_not_by_chance():
