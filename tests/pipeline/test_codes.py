@@ -145,7 +145,7 @@ def test_a_code_that_comes_only_after_what_is_learned_from_is_told_too(tmp_path,
 
 
 def test_a_sensor_that_is_left_out_is_not_told_of(tmp_path, capsys):
-    data = write_plants(tmp_path / "data", {"east": with_codes(1)})
+    data = write_plants(tmp_path / "data", {"east": with_codes(1), "west": with_codes(2)})
     config = tmp_path / "fedplant.toml"
     config.write_text(SETTINGS.replace("[dataset]\n", '[dataset]\nexclude = ["flow"]\n'))
     asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--dry-run"]
