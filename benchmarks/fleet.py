@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from pipeline.evaluation.metrics import evaluate
 if TYPE_CHECKING:
     from models.detector import Detector
     from models.fitting import Prior
+    from models.fleet_scaling import FleetScales
     from models.sharing import Elders, Young
+    from pipeline.evaluation.early import Playing
 
 STEPS = 64
 VALIDATION = 0.2
@@ -106,9 +108,10 @@ def linear_detector(
     *,
     prior: Prior | None = None,
     elders: Elders | None = None,
+    early: Collection[str] = (),
     **options: Any,
 ) -> Detector:
-    """The whole detector without the network, of the raw rows float64[N, F] of each site; `young`, `prior` and `elders` as in `fit_detector`."""
+    """The whole detector without the network, of the raw rows float64[N, F] of each site; `young`, `prior`, `elders` and `early` as in `fit_detector`."""
     from models.architectures import TcnSpec
     from models.fitting import fit_detector
     from models.options import DetectorOptions
@@ -117,7 +120,7 @@ def linear_detector(
     return fit_detector(
         TcnSpec(),
         None,
-        [f"s{place:03d}" for place in range(sensors)],
+        _names(sensors),
         step,
         LINEAR_FRAME,
         scaling,
@@ -126,7 +129,27 @@ def linear_detector(
         prior,
         young=young,
         elders=elders,
+        early=early,
     )
+
+
+def playing(scales: FleetScales, sensors: int, step: float) -> Playing:
+    """How machines of a fleet play young for the detector without the network."""
+    from models.options import DetectorOptions
+    from pipeline.evaluation.early import Playing
+
+    options = DetectorOptions(sources=LINEAR)
+    return Playing(
+        _names(sensors),
+        step,
+        LINEAR_FRAME,
+        options,
+        lambda site, runs: scales.beside(site, moments(runs, sensors)),
+    )
+
+
+def _names(sensors: int) -> list[str]:
+    return [f"s{place:03d}" for place in range(sensors)]
 
 
 def network_auc_pr(fleet: Mapping[str, Machine], weights: Mapping[str, Any]) -> dict[str, float]:

@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.detection import judge, mean
 from benchmarks.detection_sets import Machine
 from benchmarks.made_machines import KINDS
-from pipeline.evaluation.injection import inject
+from pipeline.evaluation.injection import inject, showing
 from pipeline.manifest import hardware, versions
 
 RECIPES = ("default", "ridge", "pca", "zscore", "pca_50")
@@ -49,17 +49,6 @@ def machine(kind: str, seed: int) -> Machine:
     train, normal = values[: made.train], values[made.train :]
     faulty, label, _ = inject(normal, np.nanstd(train, axis=0), FAULTS, seed)
     return Machine(kind, train, faulty, showing(faulty, normal, label), made.step_seconds, normal)
-
-
-def showing(faulty: np.ndarray, normal: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Of labelled stretches bool[N] the steps from the first to the last at which a known value is not what it would have been."""
-    seen = label & ((faulty != normal) & np.isfinite(faulty)).any(axis=1)
-    edges = np.flatnonzero(np.diff(np.r_[False, label, False]))
-    for start, stop in edges.reshape(-1, 2):
-        at = np.flatnonzero(seen[start:stop])
-        if len(at):
-            seen[start + at[0] : start + at[-1] + 1] = True
-    return np.asarray(seen)
 
 
 def run(kinds: list[str], recipes: list[str], seeds: int, *, logarithms: bool = False) -> dict[str, Any]:

@@ -25,9 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.command import command_line
-from benchmarks.fleet import linear_detector
+from benchmarks.fleet import linear_detector, playing
 from benchmarks.made_machines import KINDS
-from benchmarks.made_plants import showing
 
 ALONE, FEDERATED = "alone", "federated"
 SITES, YOUNG, OLD, JUDGED, FAULTS = 4, 600, 5000, 2500, 28
@@ -53,7 +52,7 @@ class Site:
 
 def site(kind: str, number: int, rows: int, less: bool) -> Site:
     """One machine of a kind."""
-    from pipeline.evaluation.injection import inject
+    from pipeline.evaluation.injection import inject, showing
 
     random = np.random.default_rng([100 + number, list(KINDS).index(kind)])
     values = KINDS[kind].make(random, rows, JUDGED)
@@ -69,12 +68,17 @@ def site(kind: str, number: int, rows: int, less: bool) -> Site:
 def judge(fleet: dict[str, Site], step: float, way: str) -> tuple[float, float]:
     """Mean AUC-PR and share of fault-free steps flagged, over the young sites."""
     from models.fleet_scaling import FleetScales
+    from pipeline.evaluation.early import followed_early
     from pipeline.evaluation.metrics import evaluate
 
     sensors = next(iter(fleet.values())).train.shape[1]
     scales = FleetScales.of({name: [each.train] for name, each in fleet.items()}, sensors)
     own = scales.known
     young = [name for name, each in fleet.items() if len(each.train) == YOUNG]
+    early: frozenset[str] = frozenset()
+    if way == FEDERATED:
+        watched = {name: [each.train] for name, each in fleet.items()}
+        early = followed_early(playing(scales, sensors, step), watched)
     found = []
     for group in [[name] for name in young] if way == ALONE else [list(fleet)]:
         detector = linear_detector(
@@ -82,6 +86,7 @@ def judge(fleet: dict[str, Site], step: float, way: str) -> tuple[float, float]:
             {name: own[name].scaling() if way == ALONE else scales.beside(name, own[name]) for name in group},
             step,
             None if way == ALONE else scales.beside,
+            early=early,
         )
         for name in set(group) & set(young):
             scores = detector.score(name, fleet[name].faulty)

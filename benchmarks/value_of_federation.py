@@ -41,6 +41,7 @@ from benchmarks.fleet import (
     judge,
     lacking,
     linear_detector,
+    playing,
     smd,
     write_fleet,
 )
@@ -53,6 +54,7 @@ HISTORIES: dict[str, dict[str, int | None]] = {
         "1 h": 60,
         "200 rows": FEW,
         "6 h": 360,
+        "12 h": 720,
         "1 d": 1440,
         "3 d": 4320,
         "1 w": 10080,
@@ -90,12 +92,13 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Others:
-    """What a machine gets of others: statistics of one average row, sums for its scale, what those with a history tell of how much to take, and
-    some of their rows to be calibrated by."""
+    """What a machine gets of others: statistics of one average row, sums for its scale, what those with a history tell of how much to take and whether, with so many rows,
+    slow changes are to be followed, and some of their rows to be calibrated by."""
 
     prior: Any
     scales: Any
     elders: Any
+    follows: Callable[[int], bool]
     rows: Mapping[str, np.ndarray]
 
     @classmethod
@@ -106,16 +109,39 @@ class Others:
 
         sensors = fleet[names[0]].train.shape[1]
         scales = FleetScales.of({name: [fleet[name].train] for name in names}, sensors)
+        follows = cls._advising(fleet, names, scales)
         return cls(
             federated_prior([own[name] for name in names]),
             scales,
-            cls._telling(fleet, own, names, scales),
+            cls._telling(fleet, own, names, scales, follows),
+            follows,
             {name: fleet[name].train[-CALIBRATING:] for name in names},
         )
 
     @staticmethod
+    def _advising(fleet: Mapping[str, Machine], names: Sequence[str], scales: Any) -> Callable[[int], bool]:
+        """Whether slow changes of a machine with so many rows are to be followed; measured once for each length."""
+        from models.options import DetectorOptions
+        from models.sharing import asked
+        from models.sources.experience import age
+
+        options, any_machine = DetectorOptions(), fleet[names[0]]
+        play = playing(scales, any_machine.train.shape[1], any_machine.step)
+
+        @functools.cache
+        def advised(stands_for: int) -> bool:
+            wanted = asked({name: len(fleet[name].train) for name in names}, stands_for)
+            return play.advise({name: [fleet[name].train] for name in wanted}, stands_for)
+
+        return lambda rows: rows >= options.min_steps and not options.follows(rows) and advised(age(rows))
+
+    @staticmethod
     def _telling(
-        fleet: Mapping[str, Machine], own: Mapping[str, Any], names: Sequence[str], scales: Any
+        fleet: Mapping[str, Machine],
+        own: Mapping[str, Any],
+        names: Sequence[str],
+        scales: Any,
+        follows: Callable[[int], bool],
     ) -> Any:
         """What the machines, each beside the rest of them, tell of so short a history; measured once for each source and length."""
         from models.calibration import steady_sensors
@@ -133,6 +159,7 @@ class Others:
 
         def told(name: str, fit: Any, rows: int) -> Any:
             of = components_of(prior, fit.sensors) if isinstance(fit, PcaFit) else prior
+            played = replace(options, early=follows(rows))
             return experience(
                 fit,
                 [fleet[name].train],
@@ -140,7 +167,7 @@ class Others:
                 lambda known: scales.beside(name, known),
                 of(name),
                 options.prior_rows,
-                lambda scaled: steady_sensors(scaled, options),
+                lambda scaled: steady_sensors(scaled, played),
             )
 
         @functools.cache
@@ -173,6 +200,7 @@ def detect(
             any_machine.step,
             prior=None if others is None else lambda without: others.prior,
             elders=None if others is None else others.elders,
+            early=[site for site in sites if others is not None and others.follows(len(rows[site]))],
             prior_rows=prior_rows,
             trusting=trusting,
         )

@@ -55,8 +55,7 @@ class Judge:
 
 def follow_rate(rows: int, options: DetectorOptions) -> float:
     """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
-    follows = options.follow > 0 and rows >= options.follow_from
-    return 2.0 / (max(options.follow * rows, options.least_memory) + 1.0) if follows else 0.0
+    return 2.0 / (max(options.follow * rows, options.least_memory) + 1.0) if options.follows(rows) else 0.0
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,14 +67,16 @@ def fit_sources(
     assets: Mapping[str, Sequence[str]] | None = None,
     young: Young | None = None,
     elders: Elders | None = None,
+    early: Collection[str] = (),
+    fleet: bool = True,
 ) -> Detector:
-    """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last.
+    """Fit `fits`, calibrate them and the `fixed` sources: one row a site and the fleet's last; without `fleet` the detector can score the named sites only.
 
     A site with a run of `steps` steps but fewer than `options.min_steps` scored steps keeps its own scaling and takes the
     calibration of a typical other site, or, where no site has one of its own, that of all sites as one machine. A site's linear
     sources are fitted with up to `options.prior_rows` rows of an average other site beside its own. `assets` names the machine that each run of a
     site is of; without it a site is one machine. How much a site takes from the others is told by `elders`, or, with `young`, by the given sites that have several times
-    its rows; else by its own held-back rows alone.
+    its rows; else by its own held-back rows alone. Slow changes of the sites in `early` are followed however short their training is.
 
     Raises:
       NotEnoughData: no site has a run of `steps` steps. InvalidModel: the scalings take the logarithms of different sensors.
@@ -100,20 +102,29 @@ def fit_sources(
         )
     context = max([*(each.source.context for each in fixed), *(each.fit.context for each in fits)])
     named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
+    if not (named or fleet):
+        raise NotEnoughData(
+            "no named site has rows and a scaling; without a row of the fleet there is nothing to fit"
+        )
     own = [s for s, runs in named.items() if sum(len(r) - context for r in runs) >= options.min_steps]
     sites = tuple(named)
     scalings = [site_scaling[site] for site in sites]
     floor = _fleet_floor(scalings, pooled)
-    scalings.append(moments(pooled, len(sensors), floor).scaling())
-    scaled = [
-        [scaling.apply(run) for run in runs]
-        for scaling, runs in zip(scalings, [*(named[site] for site in sites), pooled], strict=True)
-    ]
+    raw = [named[site] for site in sites]
+    if fleet:
+        scalings.append(moments(pooled, len(sensors), floor).scaling())
+        raw.append(pooled)
+    scaled = [[scaling.apply(run) for run in runs] for scaling, runs in zip(scalings, raw, strict=True)]
     alone = [row for row, site in enumerate(sites) if site in own]
-    of_row = [of_one_machine(named[site], of_asset[site], options) for site in sites] + [options]
+    of_row = [
+        of_one_machine(
+            named[site], of_asset[site], replace(options, early=True) if site in early else options
+        )
+        for site in sites
+    ] + [options]
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
     every = np.ones(len(sensors), np.bool_)
-    judged = {*alone, len(sites)}
+    judged = {*alone, *([len(sites)] if fleet else [])}
     steady = [
         steady_sensors(runs, of_row[row]) if row in judged else every for row, runs in enumerate(scaled)
     ]
@@ -145,7 +156,8 @@ def fit_sources(
             steady,
             None if prior is None else without,
             trusting=options.trusting,
-            choose=share_chooser(wanted.fit, sites, named, site_scaling, options, young, elders),
+            choose=share_chooser(wanted.fit, sites, named, site_scaling, options, young, elders, early),
+            fleet=fleet,
         )
         taught = options.prior_rows > 0 and (prior is not None or len(alone) > 1)
         kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
@@ -165,7 +177,7 @@ def fit_sources(
             ]
     by_row = {
         row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, of_row[row])
-        for row in [*alone, len(sites)]
+        for row in sorted(judged)
     }
     for row in alone:
         if len(set(of_asset[sites[row]])) > 1:
@@ -174,7 +186,7 @@ def fit_sources(
         typical = (
             typical_calibration([by_row[row] for row in alone], options)
             if alone
-            else _as_one(fixed, fits, scaled[:-1], context, step_seconds, options)
+            else _as_one(fixed, fits, scaled[: len(sites)], context, step_seconds, options)
         )
         by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
     return Detector(
@@ -190,7 +202,7 @@ def fit_sources(
         history=SensorHistory.stacked(
             [
                 SensorHistory.of(runs, wander(np.concatenate(of_site).astype(np.float64)))
-                for runs, of_site in zip([*(named[site] for site in sites), pooled], scaled, strict=True)
+                for runs, of_site in zip(raw, scaled, strict=True)
             ]
         ),
         options=options,
@@ -225,8 +237,7 @@ def of_one_machine(
     longest, whole = max(rows.values()), sum(rows.values())
     if longest == whole:
         return options
-    follows = longest >= options.follow_from
-    return replace(options, follow=options.follow * longest / whole if follows else 0.0)
+    return replace(options, follow=options.follow * longest / whole if options.follows(longest) else 0.0)
 
 
 def _from_the_usual(of: Calibration) -> Calibration:
@@ -284,13 +295,15 @@ def fit_detector(
     assets: Mapping[str, Sequence[str]] | None = None,
     young: Young | None = None,
     elders: Elders | None = None,
+    early: Collection[str] = (),
+    fleet: bool = True,
 ) -> Detector:
     """Fit and calibrate the sources that `options` names on raw training runs float64[N, F] per site, in time order.
 
     `weights` are those of the trained network, None if the options name none; `own_weights` those of sites that have others. `prior` gives the ridge's federated statistics
     where they were summed elsewhere, `component_prior` those of the components, for which a part of the former stands in; without either they are summed from
     `training_runs`.
-    `assets`: by site, which machine each run is of. `young`, `elders`: as in `fit_sources`.
+    `assets`: by site, which machine each run is of. `young`, `elders`, `early`, `fleet`: as in `fit_sources`.
 
     Raises:
       InvalidModel: the weights do not fit or are missing. NotEnoughData: no site has a run of `steps` steps.
@@ -317,7 +330,19 @@ def fit_detector(
         of_now = component_prior or (None if prior is None else components_of(prior, count))
         fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
     return fit_sources(
-        fixed, fits, sensors, step_seconds, steps, site_scaling, training_runs, chosen, assets, young, elders
+        fixed,
+        fits,
+        sensors,
+        step_seconds,
+        steps,
+        site_scaling,
+        training_runs,
+        chosen,
+        assets,
+        young,
+        elders,
+        early,
+        fleet,
     )
 
 

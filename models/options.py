@@ -38,7 +38,7 @@ class DetectorOptions:
         case so many, also where with them the site's own rows are predicted worse.
       follow: the memory for slow changes as a share of the training's length, but at least `least_memory`; 0 to follow nothing. `follow_from`: rows of
         training from which slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
-        `follow_from_seconds`: the same as a duration.
+        `follow_from_seconds`: the same as a duration. `early`: they are followed however short the training is.
     """
 
     sources: tuple[str, ...] = tuple(SOURCES)
@@ -58,6 +58,7 @@ class DetectorOptions:
     follow_from: int = 1000
     average_seconds: tuple[float, ...] | None = None
     follow_from_seconds: float | None = None
+    early: bool = False
     weigh_sensors: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
 
@@ -65,6 +66,10 @@ class DetectorOptions:
     def least_memory(self) -> int:
         """Steps that a gain and a threshold look back at least: a training that can only just be followed does not know how long its machine's changes last."""
         return _LEAST_MEMORY * self.follow_from
+
+    def follows(self, rows: int) -> bool:
+        """Whether slow changes are followed after a training of `rows` rows of one machine."""
+        return self.follow > 0 and (self.early or rows >= self.follow_from)
 
     def resolved(self, step_seconds: float) -> DetectorOptions:
         """These options with durations in steps of `step_seconds`: the nearest whole number, at least one."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,17 +41,18 @@ def share_chooser(
     options: DetectorOptions,
     young: Young | None,
     elders: Elders | None,
+    early: Collection[str] = (),
 ) -> ChooseShare | None:
-    """How a site's share of the others' statistics is chosen; None where nobody but itself says."""
+    """How a site's share of the others' statistics is chosen; None where nobody but itself says. Others play young as it is: followed, if it is one of `early`."""
     if elders is None and young is None:
         return None
     histories = {site: sum(map(len, runs[site])) for site in sites}
-    told: dict[tuple[str, int], Experience | None] = {}
+    told: dict[tuple[str, int, bool], Experience | None] = {}
 
-    def tell(site: str, rows: int, without: PriorWithout) -> Experience | None:
-        if (site, rows) not in told:
+    def tell(site: str, rows: int, followed: bool, without: PriorWithout) -> Experience | None:
+        if (site, rows, followed) not in told:
             others = without(sites.index(site))
-            told[site, rows] = (
+            told[site, rows, followed] = (
                 None
                 if young is None or others is None
                 else experience(
@@ -60,18 +62,19 @@ def share_chooser(
                     functools.partial(young, site),
                     others,
                     options.prior_rows,
-                    lambda scaled: steady_sensors(scaled, options),
+                    lambda scaled: steady_sensors(scaled, replace(options, early=followed)),
                     scaling[site].floor,
                 )
             )
-        return told[site, rows]
+        return told[site, rows, followed]
 
     def choose(row: int, without: PriorWithout, held_back: NDArray[np.float64]) -> int:
         site, rows = sites[row], age(histories[sites[row]])
         if elders is not None:
             total = elders(site, fit, rows)
         else:
-            each = (tell(other, rows, without) for other in asked(histories, rows))
+            followed = sites[row] in early
+            each = (tell(other, rows, followed, without) for other in asked(histories, rows))
             total = added(found for found in each if found is not None)
         return int(np.argmin(held_back)) if total is None else total.best(held_back)
 

@@ -5,8 +5,9 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,12 +25,15 @@ from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, 
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset, alone_shards
-from pipeline.sharing import young_scaling
+from pipeline.sharing import early_sites, young_scaling
 from pipeline.watch import Step, Watch
 
 if TYPE_CHECKING:
     from pipeline.federation.settings import RoundResult, TrainingResult, TrainingSettings
     from pipeline.federation.statistics import FleetStatistics
+
+
+_EARLY = "too short a training to tell slow changes from faults; they are followed all the same, as sites with a history advise"
 
 
 class Scorer(Protocol):
@@ -53,7 +57,7 @@ class Learned:
       privacy: what noise promises, by what was shared: `rounds`, `statistics`; empty without noise.
       personal: by site with weights of its own, or its group's, whose they are.
       network: weights of the federated network, None without one; `own_networks` those of the sites in `personal`.
-      remarks: site and remark of those that took no part in what the federated detector is made from, or less than they would have.
+      remarks: site and remark of those that took no part in what the federated detector is made from, or less than they would have, or are followed early.
     """
 
     scorers: Mapping[str, Mapping[str, Scorer]]
@@ -108,14 +112,17 @@ def learn(
             if result is not None:
                 network, own = result.weights, training.own_models(result)
             components = training.component_statistics(sites)
+            early = training.early
             detector = training.detector(
                 result,
                 sites,
                 None if statistics is None else statistics.prior,
                 None if components is None else components.prior,
                 own_weights=own.weights,
+                early=early,
             )
         personal.update(own.whose)
+        remarks += [(site, _EARLY) for site in sorted(early)]
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
             if of is not None:
                 remarks += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
@@ -141,7 +148,8 @@ def learn(
     if CENTRALISED in wanted:
         with watch.step("pooled, to compare") as step:
             result = training.run(CENTRALISED, sites, step)
-            scorers[CENTRALISED] = dict.fromkeys(sites, training.detector(result, sites))
+            pooled = training.detector(result, sites, early=training.early)
+            scorers[CENTRALISED] = dict.fromkeys(sites, pooled)
         _note_curve(curves, CENTRALISED, [result])
     names = [name for name in BASELINES if name in wanted]
     if names:
@@ -315,6 +323,7 @@ class _Training:
         *,
         alone: bool = False,
         own_weights: Mapping[str, list[NDArray[np.float32]]] | None = None,
+        early: Collection[str] = (),
     ) -> Detector:
         scaling = self.dataset.own_scaling if alone else self.dataset.scaling
         return fit_detector(
@@ -331,7 +340,15 @@ class _Training:
             component_prior,
             {site: self.rows.assets[site] for site in sites},
             young_scaling(self.config, self.dataset, {site: self.rows[site] for site in sites}),
+            early=early,
         )
+
+    @cached_property
+    def early(self) -> frozenset[str]:
+        """Sites whose slow changes are followed although their training is short, where sites learn from each other."""
+        runs = {site: self.rows[site] for site in self.dataset.shards}
+        young = young_scaling(self.config, self.dataset, runs)
+        return early_sites(self.config, self.dataset, runs, self.rows.assets, calibration(self.config), young)
 
 
 def _note_curve(curves: dict[str, Curve], mode: str, results: list[TrainingResult | None]) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fleet_scaling import FleetScales
-from models.scaling import SensorScaling
+from models.options import DetectorOptions
+from models.scaling import SensorScaling, moments
 from models.sharing import Young
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset
+from pipeline.evaluation.early import Playing, followed_early
 
 
 def young_scaling(
@@ -34,3 +36,36 @@ def young_scaling(
         return FleetScales.of(runs, len(dataset.sensors), floor)
 
     return lambda site, known: scales().beside(site, known)
+
+
+def early_sites(
+    config: Config,
+    dataset: Dataset,
+    runs: Mapping[str, Sequence[NDArray[np.floating]]],
+    assets: Mapping[str, Sequence[str]],
+    options: DetectorOptions,
+    young: Young | None,
+) -> frozenset[str]:
+    """Sites whose slow changes are followed although their training is short, as sites with a history advise, from each site's raw training runs float[N_i, F] and
+    the machine that each is of; none without `young`.
+    """
+    if young is None:
+        return frozenset()
+    floor = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
+
+    def scaling(site: str, learned: Sequence[NDArray[np.floating]]) -> SensorScaling:
+        return young(site, moments(learned, len(dataset.sensors), floor[site]))
+
+    playing = Playing(dataset.sensors, dataset.step_ns / 1e9, config.model.steps, options, scaling)
+    return followed_early(playing, {site: _watched_longest(of, assets[site]) for site, of in runs.items()})
+
+
+def _watched_longest(
+    runs: Sequence[NDArray[np.floating]], assets: Sequence[str]
+) -> list[NDArray[np.floating]]:
+    """The runs of the machine that has most rows."""
+    rows: dict[str, int] = {}
+    for run, asset in zip(runs, assets, strict=True):
+        rows[asset] = rows.get(asset, 0) + len(run)
+    longest = max(rows, key=lambda asset: rows[asset], default=None)
+    return [run for run, asset in zip(runs, assets, strict=True) if asset == longest]

@@ -118,7 +118,7 @@ def experience(
     later, held_back = [], []
     for place in _PLACES:
         first = int(place * (total - rows))
-        own = _cut(runs, first, first + rows)
+        own = cut(runs, first, first + rows)
         scaling = young(moments(own, runs[0].shape[1], floor))
         scaled = [scaling.apply(run) for run in own]
         rest = [scaling.apply(run) for run in _rest(runs, first, first + rows)]
@@ -139,7 +139,7 @@ def experience(
     return Experience.of(np.mean(later, axis=0), np.mean(held_back, axis=0))
 
 
-def _cut(runs: Runs, first: int, stop: int) -> list[NDArray[np.floating]]:
+def cut(runs: Runs, first: int, stop: int) -> list[NDArray[np.floating]]:
     """Rows `first` to `stop` of the runs as one, in pieces that do not cross runs."""
     found, begins = [], 0
     for run in runs:
@@ -158,5 +158,5 @@ def _rest(runs: Runs, first: int, stop: int) -> list[NDArray[np.floating]]:
         edges = np.linspace(begins, ends, _PIECES + 1).astype(int)
         most = max(1, _JUDGED * (ends - begins) // max(1, total - (stop - first)) // _PIECES)
         for left, right in pairwise(edges):
-            found += _cut(runs, int(left), min(int(right), int(left) + most))
+            found += cut(runs, int(left), min(int(right), int(left) + most))
     return found

@@ -59,10 +59,11 @@ def fit_rows(
     *,
     trusting: bool = False,
     choose: ChooseShare | None = None,
+    fleet: bool = True,
 ) -> tuple[tuple[LinearSource, ...], dict[int, tuple[LinearSource, ...]]]:
-    """Sources over all rows, and for each row of `alone` and the last one those over its folds.
+    """Sources over all rows, and for each row of `alone` and the fleet's those over its folds.
 
-    `scaled` holds the runs float32[N, F] of each row: the sites, each in its own scaling, and the fleet last, in its own.
+    `scaled` holds the runs float32[N, F] of each row: the sites, each in its own scaling, and with `fleet` that last, in its own.
     Beside its own rows a site is fitted with what rows of the other sites are like on average. That is worth `prior_rows` rows to
     a site that has few of its own and less and less to one that has many; a site of `alone` takes that share of it, from nothing to
     the whole, with which a fault would stand out most from its own rows that were held back, or the one that `choose` names, unless `trusting`. A site's own rows
@@ -71,14 +72,14 @@ def fit_rows(
     """
     blocks = [blocks_of(fit, runs) for runs in scaled]
     totals = [total_of(of_row) for of_row in blocks]
-    last = len(scaled) - 1
+    sites = range(len(scaled) - fleet)
     if prior is None:
 
         def prior(without: int) -> GramStatistics | None:
-            return federated_prior([totals[row] for row in alone or range(last) if row != without])
+            return federated_prior([totals[row] for row in alone or sites if row != without])
 
     full, held = [], {}
-    for row in range(last):
+    for row in sites:
         others = prior(row)
         share = 1.0
         if row in alone:
@@ -87,8 +88,11 @@ def fit_rows(
                 fit, blocks[row], totals[row], others, prior_rows, steady[row], None if trusting else select
             )
         full.append(_with(totals[row], others, prior_rows, share))
-    _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], None)
-    return fit.solve([*full, totals[last]], steady), held
+    if fleet:
+        last = len(sites)
+        _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], None)
+        full.append(totals[last])
+    return fit.solve(full, steady), held
 
 
 def _smallest(hides: NDArray[np.float64]) -> int:

@@ -284,7 +284,7 @@ class DetectorConfig(Section):
         None,
         gt=0,
         description="Length of training from which slow changes are followed; gains and the threshold look back four times as long at "
-        "least. Default: 1,000 steps.",
+        "least. Default: 1,000 steps. Younger sites are followed too where sites with a history advise it.",
     )
 
     @model_validator(mode="after")

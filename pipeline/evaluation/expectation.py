@@ -22,16 +22,15 @@ from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.datasets.shards import Dataset
+from pipeline.evaluation.early import LOUD
 from pipeline.evaluation.judging import UNKNOWN, Judged, cut_from, judge
 from pipeline.learning import Learned, architecture, calibration
 from pipeline.remarks import listed
-from pipeline.sharing import young_scaling
+from pipeline.sharing import early_sites, young_scaling
 from pipeline.watch import Step
 
 LATER = 0.4
 """Share of a site's training rows that a detector of the others is held against."""
-_LOUD = 2.0
-"""So many times what is promised is worth a remark."""
 
 
 def expect(config: Config, prepared: Prepared, learned: Learned, step: Step | None = None) -> Expected | None:
@@ -120,6 +119,7 @@ def earlier_detector(
     if config.training.statistics_noise is not None:
         # The others' sums of fewer rows were never made with noise.
         options = replace(options, prior_rows=0.0)
+    assets = {site: [run.asset for run in of] for site, of in earlier.items()}
     return fit_detector(
         architecture(config),
         weights,
@@ -130,8 +130,10 @@ def earlier_detector(
         runs,
         options,
         own_weights=own_weights,
-        assets={site: [run.asset for run in of] for site, of in earlier.items()},
+        assets=assets,
         young=young,
+        early=early_sites(config, dataset, runs, assets, options, young),
+        fleet=False,
     )
 
 
@@ -142,7 +144,7 @@ def loud(evaluation: Evaluation) -> list[str]:
     """
     expected = evaluation.expected
     mean = None if expected is None else expected.figure(expected.mean)
-    if expected is None or mean is None or mean <= _LOUD * expected.promise:
+    if expected is None or mean is None or mean <= LOUD * expected.promise:
         return []
     by_site = {site: expected.figure(of) or 0.0 for site, of in expected.sites.items()}
     most = sorted(by_site, key=lambda site: (-by_site[site], site))

@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.run import Run
 from pipeline.evaluation.ranking import average_precision
 
 _ROWS_A_FAULT, _LEAST_ROWS = 100, 200
@@ -81,18 +80,35 @@ def inject(
     return faulty, label, names
 
 
+def showing(
+    faulty: NDArray[np.floating], normal: NDArray[np.floating], label: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Of labelled stretches bool[N] the steps from the first to the last at which a known value is not what it would have been."""
+    seen = label & ((faulty != normal) & np.isfinite(faulty)).any(axis=1)
+    edges = np.flatnonzero(np.diff(np.r_[False, label, False]))
+    for start, stop in edges.reshape(-1, 2):
+        at = np.flatnonzero(seen[start:stop])
+        if len(at):
+            seen[start + at[0] : start + at[-1] + 1] = True
+    return np.asarray(seen)
+
+
 def found_faults(
-    detector: Scores, site: str, held_out: Sequence[Run], deviation: NDArray[np.float64], seed: int
+    detector: Scores,
+    site: str,
+    held_out: Sequence[NDArray[np.floating]],
+    deviation: NDArray[np.float64],
+    seed: int,
 ) -> float | None:
-    """AUC-PR of a detector on a site's held-out runs with a fault in every hundred rows; None if they are too short for it."""
+    """AUC-PR of a detector on a site's held-out raw runs float[N_i, F] with a fault in every hundred rows; None if they are too short for it."""
     scores, labels = [], []
     for number, run in enumerate(held_out):
-        if len(run.values) < _LEAST_ROWS:
+        if len(run) < _LEAST_ROWS:
             continue
-        count = len(run.values) // _ROWS_A_FAULT
-        faulty, label, _ = inject(run.values, deviation, count, seed + number)
+        normal = np.asarray(run, np.float64)
+        faulty, label, _ = inject(normal, deviation, len(run) // _ROWS_A_FAULT, seed + number)
         scores.append(np.asarray(detector.score(site, faulty).score, np.float64))
-        labels.append(label)
+        labels.append(showing(faulty, normal, label))
     if not scores:
         return None
     score, label = np.concatenate(scores), np.concatenate(labels)

@@ -120,7 +120,13 @@ def _injected(
     earlier = {site: training for site, (training, _) in parts.items()}
     detector = earlier_detector(config, dataset, earlier, 1.0 - config.dataset.validation, weights)
     areas = [
-        found_faults(detector, site, held_out, _deviation(dataset, site, training), config.training.seed)
+        found_faults(
+            detector,
+            site,
+            [run.values for run in held_out],
+            _deviation(dataset, site, training),
+            config.training.seed,
+        )
         for site, (training, held_out) in parts.items()
     ]
     known = [area for area in areas if area is not None]

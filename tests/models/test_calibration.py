@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
 from models.calibration import beyond
-from models.errors import InvalidInput, InvalidModel
+from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.fitting import Fitted, fit_detector, fit_sources
 from models.options import DetectorOptions
 from models.scaling import moments
@@ -306,3 +306,24 @@ def test_durations_become_steps_of_the_sampling_period_and_at_one_minute_the_def
     for wrong in ({"average_seconds": ()}, {"average_seconds": (0.0,)}, {"follow_from_seconds": -1.0}):
         with pytest.raises(InvalidModel, match="more than 0"):
             DetectorOptions(**wrong)
+
+
+def test_without_a_row_of_the_fleet_the_sites_are_what_they_are_with_it():
+    runs = {"north": [plant(700, 1)], "south": [plant(300, 2) * 2], "new": [plant(126, 3)]}
+    scaling = {site: moments(of, 5).scaling() for site, of in runs.items()}
+    options = DetectorOptions(sources=("ridge", "pca", "excursion"), min_steps=200)
+    spec = TcnSpec(channels=4, dilations=(1, 2))
+    whole, part = (
+        fit_detector(spec, None, SENSORS, 60.0, STEPS, scaling, runs, options, fleet=fleet)
+        for fleet in (True, False)
+    )
+    for name, values in part.table_arrays().items():
+        if name != "cap":
+            assert len(values) == len(runs)
+            np.testing.assert_array_equal(values, whole.table_arrays()[name][: len(runs)], err_msg=name)
+    for site in runs:
+        np.testing.assert_array_equal(
+            part.score(site, plant(200, 6)).score, whole.score(site, plant(200, 6)).score
+        )
+    with pytest.raises(NotEnoughData, match="no named site"):
+        fit_detector(spec, None, SENSORS, 60.0, STEPS, {}, runs, options, fleet=False)

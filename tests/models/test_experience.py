@@ -224,7 +224,7 @@ def test_a_stretch_and_the_rest_are_all_rows_once(lengths, data):
     first = data.draw(st.integers(0, total))
     stop = data.draw(st.integers(first, total))
     numbers = np.split(np.arange(float(total))[:, None], np.cumsum(lengths)[:-1])
-    own, rest = experiences._cut(numbers, first, stop), experiences._rest(numbers, first, stop)
+    own, rest = experiences.cut(numbers, first, stop), experiences._rest(numbers, first, stop)
     seen = np.concatenate([*own, *rest, np.zeros((0, 1))])
     assert sorted(seen[:, 0]) == list(range(total))
     assert sum(map(len, own)) == stop - first

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.made_machines import KINDS
-from benchmarks.made_plants import machine, run, showing, verdict
+from benchmarks.made_plants import machine, run, verdict
+from pipeline.evaluation.injection import showing
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"many"}))

@@ -120,21 +120,19 @@ def test_how_a_network_learns_is_varied_only_where_the_best_detector_has_one(mon
 
 
 def test_injected_faults_are_found_by_who_sees_them_and_not_by_chance():
-    from pipeline.datasets.run import Run
     from pipeline.evaluation.injection import found_faults
 
     random = np.random.default_rng(3)
-    run_ = Run("a", "a", 0, 1, random.normal(size=(400, 3)))
+    values = random.normal(size=(400, 3))
 
     class Knows:
-        def score(self, _, values):
-            return SimpleNamespace(score=np.abs(values - run_.values).max(axis=1))
+        def score(self, _, faulty):
+            return SimpleNamespace(score=np.abs(faulty - values).max(axis=1))
 
     class Guesses:
-        def score(self, _, values):
-            return SimpleNamespace(score=random.random(len(values)))
+        def score(self, _, faulty):
+            return SimpleNamespace(score=random.random(len(faulty)))
 
-    seen, guessed = (found_faults(each, "a", [run_], np.ones(3), seed=1) for each in (Knows(), Guesses()))
+    seen, guessed = (found_faults(each, "a", [values], np.ones(3), seed=1) for each in (Knows(), Guesses()))
     assert seen > 0.95 > 0.5 > guessed
-    short = [Run("a", "a", 0, 1, run_.values[:150])]
-    assert found_faults(Knows(), "a", short, np.ones(3), seed=1) is None
+    assert found_faults(Knows(), "a", [values[:150]], np.ones(3), seed=1) is None

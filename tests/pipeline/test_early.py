@@ -1,0 +1,136 @@
+"""Sites with a history say whether slow changes of a young one are followed before its training is long enough to tell."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.made_machines import following, wandering
+from models.architectures import TcnSpec
+from models.fitting import fit_detector
+from models.options import DetectorOptions
+from models.scaling import moments
+from pipeline.cli.main import run
+from pipeline.evaluation import early
+from pipeline.evaluation.early import Playing, followed_early
+from tests.pipeline.plants import START, write_plants
+
+SENSORS = [f"s{i}" for i in range(4)]
+LINEAR = DetectorOptions(sources=("ridge", "pca", "excursion"))
+YOUNG, OLD = 250, 1600
+
+
+def machine(seed: int, rows: int, moves_on: bool) -> np.ndarray:
+    """Four sensors that follow two drivers; one that moves on comes to lie a deviation away every 400 rows, each sensor up or down."""
+    random = np.random.default_rng(seed)
+    values = following(random, wandering(random, rows, 2, memory=20.0), len(SENSORS))
+    course = (
+        np.linspace(0, rows / 400, rows)[:, None] * values.std(axis=0) * random.choice([-1, 1], len(SENSORS))
+    )
+    return values + course if moves_on else values
+
+
+def fleet(moves_on: bool, young: int = YOUNG, old: int = OLD) -> dict[str, list[np.ndarray]]:
+    rows = {"new": young, "a": old, "b": old, "c": old}
+    return {name: [machine(i, count, moves_on)] for i, (name, count) in enumerate(rows.items())}
+
+
+def playing(options: DetectorOptions = LINEAR) -> Playing:
+    return Playing(SENSORS, 60.0, 16, options, lambda _, runs: moments(runs, len(SENSORS)).scaling())
+
+
+def test_young_sites_among_machines_that_move_on_are_followed_and_nobody_else():
+    watched = fleet(moves_on=True)
+    assert followed_early(playing(), watched) == {"new"}
+    assert (
+        followed_early(playing(DetectorOptions(sources=LINEAR.sources, follow=0.0)), watched) == frozenset()
+    )
+
+
+def test_young_sites_among_machines_that_stay_are_not():
+    assert followed_early(playing(), fleet(moves_on=False)) == frozenset()
+
+
+def test_nobody_is_asked_who_is_too_short_to_tell():
+    moved = fleet(moves_on=True)
+    assert followed_early(playing(), {site: moved[site] for site in ("new", "a")}) == frozenset()
+    # Four times the young site's age is asked for, and so much in one piece that a frame fits in.
+    assert followed_early(playing(), fleet(True, young=600)) == frozenset()
+    torn = {
+        site: [run[i : i + 10] for run in runs for i in range(0, len(run), 10)]
+        for site, runs in moved.items()
+    }
+    assert followed_early(playing(), torn) == frozenset()
+    assert followed_early(playing(), {"new": moved["new"], "silent": [], "other": []}) == frozenset()
+
+
+def test_a_site_too_young_to_be_calibrated_asks_nobody():
+    assert followed_early(playing(), fleet(True, young=90)) == frozenset()
+
+
+def test_unknown_and_absurd_cells_are_as_elsewhere():
+    """A sensor that nobody has and one with a sentinel among its readings change no verdict, and raise no warning."""
+    watched = fleet(moves_on=True)
+    for runs in watched.values():
+        runs[0] = runs[0].copy()
+        runs[0][:, 3] = np.nan
+        runs[0][7, 2] = np.inf
+    with np.errstate(all="raise"):
+        assert followed_early(playing(), watched) == {"new"}
+
+
+def test_only_the_named_sites_are_followed_early_and_as_slowly_as_any_short_training():
+    runs = fleet(moves_on=True, old=700)
+    scaling = {site: moments(of, len(SENSORS)).scaling() for site, of in runs.items()}
+
+    def rates(early: tuple[str, ...]) -> dict[str, float]:
+        detector = fit_detector(TcnSpec(), None, SENSORS, 60.0, 16, scaling, runs, LINEAR, early=early)
+        return dict(zip(detector.sites, detector.calibration.follow_rate.tolist(), strict=False))
+
+    assert set(rates(()).values()) == {0.0}
+    found = rates(("new",))
+    assert found.pop("new") == pytest.approx(2 / (4 * LINEAR.follow_from + 1), rel=1e-6)
+    assert set(found.values()) == {0.0}
+
+
+def exported(values: np.ndarray, until: int) -> pd.DataFrame:
+    """An export that ends `until` rows behind the start, as others do, however late it begins."""
+    frame = pd.DataFrame(values, columns=SENSORS)
+    frame.insert(0, "timestamp", START + pd.to_timedelta(np.arange(until - len(values), until), "min"))
+    return frame
+
+
+def test_a_backtest_says_who_is_followed_early(tmp_path, capsys):
+    judged = 300
+    values = {site: of[0] for site, of in fleet(True, YOUNG + judged, OLD + judged).items()}
+    data = write_plants(tmp_path / "data", {site: exported(of, OLD + judged) for site, of in values.items()})
+    config = tmp_path / "fedplant.toml"
+    config.write_text(
+        '[[sites]]\nname = "any"\n[model]\nsteps = 40\n[detector]\nsources = ["ridge", "excursion"]\n'
+    )
+    until = (START + pd.Timedelta(minutes=OLD)).isoformat()
+    arguments = ["backtest", "--data", str(data), "--train-until", until, "--config", str(config)]
+    assert run([*arguments, "--mode", "federated", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    told = [note for note in notes if "as sites with a history advise" in note]
+    assert [note.split(":")[0] for note in told] == ["new"]
+
+
+def test_one_site_that_lies_does_not_decide(monkeypatch):
+    watched = fleet(moves_on=True)
+    real = early.found_faults
+
+    def lying(detector, site, *more):
+        found = real(detector, site, *more)
+        # One says that following hides everything.
+        return (0.0 if detector.calibration.follow_rate[0] > 0 else 1.0) if site == "a" else found
+
+    monkeypatch.setattr(early, "found_faults", lying)
+    assert followed_early(playing(), watched) == {"new"}
+
+
+def test_following_that_shows_no_more_faults_is_not_worth_it(monkeypatch):
+    watched = fleet(moves_on=True)
+    monkeypatch.setattr(early, "found_faults", lambda *_: 0.5)
+    assert followed_early(playing(), watched) == frozenset()
