@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +22,6 @@ from pipeline.federation.screening import diverged, too_long
 from pipeline.federation.settings import RuntimeName
 
 State = list[Any]
-
-
-@atexit.register
-def _let_go_of_tffs_default_context() -> None:
-    """TFF's own executor stumbles in its `__del__` when the interpreter has already taken its modules apart."""
-    # Not part of TFF's public face; 0.87 is pinned.
-    from tensorflow_federated.python.core.impl.context_stack import set_default_context
-
-    set_default_context.set_no_default_context()
-    gc.collect()
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ class Exports:
                 )
             else:
                 remarks[site] = (
-                    f"{what} count as ordinary in learning, and the threshold stands the higher for it; "
-                    "leave them out with --leave-out-labelled"
+                    f"{what} {'count' if count > 1 else 'counts'} as ordinary in learning, and the threshold stands the higher for it; "
+                    f"leave {'them' if count > 1 else 'it'} out with --leave-out-labelled"
                 )
         return remarks
 

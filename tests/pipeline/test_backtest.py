@@ -12,9 +12,10 @@ import pytest
 
 from pipeline.artefacts import MODES
 from pipeline.cli.main import run
-from tests.pipeline.plants import SETTINGS, plant, write_plants
+from tests.pipeline.plants import SETTINGS, linear_config, plant, write_plants
 
 UNTIL = "2026-03-01T10:00:00Z"
+_MAIN = "from pipeline.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -384,3 +385,18 @@ def test_a_work_folder_that_is_a_file_is_one_line_with_what_to_do(tmp_path, sett
     assert run([*arguments, "--work-dir", str(tmp_path / "file")]) == 2
     line = "file: the folder for results cannot be made (File exists); choose another --work-dir"
     assert line in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_command_that_learns_without_a_network_ends_in_silence(tmp_path):
+    """TFF's executor must be let go of before the interpreter takes its modules apart, whichever module imported it."""
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
+    arguments = ["--train-until", UNTIL, "--config", linear_config(tmp_path), "--mode", "federated"]
+    ran = subprocess.run(
+        [sys.executable, "-c", _MAIN, "backtest", "--data", str(data), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert "AUC-PR" in ran.stdout
+    assert "Exception" not in ran.stderr and "Traceback" not in ran.stderr
