@@ -56,8 +56,9 @@ def write_report(run_dir: Path, out: Path, *, labels: Mapping[str, pd.DataFrame]
     views = _views(run_dir, summary, labels or {}, _hold_off(manifest))
     totals = Totals.of(views)
     trained = curves is not None or evaluation is not None
+    looked_at = _to_look_at(evaluation)
     parts = [
-        _header(summary, totals, headline(summary, totals, trained), verdict(totals, evaluation)),
+        _header(summary, headline(summary, totals, trained), verdict(totals, evaluation), bool(looked_at)),
         "<main>",
         _tiles(totals, views),
         *(f'<p class="note warn">{escape(text)}</p>' for text in _remarks(remarks, summary)),
@@ -66,7 +67,7 @@ def write_report(run_dir: Path, out: Path, *, labels: Mapping[str, pd.DataFrame]
         *(site_section(view, i, i < OPEN_SITES) for i, view in enumerate(views)),
         sections.card("compare", "Was learning together worth it?", sections.comparison(evaluation, summary)),
         sections.card("learning", "How the learning went", sections.learning(curves)),
-        *_to_look_at(evaluation),
+        *looked_at,
         sections.card("messages", "What was read", sections.messages(summary)),
         sections.card("privacy", "What left a site, and what did not", sections.privacy()),
         sections.card("origin", "Where this comes from", sections.provenance(summary, manifest)),
@@ -112,7 +113,7 @@ def _views(
     return views
 
 
-def _header(summary: RunSummary | None, totals: Totals, title: str, lines: list[str]) -> str:
+def _header(summary: RunSummary | None, title: str, lines: list[str], looked_at: bool) -> str:
     about = [t for t in (summary.run_id, summary.finished) if t] if summary else []
     links = "".join(
         f'<a href="#{anchor}">{text}</a>'
@@ -121,6 +122,7 @@ def _header(summary: RunSummary | None, totals: Totals, title: str, lines: list[
             ("fleet", "Sites"),
             ("compare", "Comparison"),
             ("learning", "Learning"),
+            *([("lookback", "What stands out")] if looked_at else []),
             ("messages", "What was read"),
             ("privacy", "Privacy"),
             ("origin", "Origin"),

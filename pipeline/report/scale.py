@@ -126,12 +126,16 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure with `digits` significant digits and thin grouping; a dash if it is not known."""
+    """A figure with `digits` significant digits, but no digit before the point lost, and thin grouping; a dash if it is not known.
+
+    >>> number(113.4, 2), number(1.26, 2), number(None)
+    ('113', '1.3', '–')
+    """
     if value is None or not math.isfinite(value):
         return "–"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}".replace(",", "\u202f")
-    if abs(value) >= 1000:
+    if abs(value) >= 10**digits:
         return f"{value:,.0f}".replace(",", "\u202f")
     return f"{value:.{digits}g}"
 

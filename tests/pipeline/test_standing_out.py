@@ -111,13 +111,15 @@ def test_faults_in_a_training_are_named_with_machine_time_and_sensor_and_left_ou
     told = 'east: 2 stretches of its training stand far out of the rest: saw "2" [new] 2026-03-01 03:19:00Z to 03:'
     assert any(note.startswith(told) for note in found["notes"])
     assert (
-        "What stands out of the training" in page.read_text() and "2026-03-01T03:19:00Z" in page.read_text()
+        '<a href="#lookback">' in page.read_text()
+        and "What stands out of the training" in page.read_text()
+        and "2026-03-01T03:19:00Z" in page.read_text()
     )
     config.write_text(config.read_text() + found["leave_out"])
     again = backtest(data, config, capsys, "--report", str(page))
     assert again["candidates"] == {} and again["leave_out"] == ""
     assert again["manifest"]["left_out"]["east"] >= 30
-    assert "What stands out of the training" not in page.read_text()
+    assert "What stands out of the training" not in page.read_text() and "#lookback" not in page.read_text()
 
 
 def test_candidates_are_read_back_from_the_file_and_an_older_file_has_none():
