@@ -121,11 +121,10 @@ class Others:
     @staticmethod
     def _advising(fleet: Mapping[str, Machine], names: Sequence[str], scales: Any) -> Callable[[int], bool]:
         """Whether slow changes of a machine with so many rows are to be followed; measured once for each length."""
-        from models.options import DetectorOptions
         from models.sharing import asked
         from models.sources.experience import age
 
-        options, any_machine = DetectorOptions(), fleet[names[0]]
+        any_machine = fleet[names[0]]
         play = playing(scales, any_machine.train.shape[1], any_machine.step)
 
         @functools.cache
@@ -133,7 +132,7 @@ class Others:
             wanted = asked({name: len(fleet[name].train) for name in names}, stands_for)
             return play.advise({name: [fleet[name].train] for name in wanted}, stands_for)
 
-        return lambda rows: rows >= options.min_steps and not options.follows(rows) and advised(age(rows))
+        return lambda rows: play.asks(rows) and advised(age(rows))
 
     @staticmethod
     def _telling(

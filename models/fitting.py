@@ -124,7 +124,7 @@ def fit_sources(
     ] + [options]
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
     every = np.ones(len(sensors), np.bool_)
-    judged = {*alone, *([len(sites)] if fleet else [])}
+    judged = [*alone, *range(len(sites), len(scaled))]
     steady = [
         steady_sensors(runs, of_row[row]) if row in judged else every for row, runs in enumerate(scaled)
     ]
@@ -177,7 +177,7 @@ def fit_sources(
             ]
     by_row = {
         row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, of_row[row])
-        for row in sorted(judged)
+        for row in judged
     }
     for row in alone:
         if len(set(of_asset[sites[row]])) > 1:
@@ -224,6 +224,14 @@ def _fleet_floor(
     return floor_of(pooled, named)
 
 
+def rows_by_machine(runs: Sequence[NDArray[np.floating]], assets: Sequence[str]) -> dict[str, int]:
+    """How many rows there are of each machine, in the order in which the runs name them."""
+    rows: dict[str, int] = {}
+    for run, asset in zip(runs, assets, strict=True):
+        rows[asset] = rows.get(asset, 0) + len(run)
+    return rows
+
+
 def of_one_machine(
     runs: Sequence[NDArray[np.float32]], assets: Sequence[str], options: DetectorOptions
 ) -> DetectorOptions:
@@ -231,9 +239,7 @@ def of_one_machine(
 
     What differs between two machines is not a change: sixty machines of a hundred rows tell as little of slow ones as one of a hundred.
     """
-    rows: dict[str, int] = {}
-    for run, asset in zip(runs, assets, strict=True):
-        rows[asset] = rows.get(asset, 0) + len(run)
+    rows = rows_by_machine(runs, assets)
     longest, whole = max(rows.values()), sum(rows.values())
     if longest == whole:
         return options

@@ -5,7 +5,7 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.detector import Detector, Scores
 from models.fitting import Prior, fit_detector
 from models.options import DetectorOptions
 from models.scaling import SensorScaling
+from models.sharing import Young
 from models.sources.pca import CLIP as COMPONENT_CLIP
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, Curves, RoundRecord
 from pipeline.config.schema import Config
@@ -112,17 +113,15 @@ def learn(
             if result is not None:
                 network, own = result.weights, training.own_models(result)
             components = training.component_statistics(sites)
-            early = training.early
             detector = training.detector(
                 result,
                 sites,
                 None if statistics is None else statistics.prior,
                 None if components is None else components.prior,
                 own_weights=own.weights,
-                early=early,
             )
         personal.update(own.whose)
-        remarks += [(site, _EARLY) for site in sorted(early)]
+        remarks += [(site, _EARLY) for site in sorted(training.early)]
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
             if of is not None:
                 remarks += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
@@ -148,8 +147,7 @@ def learn(
     if CENTRALISED in wanted:
         with watch.step("pooled, to compare") as step:
             result = training.run(CENTRALISED, sites, step)
-            pooled = training.detector(result, sites, early=training.early)
-            scorers[CENTRALISED] = dict.fromkeys(sites, pooled)
+            scorers[CENTRALISED] = dict.fromkeys(sites, training.detector(result, sites))
         _note_curve(curves, CENTRALISED, [result])
     names = [name for name in BASELINES if name in wanted]
     if names:
@@ -323,7 +321,6 @@ class _Training:
         *,
         alone: bool = False,
         own_weights: Mapping[str, list[NDArray[np.float32]]] | None = None,
-        early: Collection[str] = (),
     ) -> Detector:
         scaling = self.dataset.own_scaling if alone else self.dataset.scaling
         return fit_detector(
@@ -339,16 +336,23 @@ class _Training:
             own_weights,
             component_prior,
             {site: self.rows.assets[site] for site in sites},
-            young_scaling(self.config, self.dataset, {site: self.rows[site] for site in sites}),
-            early=early,
+            None if alone else self.young,
+            early=() if alone else self.early,
+        )
+
+    @cached_property
+    def young(self) -> Young | None:
+        """How sites with a history are scaled when they play young, where sites learn from each other."""
+        return young_scaling(
+            self.config, self.dataset, {site: self.rows[site] for site in self.dataset.shards}
         )
 
     @cached_property
     def early(self) -> frozenset[str]:
         """Sites whose slow changes are followed although their training is short, where sites learn from each other."""
         runs = {site: self.rows[site] for site in self.dataset.shards}
-        young = young_scaling(self.config, self.dataset, runs)
-        return early_sites(self.config, self.dataset, runs, self.rows.assets, calibration(self.config), young)
+        options = calibration(self.config)
+        return early_sites(self.config, self.dataset, runs, self.rows.assets, options, self.young)
 
 
 def _note_curve(curves: dict[str, Curve], mode: str, results: list[TrainingResult | None]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fitting import rows_by_machine
 from models.fleet_scaling import FleetScales
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
@@ -32,10 +33,14 @@ def young_scaling(
     @functools.cache
     def scales() -> FleetScales:
         # Where no site is young nobody asks.
-        floor = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
-        return FleetScales.of(runs, len(dataset.sensors), floor)
+        return FleetScales.of(runs, len(dataset.sensors), floors_of(dataset, runs))
 
     return lambda site, known: scales().beside(site, known)
+
+
+def floors_of(dataset: Dataset, sites: Iterable[str]) -> dict[str, NDArray[np.float64] | None]:
+    """By site the floors of its logarithms, float64[F] (`models.logarithms`), None where none are taken."""
+    return {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in sites}
 
 
 def early_sites(
@@ -51,7 +56,7 @@ def early_sites(
     """
     if young is None:
         return frozenset()
-    floor = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
+    floor = floors_of(dataset, runs)
 
     def scaling(site: str, learned: Sequence[NDArray[np.floating]]) -> SensorScaling:
         return young(site, moments(learned, len(dataset.sensors), floor[site]))
@@ -64,8 +69,6 @@ def _watched_longest(
     runs: Sequence[NDArray[np.floating]], assets: Sequence[str]
 ) -> list[NDArray[np.floating]]:
     """The runs of the machine that has most rows."""
-    rows: dict[str, int] = {}
-    for run, asset in zip(runs, assets, strict=True):
-        rows[asset] = rows.get(asset, 0) + len(run)
+    rows = rows_by_machine(runs, assets)
     longest = max(rows, key=lambda asset: rows[asset], default=None)
     return [run for run, asset in zip(runs, assets, strict=True) if asset == longest]

@@ -55,6 +55,11 @@ class Playing:
     options: DetectorOptions
     scaling: Callable[[str, Sequence[Rows]], SensorScaling]
 
+    def asks(self, rows: int) -> bool:
+        """Whether a site with so many rows asks others: it can be calibrated, and is not followed by their number."""
+        options = self.options.resolved(self.step_seconds)
+        return rows >= options.min_steps and not options.follows(rows) and options.follow > 0
+
     def advise(self, elders: Mapping[str, Sequence[Rows]], rows: int) -> bool:
         """Whether sites advise to follow slow changes of one that has `rows` rows, from their raw runs float[N_i, F], each of one machine.
 
@@ -144,13 +149,8 @@ def followed_early(playing: Playing, watched: Mapping[str, Sequence[Rows]]) -> f
 
     `watched`: each site's raw runs float[N_i, F] of one machine, the one watched longest.
     """
-    options = playing.options.resolved(playing.step_seconds)
     histories = {site: sum(len(run) for run in runs) for site, runs in watched.items()}
-    ages = {
-        site: age(rows)
-        for site, rows in histories.items()
-        if rows >= options.min_steps and not options.follows(rows) and options.follow > 0
-    }
+    ages = {site: age(rows) for site, rows in histories.items() if playing.asks(rows)}
     advised = {
         rows: playing.advise({site: watched[site] for site in asked(histories, rows)}, rows)
         for rows in set(ages.values())

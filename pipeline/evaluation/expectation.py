@@ -16,7 +16,7 @@ from models.detector import Detector
 from models.errors import NotEnoughData
 from models.fitting import fit_detector
 from models.options import DetectorOptions
-from models.scaling import SensorScaling, moments
+from models.scaling import moments
 from pipeline.artefacts import FEDERATED, Evaluation, Expected
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
@@ -26,7 +26,7 @@ from pipeline.evaluation.early import LOUD
 from pipeline.evaluation.judging import UNKNOWN, Judged, cut_from, judge
 from pipeline.learning import Learned, architecture, calibration
 from pipeline.remarks import listed
-from pipeline.sharing import early_sites, young_scaling
+from pipeline.sharing import early_sites, floors_of, young_scaling
 from pipeline.watch import Step
 
 LATER = 0.4
@@ -111,7 +111,7 @@ def earlier_detector(
       NotEnoughData: no site has a run of `model.steps` steps.
     """
     runs = {site: [run.values for run in of] for site, of in earlier.items()}
-    floors = {site: SensorScaling.from_dict(dataset.own_scaling[site]).floor for site in runs}
+    floors = floors_of(dataset, runs)
     known = {site: moments(of, len(dataset.sensors), floors[site]) for site, of in runs.items()}
     young = young_scaling(config, dataset, runs)
     step_seconds = dataset.step_ns / 1e9
