@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 START = pd.Timestamp("2026-03-01T00:00:00Z")
+UNTIL = "2026-03-01T10:00:00Z"
+"""Learning ends here: ten hours behind the start."""
 FAULT = slice(700, 760)
 
 
@@ -46,6 +48,11 @@ batch = 16
 stride = 2
 """
 """Small enough for seconds, large enough to find the fault: ten hours are learned, five are judged."""
+
+
+def backtest_of(data: Path, config: Path | str) -> list[str]:
+    """The command that learns until `UNTIL` from a folder of site files; more options can follow."""
+    return ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
 
 
 def linear_config(folder: Path) -> str:

@@ -12,9 +12,8 @@ import pytest
 
 from pipeline.artefacts import MODES
 from pipeline.cli.main import run
-from tests.pipeline.plants import SETTINGS, linear_config, plant, write_plants
+from tests.pipeline.plants import SETTINGS, UNTIL, backtest_of, linear_config, plant, write_plants
 
-UNTIL = "2026-03-01T10:00:00Z"
 _MAIN = "from pipeline.cli.main import main; main()"
 
 
@@ -28,7 +27,7 @@ def settings(tmp_path_factory):
 def test_every_mode_is_judged_by_every_figure_and_a_plain_fault_is_found(tmp_path, settings, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
     page = tmp_path / "report.html"
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
+    arguments = [*backtest_of(data, settings), "--json"]
     assert run([*arguments, "--report", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["mean"]) == set(MODES)
@@ -55,7 +54,7 @@ def test_every_mode_is_judged_by_every_figure_and_a_plain_fault_is_found(tmp_pat
 def test_without_labels_it_says_what_can_be_said(tmp_path, settings, capsys):
     sites = {name: plant(seed).drop(columns="label") for seed, name in enumerate(("east", "west"), 1)}
     data = write_plants(tmp_path / "data", sites)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
+    arguments = [*backtest_of(data, settings), "--json"]
     assert run([*arguments, "--mode", "zscore"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["mean"]["zscore"]["auc_pr"] is None
@@ -73,7 +72,7 @@ def test_sites_that_cannot_train_are_named_and_the_others_go_on(tmp_path, settin
     sites["unborn"] = plant(2).head(0)
     sites["east"].loc[90, "power"] = 1e26
     data = write_plants(tmp_path / "data", sites)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
+    arguments = [*backtest_of(data, settings), "--json"]
     assert run([*arguments, "--mode", "pca"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["sites"]) == {"east", "stuck"}
@@ -197,13 +196,7 @@ def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path
     other["power"] = 4.0
     data = write_plants(tmp_path / "data", {"east": plant(1), "west": other, "single": plant(3).head(1)})
     arguments = [
-        "backtest",
-        "--data",
-        str(data),
-        "--train-until",
-        UNTIL,
-        "--config",
-        settings,
+        *backtest_of(data, settings),
         "--dry-run",
         "--json",
     ]
@@ -240,7 +233,7 @@ def test_incidents_that_learning_takes_for_ordinary_are_told(tmp_path, settings,
     data = write_plants(
         tmp_path / "data", {"east": early, "west": plant(2), "none": plant(3).drop(columns="label")}
     )
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
+    arguments = backtest_of(data, settings)
     assert run([*arguments, "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["sites"]
     assert {site: of["learned_incidents"] for site, of in found.items()} == {
@@ -267,7 +260,7 @@ def test_recipes_are_compared_in_one_table_and_share_the_network(tmp_path, capsy
     config = tmp_path / "fedplant.toml"
     own = '[recipes.narrow]\nmodel.channels = 4\ndetector.sources = ["network", "pca"]\n'
     config.write_text('[[sites]]\nname = "any"\n' + SETTINGS + own)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
+    arguments = backtest_of(data, config)
     asked = [
         "--recipe",
         "default,linear,network",
@@ -302,7 +295,7 @@ def test_recipes_are_compared_in_one_table_and_share_the_network(tmp_path, capsy
 
 def test_a_recipe_by_itself_is_the_backtest(tmp_path, settings, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, "--json"]
+    arguments = [*backtest_of(data, settings), "--json"]
     assert run([*arguments, "--mode", "federated"]) == 0
     whole = json.loads(capsys.readouterr().out)
     assert run([*arguments, "--recipe", "default"]) == 0
@@ -321,7 +314,7 @@ def test_a_recipe_by_itself_is_the_backtest(tmp_path, settings, capsys):
 )
 def test_a_recipe_that_cannot_be_is_one_clear_line(tmp_path, settings, capsys, asked, line):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
-    assert run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings, *asked]) == 2
+    assert run([*backtest_of(data, settings), *asked]) == 2
     assert line in " ".join(capsys.readouterr().err.split())
 
 
@@ -341,7 +334,7 @@ def test_recipes_that_are_one_are_told_and_a_dry_run_names_what_it_would_compare
     config = tmp_path / "fedplant.toml"
     own = '[recipes.mine]\ndetector.sources = ["pca"]\n[recipes.linear]\ndetector.sources = ["excursion"]\n'
     config.write_text(SETTINGS + own)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
+    arguments = backtest_of(data, config)
     asked = ["--recipe", "mine,pca,mine,linear,baseline_pca"]
     told = [
         "mine, pca are recipes of equal settings, so their figures are equal and share a rank",
@@ -371,7 +364,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
     out = tmp_path if place == "folder" else tmp_path / "file" / "page.html"
     (tmp_path / "file").write_text("")
     work = tmp_path / "w"
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
+    arguments = backtest_of(data, settings)
     assert run([*arguments, "--report", str(out), "--work-dir", str(work)]) == 5
     reason = "Is a directory" if place == "folder" else "File exists"
     assert f"{out}: the report cannot be written ({reason}); choose another file" in capsys.readouterr().err
@@ -381,7 +374,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_trained(
 def test_a_work_folder_that_is_a_file_is_one_line_with_what_to_do(tmp_path, settings, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1)})
     (tmp_path / "file").write_text("mine")
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", settings]
+    arguments = backtest_of(data, settings)
     assert run([*arguments, "--work-dir", str(tmp_path / "file")]) == 2
     line = "file: the folder for results cannot be made (File exists); choose another --work-dir"
     assert line in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"

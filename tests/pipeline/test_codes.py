@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.cli.main import run
 from pipeline.datasets.codes import CODES, codes_of
-from tests.pipeline.plants import SETTINGS, plant, write_plants
+from tests.pipeline.plants import SETTINGS, backtest_of, plant, write_plants
 
-UNTIL = "2026-03-01T10:00:00Z"
 WIDTH = 10.0
 
 
@@ -106,7 +105,7 @@ def test_a_backtest_tells_a_code_and_does_what_its_remark_says(tmp_path, capsys)
     config.write_text(SETTINGS)
 
     def backtest(folder, *more):
-        asked = ["backtest", "--data", str(folder), "--train-until", UNTIL, "--config", str(config), *more]
+        asked = [*backtest_of(folder, config), *more]
         assert run([*asked, "--json"]) == 0
         shown = capsys.readouterr()
         return json.loads(shown.out), " ".join(shown.err.split())
@@ -135,7 +134,7 @@ def test_a_code_that_comes_only_after_what_is_learned_from_is_told_too(tmp_path,
     data = write_plants(tmp_path / "data", {"east": late, "west": plant(2)})
     config = tmp_path / "fedplant.toml"
     config.write_text(SETTINGS + '[detector]\nsources = ["pca"]\n')
-    asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--json"]
+    asked = [*backtest_of(data, config), "--json"]
     remark = 'set max = 500 under [ingestion.sensors."flow"]'
     for more in (["--dry-run"], ["--mode", "federated"], ["--recipe", "default,baseline_pca"]):
         assert run([*asked, *more]) == 0
@@ -148,7 +147,7 @@ def test_a_sensor_that_is_left_out_is_not_told_of(tmp_path, capsys):
     data = write_plants(tmp_path / "data", {"east": with_codes(1), "west": with_codes(2)})
     config = tmp_path / "fedplant.toml"
     config.write_text(SETTINGS.replace("[dataset]\n", '[dataset]\nexclude = ["flow"]\n'))
-    asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--dry-run"]
+    asked = [*backtest_of(data, config), "--dry-run"]
     assert run([*asked, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["remarks"] == []
 
@@ -160,7 +159,7 @@ def test_a_backtest_reads_sensors_as_ingestion_would(tmp_path, capsys):
     rules = '[ingestion.sensors.flow]\nname = "stream"\nscale = 2.0\n[ingestion.sensors.Flow]\nmax = 9\n'
     own = '[[sites]]\nname = "west"\n[sites.sensors.flow]\nname = "own"\nmax = 1e6\n'
     config.write_text(own + SETTINGS + rules)
-    asked = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config), "--dry-run"]
+    asked = [*backtest_of(data, config), "--dry-run"]
     assert run([*asked, "--json"]) == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.cli.main import run
 from pipeline.datasets.counting import counts
-from tests.pipeline.plants import linear_config, plant, write_plants
+from tests.pipeline.plants import backtest_of, linear_config, plant, write_plants
 
-UNTIL = "2026-03-01T10:00:00Z"
 PIECES = np.floor(np.arange(300) / 3)
 
 
@@ -56,13 +55,7 @@ def test_a_backtest_and_its_dry_run_name_counters_of_all_sites_in_one_line(tmp_p
         frame["pieces"] = np.arange(len(frame)) // 2
     data = write_plants(tmp_path / "data", sites)
     asked = [
-        "backtest",
-        "--data",
-        str(data),
-        "--train-until",
-        UNTIL,
-        "--config",
-        linear_config(tmp_path),
+        *backtest_of(data, linear_config(tmp_path)),
         "--json",
     ]
     assert run([*asked, *more]) == 0

@@ -12,9 +12,8 @@ from pipeline.artefacts import Evaluation, Expected
 from pipeline.cli.main import run
 from pipeline.evaluation.expectation import loud
 from pipeline.evaluation.metrics import Metrics
-from tests.pipeline.plants import SETTINGS, linear_config, plant, write_plants
+from tests.pipeline.plants import SETTINGS, backtest_of, linear_config, plant, write_plants
 
-UNTIL = "2026-03-01T10:00:00Z"
 ROWS = 600
 """Of training; the first three fifths end at row 360."""
 
@@ -26,7 +25,7 @@ def config(tmp_path_factory):
 
 def judged(tmp_path, config, capsys, sites, *more):
     data = write_plants(tmp_path / "data", sites)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config]
+    arguments = backtest_of(data, config)
     assert run([*arguments, "--mode", "federated", *more]) == 0
     return capsys.readouterr().out
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from pipeline.cli.main import run
-from tests.pipeline.plants import SETTINGS, START, linear_config, plant, write_plants
+from tests.pipeline.plants import SETTINGS, START, UNTIL, backtest_of, linear_config, plant, write_plants
 
-UNTIL = "2026-03-01T10:00:00Z"
 SENSORS = ["load", "power", "flow"]
 
 
@@ -63,7 +62,7 @@ TOLD = {
 
 
 def judged(data, config, capsys, *more: str) -> dict:
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, "--json", *more]
+    arguments = [*backtest_of(data, config), "--json", *more]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         code = run(arguments)
@@ -125,7 +124,7 @@ def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["a b", "Werk-Süd", "-rf", "_", "a;b", "x" * 130, "con*"])
 def test_a_name_that_cannot_be_is_one_line_with_the_rule(name, tmp_path, config, capsys):
     data = write_plants(tmp_path / "data", {name: plant(1), "west": plant(2)})
-    code = run(["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config])
+    code = run(backtest_of(data, config))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fedplant:")]
     assert code == 5 and len(lines) == 1
     assert "cannot be used: expected" in lines[0] and "rename" in lines[0]
@@ -176,9 +175,7 @@ def test_what_a_site_of_many_short_stretches_is_told_to_set_lets_it_take_part(tm
 def test_the_same_remark_on_many_sites_is_one_line(tmp_path, config, capsys):
     sites = {f"p{number}": plant(number, faulty=False).assign(text="on") for number in range(7)}
     data = write_plants(tmp_path / "data", {**sites, "late": plant(9).tail(200), "later": plant(9).tail(100)})
-    code = run(
-        ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, "--mode", "zscore"]
-    )
+    code = run([*backtest_of(data, config), "--mode", "zscore"])
     told = capsys.readouterr()
     assert code == 0
     assert "p0, p1, p2, p3, p4 and 2 more: column 'text' is not numeric" in told.err
@@ -212,7 +209,7 @@ def test_where_only_sites_that_cannot_learn_go_on_nothing_is_judged_and_it_says_
     # Both are too sparse for a frame, or end before the time from which on is judged.
     sites = {"east": plant(1, 500), "north": plant(3, 500), "odd": every(plant(2).head(40), "1d")}
     data = write_plants(tmp_path / "data", sites)
-    arguments = ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", config, *more]
+    arguments = [*backtest_of(data, config), *more]
     assert run(arguments) == 11
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fedplant:")]
     assert "readings to be judged on from 2026-03-01 10:00:00 UTC" in line
