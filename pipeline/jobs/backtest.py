@@ -16,13 +16,12 @@ from typing import Any
 from pipeline.artefacts import Curves, Evaluation
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import ConfigError, NothingToDo
-from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.judging import Judged, held_out, judge
 from pipeline.evaluation.scorefile import write_scores
 from pipeline.evaluation.sensors import sensor_notes
-from pipeline.evaluation.standing_out import candidates
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
+from pipeline.jobs.lookaround import looked_around
 from pipeline.jobs.record import run_manifest, summarise, write_run
 from pipeline.learning import learn
 from pipeline.manifest import run_id
@@ -77,11 +76,7 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
         with watch.step("judging") as step:
             seconds, hold_off = prepared.dataset.step_ns / 1e9, config.scoring.hold_off
             evaluation = judge(learned.scorers, judged, seconds, hold_off, step)
-        if learned.detector is not None:
-            with watch.step("looking ahead") as step:
-                evaluation = replace(evaluation, expected=expect(config, prepared, learned, step))
-            with watch.step("looking back") as step:
-                evaluation = replace(evaluation, candidates=candidates(prepared, learned.detector, step))
+        evaluation = looked_around(config, prepared, learned, evaluation, watch)
         summary = summarise(run, config, prepared, learned, evaluation)
         skipped = together(prepared.skipped)
         sensors = () if learned.detector is None else together(sensor_notes(learned.detector, judged))

@@ -21,10 +21,9 @@ from pipeline.datasets.prepared import Prepared, prepare
 from pipeline.datasets.snapshot import Snapshot, take_snapshot
 from pipeline.datasets.sources import Readings
 from pipeline.errors import NothingToDo
-from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.sensors import sensor_notes
-from pipeline.evaluation.standing_out import candidates
+from pipeline.jobs.lookaround import looked_around
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
@@ -113,13 +112,10 @@ def _train_and_export(
         chosen = {FEDERATED: learned.scorers[FEDERATED]}
         unseen = held_out(prepared, config.model.steps, or_validation=True)
         evaluation = judge(chosen, unseen, dataset.step_ns / 1e9, config.scoring.hold_off, step)
-    with watch.step("looking ahead") as step:
-        expected = expect(config, prepared, learned, step)
+    evaluation = looked_around(config, prepared, learned, evaluation, watch)
     assert learned.detector is not None
-    with watch.step("looking back") as step:
-        found = candidates(prepared, learned.detector, step)
     sensors = together(sensor_notes(learned.detector, unseen))
-    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors), expected=expected, candidates=found)
+    evaluation = replace(evaluation, notes=(*evaluation.notes, *sensors))
     clock.lap("evaluate")
     with watch.step("exporting"):
         model = export_detector(
