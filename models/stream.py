@@ -147,11 +147,13 @@ def advance(
         for i, span in enumerate(detector.options.spans)
     ]
     # What the averages still remember of a sensor that is no longer heard would be held against the others.
+    # Not `add_n`: it adds into whichever average no other operation still reads and begins with that one, so that the last bit of a
+    # sum of three depends on which thread was quicker; of a chain of sums TensorFlow may make an `add_n` of its own.
     quickest, mean = (
         _loudest(tf.where(muted, 0.0, each))
         for each in (
             averages[int(np.argmin(detector.options.spans))],
-            tf.add_n(averages) / np.float32(len(averages)),
+            tf.reduce_sum(tf.stack(averages), axis=0) / np.float32(len(averages)),
         )
     )
     contribution = tf.where(scored[:, :, None], mean, 0.0)

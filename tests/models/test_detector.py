@@ -12,6 +12,7 @@ from models.export import export_detector
 from models.fitting import fit_detector
 from models.options import SOURCES, DetectorOptions
 from models.scaling import SensorMoments, moments
+from models.tracing import Traced
 from tests.models.stranger import run_as_a_stranger
 
 SENSORS = ["flow", "pressure", "speed", "heat", "still"]
@@ -120,6 +121,25 @@ def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(spec, follow_f
         np.testing.assert_allclose(np.concatenate(contributions), whole.contribution, rtol=1e-4, atol=1e-5)
         for name, value in end.items():
             np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_no_sum_of_a_score_depends_on_which_thread_was_quicker():
+    """`AddN` begins with the first term that nobody else reads any more; what remains of it once the graph was rewritten is looked for."""
+    from tensorflow.python.eager import context
+
+    detector = fitted(TcnSpec(channels=8))
+    context.context().enable_run_metadata()
+    try:
+        # Traced anew: graphs are told once, when a function is first run.
+        Traced(detector)(detector, 0, hard_values().astype(np.float32), None)
+        ran = context.context().export_run_metadata().function_graphs
+    finally:
+        context.context().disable_run_metadata()
+    graphs = [each.post_optimization_graph for each in ran]
+    bodies = [function.node_def for graph in graphs for function in graph.library.function]
+    nodes = [node for part in (*bodies, *(graph.node for graph in graphs)) for node in part]
+    assert any(node.op == "BatchMatMulV2" for node in nodes)
+    assert not [node.name for node in nodes if node.op == "AddN" and len(node.input) > 2]
 
 
 def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
