@@ -62,8 +62,10 @@ def resample_site(
             if not kept.any():
                 continue
             wanted = sensor_names(part.column_names) if sensors is None else sensors
+            # The index, because no sensor of a site may be wanted.
             frame = pd.DataFrame(
-                {name: column_values(part, name)[kept] for name in wanted if name in part.column_names}
+                {name: column_values(part, name)[kept] for name in wanted if name in part.column_names},
+                index=range(int(kept.sum())),
             )
             order = np.argsort(time[kept], kind="stable")
             cell = -(-time[kept] // step_ns)

@@ -255,6 +255,15 @@ def test_a_site_is_scaled_by_all_that_was_learned_from_its_latest_rows_too(tmp_p
     assert dataset.own_scaling["a"]["mean"][0] == pytest.approx(49.5)
 
 
+def test_a_site_that_sends_none_of_the_wanted_sensors_takes_no_part(tmp_path: Path) -> None:
+    seconds = list(range(50))
+    moving = [float(i % 3) for i in seconds]
+    sites = {"a": table(seconds, x=moving, y=moving), "b": table(seconds, y=moving)}
+    for settings in ({"exclude": ("y",)}, {"sensors": ("x",)}):
+        dataset = make(tmp_path, sites, **settings)
+        assert list(dataset.shards) == ["a"] and "too short" in str(dataset.outcomes["b"].excluded)
+
+
 def test_no_reading_at_all_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo, match="no site has readings"):
         make(tmp_path, {"a": table([])})
