@@ -196,6 +196,12 @@ class DatasetConfig(Section):
     )
     sensors: list[str] | None = Field(None, description="Sensors to use; default: all that any site sends.")
     exclude: list[str] = Field(default_factory=list, description="Sensors to leave out.")
+    counters: Literal["leave_out", "keep"] = Field(
+        "leave_out",
+        description="Sensors that only rise or only fall in the training (pieces, operating hours, energy) at more than half of the sites "
+        "at which they move. `leave_out`: as if `exclude` named them, unless `sensors` does; `keep`: learned from like any other, though "
+        "what they show later was never learned.",
+    )
     leave_out: Stretches = Field(
         default_factory=list,
         description="Stretches of time that are not learned from, one `[[dataset.leave_out]]` each; see below.",
@@ -404,4 +410,6 @@ class Config(Section):
             del stretch["note"]
         if not self.dataset.leave_out:
             del found["dataset"]["leave_out"]
+        if self.dataset.counters == "leave_out":
+            del found["dataset"]["counters"]
         return found

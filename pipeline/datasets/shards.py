@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from models.fleet_scaling import FleetScales
 from models.logarithms import floor_of, named_sensors
 from models.scaling import SensorScaling, moments
+from pipeline.datasets.parts import counters, parts_of_sites
 from pipeline.datasets.run import count_frames
 from pipeline.datasets.snapshot import FORMAT_VERSION, DatasetSettings, Snapshot
-from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart, site_part, survey
+from pipeline.datasets.survey import ReadSite, SiteOutcome, SitePart
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -70,7 +71,7 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     Args:
       root: the folder `<data>/datasets`.
       snapshot: which files and settings.
-      read_site: gives the readings tables of a site; called up to twice for each.
+      read_site: gives the readings tables of a site; called two or three times for each, and twice more where sensors count.
 
     Raises:
       NothingToDo: no site has readings.
@@ -78,13 +79,13 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
     """
     folder = root / snapshot.id
     done = load_dataset(folder)
-    if done is not None:
+    # Releases that kept counters gave their data sets the same names.
+    if done is not None and not counters(done.outcomes.values(), done.sensors, snapshot.settings):
         return done
-    grid = survey(snapshot, read_site)
+    grid, parts = parts_of_sites(snapshot, read_site)
     root.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{snapshot.id}.", dir=root))
     try:
-        parts = {site: site_part(site, snapshot, read_site, grid) for site in snapshot.sources}
         scaling = _scalings(parts, grid.sensors, snapshot.settings)
         sites = {
             site: _write_site(work, part, snapshot.settings.steps, scaling.get(site))

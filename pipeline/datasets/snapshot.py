@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.datasets.leaveout import LeftOut
 from pipeline.datasets.valid import Valid
@@ -29,6 +29,7 @@ class DatasetSettings:
       until_ns: only readings before this event time (ns since 1970 UTC).
       sensors: sensors to use; None is all that any site sends.
       exclude: sensors to leave out.
+      counters: whether sensors that only count are left out as well, or kept (`pipeline.datasets.parts`).
       valid: ranges of sensors that are narrower than anything.
       leave_out: stretches of time that are not learned from.
       logarithms: shell-style patterns of the sensors whose logarithm is scaled (`models.logarithms`).
@@ -47,6 +48,7 @@ class DatasetSettings:
     logarithms: tuple[str, ...] = ()
     valid: tuple[Valid, ...] = ()
     leave_out: tuple[LeftOut, ...] = ()
+    counters: Literal["leave_out", "keep"] = "leave_out"
 
     def __post_init__(self) -> None:
         """Refuse settings that give no data."""
@@ -56,7 +58,7 @@ class DatasetSettings:
             raise ConfigError(f"validation = {self.validation}: expected a share between 0 and 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain form; without logarithms, ranges or stretches left out that of releases that had none, so that their data sets are found again."""
+        """Plain form; without logarithms, ranges, stretches left out or counters kept that of releases that had no such key, so that their data sets are found again."""
         found = asdict(self)
         if not self.logarithms:
             del found["logarithms"]
@@ -64,6 +66,8 @@ class DatasetSettings:
             del found["valid"]
         if not self.leave_out:
             del found["leave_out"]
+        if self.counters == "leave_out":
+            del found["counters"]
         return found
 
 

@@ -42,7 +42,8 @@ class Grid:
 class SiteOutcome:
     """What became of a site: `excluded` is None if it can train, else the reason. `constant` sensors never change,
     `faint` ones move too little beside their size to be told from rounding (`models.scaling`), so that they count as constant,
-    `implausible` ones have training values out of all proportion (`models.scaling.implausible`), `counting` ones go one way only.
+    `implausible` ones have training values out of all proportion (`models.scaling.implausible`), `counting` ones go one way only:
+    of all these they alone may be sensors that are not in the grid (`pipeline.datasets.parts`).
     `end_ns` is the grid time of its last row, ns since 1970 UTC; 0 without rows. `left_out` of its `readings` are in none of its rows, `touched` by stretch
     of `DatasetSettings.leave_out`, and between them `fragments` rows are in runs shorter than a frame; rows behind the last one that were left out do not make `end_ns` earlier.
     """

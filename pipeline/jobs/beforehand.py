@@ -21,12 +21,19 @@ def alone(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterat
             )
 
 
-def counting(outcomes: Mapping[str, SiteOutcome]) -> Iterator[tuple[str, str]]:
-    """Sites with counters among their sensors."""
+def counting(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterator[tuple[str, str]]:
+    """Sites, of those that can train, with counters, and what becomes of these: learned from, if they are among `sensors`, or left out."""
+    looks = "only rises or only falls while learning, as a counter does"
     for site, outcome in sorted(outcomes.items()):
-        if outcome.counting:
+        if left_out := [name for name in outcome.counting if name not in sensors]:
             yield (
                 site,
-                f"only rises or only falls while learning, as a counter does: {listed(outcome.counting)}; what it shows later was never learned, "
+                f"{looks}, and is left out: {listed(left_out)}; send its rate to have it watched, or keep it "
+                '(dataset.counters = "keep")',
+            )
+        if kept := [name for name in outcome.counting if name in sensors]:
+            yield (
+                site,
+                f"{looks}: {listed(kept)}; what it shows later was never learned, "
                 "which can raise false alarms and hide faults: leave it out (dataset.exclude), or send its rate",
             )

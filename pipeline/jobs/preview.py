@@ -14,7 +14,8 @@ from pipeline.config.chosen import recipe_remarks
 from pipeline.config.recipes import RecipeConfig
 from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import Code, codes_of
-from pipeline.datasets.survey import SiteOutcome, site_part, survey
+from pipeline.datasets.parts import left_out_counters, parts_of_sites
+from pipeline.datasets.survey import SiteOutcome
 from pipeline.errors import NothingToDo
 from pipeline.jobs.beforehand import alone, counting
 from pipeline.jobs.exports import Exports
@@ -44,6 +45,7 @@ class SitePreview:
       silent: sensors of other sites that this one does not have.
       faint: sensors that move too little beside their size to be seen.
       implausible: sensors with values out of all proportion to the others while learning.
+      counting: sensors that only rise or only fall while learning, also those that would be left out.
       left_out: readings before `train_until` that would not be learned from.
       codes: what looks like a code for no reading in the whole file; the same in words is in the preview's `remarks`.
     """
@@ -63,13 +65,14 @@ class SitePreview:
     silent: tuple[str, ...]
     faint: tuple[str, ...]
     implausible: tuple[str, ...]
+    counting: tuple[str, ...]
     left_out: int
     codes: tuple[Code, ...]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """All sites, the sensors and the grid spacing in seconds that they would share, what would be trained (`recipes` by name, if some are
+    """All sites, the sensors and the grid spacing in seconds that they would share, counters that would be left out of these, what would be trained (`recipes` by name, if some are
     compared), and lines on odd readings and recipes."""
 
     train_until: str
@@ -80,6 +83,7 @@ class Preview:
     rounds: int
     remarks: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    left_out_counters: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -96,8 +100,8 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     until = exports.config.dataset.train_until
     assert until is not None
     snapshot, readings = exports.snapshot(), exports.readings
-    grid = survey(snapshot, readings.tables)
-    outcomes = {site: site_part(site, snapshot, readings.tables, grid).outcome for site in exports.files}
+    grid, parts = parts_of_sites(snapshot, readings.tables)
+    outcomes = {site: part.outcome for site, part in parts.items()}
     sites = {site: _site(exports, file, outcomes[site], grid.sensors) for site, file in exports.files.items()}
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
     if len(excluded) == len(sites):
@@ -106,7 +110,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     left_out = left_out_remarks(asked.leave_out, outcomes, asked.until_ns)
     codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
     able = {site: outcome for site, outcome in outcomes.items() if outcome.excluded is None}
-    odd = together([*left_out, *codes, *alone(grid.sensors, able), *counting(able)])
+    odd = together([*left_out, *codes, *alone(grid.sensors, able), *counting(grid.sensors, able)])
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,
@@ -116,6 +120,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
         exports.config.training.rounds,
         (*odd, *recipe_remarks(exports.config, recipes or {})),
         tuple(recipes or ()),
+        left_out_counters(grid.sensors, outcomes.values()),
     )
 
 
@@ -141,6 +146,7 @@ def _site(exports: Exports, file: SiteFile, outcome: SiteOutcome, sensors: Seque
         outcome.silent,
         outcome.faint,
         outcome.implausible,
+        outcome.counting,
         outcome.left_out,
         codes,
     )

@@ -11,6 +11,7 @@ from pipeline.artefacts import BASELINES, LOCAL, MODES, Evaluation, RunSummary, 
 from pipeline.config.schema import Config
 from pipeline.datasets.coderemarks import code_remarks
 from pipeline.datasets.codes import codes_of
+from pipeline.datasets.parts import left_out_counters
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.candidate import candidate_remarks
@@ -73,12 +74,16 @@ def write_run(
 
 def run_manifest(config: Config, prepared: Prepared, learned: Learned) -> dict[str, Any]:
     """Everything that is needed to make the result again, what its noise promises, which sites have weights of their own, and if readings are left out of
-    learning how many of each, and whether labels had a say in it.
+    learning how many of each and whether labels had a say in it, and which counters are left out.
     """
     dataset = prepared.dataset
     made = manifest(config, dataset.id, list(dataset.sensors), dataset.step_ns / 1e9)
     left_out = left_out_counts(dataset.outcomes)
-    told = {"left_out": left_out, "labels_in_learning": labels_in_learning(prepared)} if left_out else {}
+    told: dict[str, Any] = {}
+    if left_out:
+        told = {"left_out": left_out, "labels_in_learning": labels_in_learning(prepared)}
+    if counters := left_out_counters(dataset.sensors, dataset.outcomes.values()):
+        told["left_out_counters"] = list(counters)
     return {**made, "privacy": dict(learned.privacy), "own_models": dict(learned.personal), **told}
 
 
@@ -139,7 +144,7 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         for site in sorted(dataset.shards)
     }
     yield from code_remarks(codes, config)
-    yield from counting({site: dataset.outcomes[site] for site in dataset.shards})
+    yield from counting(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"

@@ -36,6 +36,7 @@ def dataset_settings(config: Config) -> DatasetSettings:
         logarithms=tuple(config.detector.logarithms),
         valid=valid_ranges(config),
         leave_out=tuple(map(_left_out, data.leave_out)),
+        counters=data.counters,
     )
 
 

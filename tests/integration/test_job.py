@@ -154,6 +154,22 @@ def test_readings_that_never_change_and_gaps_do_not_stop_the_job(operator, topic
     assert found["rounds"] == {"federated": 1}
 
 
+def test_a_counter_is_heard_neither_by_a_job_nor_by_the_scorer(operator, topic):
+    site = topic("east")
+    counting = plant(1).assign(hours=lambda frame: (4000 + np.arange(len(frame)) / 60).round(2))
+    data = write_plants(operator.folder / "data", {site: counting})
+    config = operator.configure([site], 'compare = false\n[detector]\nsources = ["ridge", "pca"]\n')
+    operator("replay", data, "--config", config, "--until", "2026-03-01T10:00:00Z")
+    found = operator("run", config)
+    assert found["sensors"] == 3
+    assert any("as a counter does, and is left out: hours" in line for line in found["warnings"])
+    operator("replay", data, "--config", config, "--from", "2026-03-01T10:00:00Z")
+    scored = operator("score", config)
+    assert scored["sites"][site]["scored"] >= 299 and scored["sites"][site]["opened"] >= 1
+    named = {each["sensor"] for alert in read_alerts(operator.broker, site) for each in alert["top_sensors"]}
+    assert named == {"load", "power", "flow"}
+
+
 def test_a_code_for_no_reading_is_told_and_the_setting_it_names_holds_for_windows_that_are_there(
     operator, topic
 ):

@@ -149,7 +149,7 @@ def test_the_value_of_a_slow_sensor_counts_for_five_of_its_own_spacings_unless_t
     readings = FileReadings(read_site_dir(tmp_path))
 
     def known(**asked: int) -> Any:
-        settings = DatasetSettings(64, **asked)
+        settings = DatasetSettings(64, counters="keep", **asked)
         dataset = build_dataset(
             tmp_path / "out", take_snapshot(readings.sources(), settings), readings.tables
         )
