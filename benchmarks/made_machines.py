@@ -178,6 +178,29 @@ def _mostly_idle(random: np.random.Generator, train: int, test: int) -> Rows:
     return np.hstack([values, works * 50.0])
 
 
+def _at_once(random: np.random.Generator, states: Rows) -> Rows:
+    """Sensors that take the state's values at once, each with noise of a hundredth to a tenth of what they differ by."""
+    spread = states.std(axis=0) * 10.0 ** random.uniform(-2, -1, states.shape[1])
+    return np.asarray((states + spread * random.normal(size=states.shape) + 5.0) * 20.0)
+
+
+def _shifts(random: np.random.Generator, train: int, test: int) -> Rows:
+    """On from six to ten, off at night, at steps of 30 s; all sensors follow the one switch."""
+    hour = np.arange(train + test) / 120.0 % 24.0
+    on = ((hour >= 6.0) & (hour < 22.0)).astype(np.float64)[:, None]
+    return _at_once(random, on * random.uniform(1.0, 3.0, _SENSORS) * random.choice([-1.0, 1.0], _SENSORS))
+
+
+def _products(random: np.random.Generator, train: int, test: int) -> Rows:
+    """One of five products for one to four hours at steps of 30 s, each with values of its own at every sensor."""
+    products, parts, rows = random.normal(size=(5, _SENSORS)), [], 0
+    while rows < train + test:
+        lasts = int(random.integers(120, 480))
+        parts.append(np.tile(products[random.integers(5)], (lasts, 1)))
+        rows += lasts
+    return _at_once(random, np.concatenate(parts)[: train + test])
+
+
 KINDS: dict[str, Kind] = {
     "ordinary": Kind("three drivers, ten sensors", ordinary),
     "young": Kind("the same with 300 rows of training", ordinary, 300),
@@ -199,4 +222,6 @@ KINDS: dict[str, Kind] = {
         "300 sensors, 600 rows", lambda random, train, test: ordinary(random, train, test, 300), 600, 2000
     ),
     "drifts": Kind("a season that training did not see", _year),
+    "shifts": Kind("on by day and off at night, at once", _shifts, 7200, 5760, 30.0),
+    "products": Kind("five products, each with values of its own at once", _products, 7200, 5760, 30.0),
 }

@@ -147,6 +147,7 @@ class Others:
         from models.fitting import components_of
         from models.options import DetectorOptions
         from models.sharing import asked
+        from models.sources.base import Traits
         from models.sources.experience import added, experience
         from models.sources.gram import federated_prior
         from models.sources.pca import PcaFit
@@ -166,7 +167,7 @@ class Others:
                 lambda known: scales.beside(name, known),
                 of(name),
                 options.prior_rows,
-                lambda scaled: steady_sensors(scaled, played),
+                lambda scaled: Traits(steady_sensors(scaled, played)),
             )
 
         @functools.cache

@@ -14,9 +14,10 @@ from scipy.signal import lfilter
 
 from models.options import DetectorOptions
 from models.scaling import CLIP
-from models.sources.base import Source
+from models.sources.base import Source, Traits
 from models.sources.folds import FOLDS, fold_rows, segments
 from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN, LARGEST_MARGIN, LOUDEST, RECOVERED
+from models.switching import STEPS, damping, movement, restlessness, switches
 from models.tables import Calibration, SourceCalibration, stack
 from models.threshold import INDEPENDENT, predictive_quantile, threshold
 
@@ -81,20 +82,30 @@ def steady_sensors(scaled: Sequence[NDArray[np.float32]], options: DetectorOptio
     return np.asarray(wander(values) < _MUTED)
 
 
+def traits_of(scaled: Sequence[NDArray[np.float32]], options: DetectorOptions) -> Traits:
+    """What scaled runs float32[N_i, F] say of their machine."""
+    return Traits(steady_sensors(scaled, options), switches(scaled))
+
+
 def calibrate(
     judges: Sequence[Judge],
     runs: Sequence[NDArray[np.float32]],
     context: int,
     step_seconds: float,
     options: DetectorOptions,
+    switching: bool = False,
 ) -> Calibration:
-    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`."""
+    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`; `switching`: of a machine that switches."""
+    moved = None
+    if switching and context >= STEPS:
+        moved = np.concatenate([movement(run[context - STEPS :]) for run in runs])
     values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
     rate = follow_rate(len(values), options)
     wanders = wander(values)
     ever = np.isfinite(values).any(axis=0)
     parts, energies, unknown = zip(
-        *(_one_source(judge, runs, context, rate, wanders, ever, options) for judge in judges), strict=True
+        *(_one_source(judge, runs, context, rate, wanders, ever, moved, options) for judge in judges),
+        strict=True,
     )
     scale = sum(judge.weight for judge in judges)
     combined, strange = np.zeros_like(values), np.zeros_like(values)
@@ -154,6 +165,7 @@ def _one_source(
     rate: float,
     wanders: NDArray[np.float64],
     ever: NDArray[np.bool_],
+    moved: NDArray[np.float64] | None,
     options: DetectorOptions,
 ) -> tuple[SourceCalibration, NDArray[np.float64], NDArray[np.float64]]:
     """One source's arrays [F], its energy [N, F], weighted by sensor, and that of blocks whose scale is not known either."""
@@ -163,6 +175,11 @@ def _one_source(
     # that knows only itself, that blocks are predicted from fewer rows than later ones will be.
     in_own_scale = not judge.taught or rate > 0
     strange = residual if in_own_scale else _residuals(judge, runs, context, _others_scales(runs, judge.rows))
+    restless = np.zeros(residual.shape[1])
+    if moved is not None and not source.excursion:
+        restless = restlessness(residual, moved, source.floor)
+        damped = damping(restless, moved)
+        residual, strange = residual / damped, strange / damped
     known = np.isfinite(residual)
     limit = CLIPPED_AT * np.maximum(_typical(residual), source.floor)
     clipped = np.clip(residual, -limit, limit)
@@ -201,7 +218,7 @@ def _one_source(
     def weighed(energy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.where(known, energy, 0.0) * weight / present)
 
-    found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight)
+    found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight, restless)
     if source.excursion:
         energy = weighed(np.log1p(np.maximum(beyond(residual / spread) / gain - 1.0, 0.0)))
         return found, energy, energy

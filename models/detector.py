@@ -15,6 +15,7 @@ from models.options import DetectorOptions
 from models.scaling import as_float32
 from models.sensors import SensorHistory
 from models.sources.base import Source
+from models.sources.ridge import RidgeSource
 from models.state import StateShape
 from models.store import load_detector, save_detector
 from models.tables import Calibration
@@ -80,6 +81,13 @@ class Detector:
         return tuple(
             name for name, floor in zip(self.sensors, self.floor[-1], strict=True) if not np.isnan(floor)
         )
+
+    @property
+    def switching(self) -> tuple[str, ...]:
+        """Sites of machines that switch between states (`models.switching`)."""
+        marks = [each.switches for each in self.sources if isinstance(each, RidgeSource)]
+        rows = [mark for mark in marks if mark is not None]
+        return tuple(site for row, site in enumerate(self.sites) if any(mark[row] > 0 for mark in rows))
 
     @property
     def told_after(self) -> int:

@@ -78,7 +78,7 @@ def describe(
 ) -> dict[str, Any]:
     """What `detector.json` holds: names, sensors in order and what they were in training, frame length, step, sites with thresholds,
     versions. `sensor_history` has one entry a site, in their order, and the fleet's. Sensors whose `logarithms` the model takes (of the raw
-    values that it is given) are named where there are any."""
+    values that it is given) and sites whose machines are `switching` between states are named where there are any."""
     import tensorflow as tf
 
     return {
@@ -95,6 +95,7 @@ def describe(
         "fleet_threshold": float(detector.calibration.threshold[-1]),
         "sources": [source.name for source in detector.sources],
         **({"logarithms": list(detector.logarithms)} if detector.floor is not None else {}),
+        **({"switching": list(detector.switching)} if detector.switching else {}),
         "context": detector.context,
         "state": {name: [None, *detector.state_shape.of(name)] for name in STATE},
         "slow_state": list(SLOW),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
+from models.calibration import Judge, calibrate, steady_sensors, traits_of, typical_calibration, wander
 from models.detector import Detector
 from models.errors import InvalidModel, NotEnoughData
 from models.logarithms import floor_of
@@ -17,7 +17,7 @@ from models.options import DetectorOptions
 from models.scaling import SensorScaling, as_float32, moments
 from models.sensors import SensorHistory
 from models.sharing import Elders, Young, share_chooser
-from models.sources.base import Source, SourceFit
+from models.sources.base import Source, SourceFit, Traits
 from models.sources.folds import FOLDS, fit_rows, fold_rows
 from models.sources.gram import GramStatistics
 from models.sources.grouped import GroupedNetwork
@@ -25,6 +25,7 @@ from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.sources.zscore import ZScoreSource
+from models.switching import as_elders_do
 from models.tables import Calibration
 
 _FLEET_ROWS = 60_000
@@ -125,9 +126,10 @@ def fit_sources(
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
     every = np.ones(len(sensors), np.bool_)
     judged = [*alone, *range(len(sites), len(scaled))]
-    steady = [
-        steady_sensors(runs, of_row[row]) if row in judged else every for row, runs in enumerate(scaled)
+    traits = [
+        traits_of(runs, of_row[row]) if row in judged else Traits(every) for row, runs in enumerate(scaled)
     ]
+    as_elders_do(traits, [sum(_lengths(runs)) for runs in scaled[: len(sites)]], options.follow_from)
     fixed = [
         replace(each, source=each.source.for_rows(sites)) if isinstance(each.source, GroupedNetwork) else each
         for each in fixed
@@ -141,6 +143,7 @@ def fit_sources(
         ]
         for row, runs in enumerate(scaled)
     ]
+    switching = [site for row, site in enumerate(sites) if traits[row].switches]
     for wanted in fits:
         prior = wanted.prior
 
@@ -153,10 +156,12 @@ def fit_sources(
             scaled,
             alone,
             options.prior_rows,
-            steady,
+            traits,
             None if prior is None else without,
             trusting=options.trusting,
-            choose=share_chooser(wanted.fit, sites, named, site_scaling, options, young, elders, early),
+            choose=share_chooser(
+                wanted.fit, sites, named, site_scaling, options, young, elders, early, switching
+            ),
             fleet=fleet,
         )
         taught = options.prior_rows > 0 and (prior is not None or len(alone) > 1)
@@ -176,7 +181,13 @@ def fit_sources(
                 for i in kept
             ]
     by_row = {
-        row: calibrate(*_latest(judges[row], scaled[row], context), context, step_seconds, of_row[row])
+        row: calibrate(
+            *_latest(judges[row], scaled[row], context),
+            context,
+            step_seconds,
+            of_row[row],
+            traits[row].switches,
+        )
         for row in judged
     }
     for row in alone:
@@ -276,7 +287,7 @@ def _as_one(
     ]
     folds = fold_rows(_lengths(runs), FOLDS)
     for wanted in fits:
-        _, held = fit_rows(wanted.fit, [runs], [], 0.0, [steady_sensors(runs, plain)])
+        _, held = fit_rows(wanted.fit, [runs], [], 0.0, [Traits(steady_sensors(runs, plain))])
         judges += [
             Judge(source, folds, weight, False, wanted.heavy_tails, wanted.own_wander)
             for source, weight in zip(held[0], wanted.weights, strict=True)

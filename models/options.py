@@ -29,7 +29,7 @@ class DetectorOptions:
       false_alarm_rate: share of normal steps that may score above the threshold, for the first two rules.
       alarms_per_week: alarms that the third rule allows in a normal week.
       threshold_follows: whether the threshold follows, while scoring, what the score usually is.
-      ridge, stiff_ridge: ridge strengths, shares of the number of rows. `pca`: share of variance the components explain.
+      ridge, stiff_ridge: ridge strengths, shares of the number of rows, a tenth of them where a machine switches. `pca`: share of variance the components explain.
       cap: largest squared normalised residual of a sensor.
       spans: steps of the exponential averages of the score. `average_seconds`: the same as durations, which `resolved` turns into steps
         of the sampling period; None keeps the steps.

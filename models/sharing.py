@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.calibration import steady_sensors
 from models.options import DetectorOptions
 from models.scaling import SensorMoments, SensorScaling
-from models.sources.base import SourceFit
+from models.sources.base import SourceFit, Traits
 from models.sources.experience import LONGER, Experience, added, age, experience
 from models.sources.folds import ChooseShare, PriorWithout
 
@@ -42,8 +42,10 @@ def share_chooser(
     young: Young | None,
     elders: Elders | None,
     early: Collection[str] = (),
+    switching: Collection[str] = (),
 ) -> ChooseShare | None:
-    """How a site's share of the others' statistics is chosen; None where nobody but itself says. Others play young as it is: followed, if it is one of `early`."""
+    """How a site's share of the others' statistics is chosen; None where nobody but itself says. Others play young as it is: followed, if it is one of `early`; each as the machine that
+    it is, of those that are `switching` or not."""
     if elders is None and young is None:
         return None
     histories = {site: sum(map(len, runs[site])) for site in sites}
@@ -62,7 +64,9 @@ def share_chooser(
                     functools.partial(young, site),
                     others,
                     options.prior_rows,
-                    lambda scaled: steady_sensors(scaled, replace(options, early=followed)),
+                    lambda scaled: Traits(
+                        steady_sensors(scaled, replace(options, early=followed)), site in switching
+                    ),
                     scaling[site].floor,
                 )
             )

@@ -32,18 +32,23 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 3
 LOGARITHMS_VERSION = 4
 """Of a detector that takes logarithms, which a reader of the format before would leave out."""
-READS = (FORMAT_VERSION, LOGARITHMS_VERSION)
+SWITCHING_VERSION = 5
+"""Of a detector of machines that switch, of which a reader of the formats before would leave out what it is told of them."""
+READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION)
 
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
+    soft = any(isinstance(each, RidgeSource) and each.switches is not None for each in detector.sources)
+    if soft or detector.calibration.damped:
+        return SWITCHING_VERSION
     return FORMAT_VERSION if detector.floor is None else LOGARITHMS_VERSION
 
 
 def check_format(version: int) -> None:
     """Raise ValueError for a format that this release does not know."""
     if version not in READS:
-        raise ValueError(f"format version {version}, this release reads {' and '.join(map(str, READS))}")
+        raise ValueError(f"format version {version}, this release reads {', '.join(map(str, READS))}")
 
 
 def save_detector(detector: Detector, path: Path) -> None:
@@ -137,7 +142,8 @@ def _source(
     if described["name"] == PcaSource.name:
         return PcaSource(arrays["projection"], floor)
     if described["name"] == RidgeSource.name:
-        return RidgeSource(arrays["weights"], float(described["ridge"]), floor)
+        at_once, switches = arrays.get("at_once"), arrays.get("switches")
+        return RidgeSource(arrays["weights"], float(described["ridge"]), floor, at_once, switches)
     if described["name"] == ZScoreSource.name:
         return ZScoreSource(bool(described["excursion"]), floor)
     raise ValueError(f"unknown source {described['name']!r}")
@@ -153,6 +159,7 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         for index, described in enumerate(header["sources"])
     )
     calibration = Calibration.shapes(rows, len(sources), len(sensors))
+    arrays = {"restless": np.zeros(calibration["restless"], np.float32), **arrays}
     history = [f"history.{each.name}" for each in dataclasses.fields(SensorHistory)]
     by_sensor = dict.fromkeys(["mean", "scale", *history], (rows, len(sensors)))
     expected: dict[str, tuple[int, ...]] = {**by_sensor, **calibration}
@@ -163,10 +170,13 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
             expected[f"{index}.source.projection"] = (rows, len(sensors), len(sensors))
         if isinstance(source, RidgeSource):
             expected[f"{index}.source.weights"] = (rows, (LAGS + 1) * len(sensors) + 1, len(sensors))
+            if source.switches is not None:
+                expected[f"{index}.source.at_once"] = (rows, len(sensors) + 1, len(sensors))
+                expected[f"{index}.source.switches"] = (rows,)
     for name, shape in expected.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
-    floor = arrays["floor"] if header["format_version"] == LOGARITHMS_VERSION else None
+    floor = arrays.get("floor")
     if floor is not None:
         known = floor[~np.isnan(floor)]
         if floor.shape != (rows, len(sensors)) or (known < 0).any() or np.isinf(known).any():

@@ -17,6 +17,7 @@ from models.logarithms import logged_tensor
 from models.scaling import CLIP
 from models.sensors import trailing
 from models.state import STATE, no_sensor_memory
+from models.switching import LARGEST_MOVE, STEPS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -126,9 +127,12 @@ def advance(
     combined = tf.zeros_like(scaled)
     baselines, levels = [], []
     pace = _pace(table, rows, count)
+    moved = movement_of(joined, context) if "restless" in table else None
     for index, source in enumerate(detector.sources):
         arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
         residual = source.residuals(arrays, filled[:, context - source.context :], rows)
+        if moved is not None:
+            residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
         usable = tf.logical_and(known, (before >= source.context)[:, :, None])
         energy, baseline, level = _energy(
             source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
@@ -220,6 +224,18 @@ def series(
         tf.transpose(shares.concat(), (1, 0, 2)),
         dict(zip(STATE, held, strict=True)),
     )
+
+
+def movement_of(joined: tf.Tensor, context: int) -> tf.Tensor:
+    """As `models.switching.movement`, float32[B, N, F], of scaled steps float32[B, context + N, F]."""
+    import tensorflow as tf
+
+    recent = joined[:, context - STEPS :]
+    change = tf.abs(recent[:, 1:] - recent[:, :-1])
+    change = tf.minimum(tf.where(tf.math.is_nan(change), 0.0, change), LARGEST_MOVE)
+    count = tf.shape(joined)[1] - context
+    moved = tf.reduce_max(tf.stack([change[:, lag : lag + count] for lag in range(STEPS)]), axis=0)
+    return (tf.reduce_sum(moved, axis=2, keepdims=True) - moved) / max(joined.shape[2] - 1, 1)
 
 
 def _loudest(values: tf.Tensor) -> tf.Tensor:

@@ -22,7 +22,8 @@ class SourceCalibration:
 
     `spread`, a usual residual; `tail`, the 99 % quantile and `usual`, the mean of residuals over their spread; `limit` and
     `centre`, what may move the baseline and where it began; `last_baseline`, `last_level`, the slow memory at the end of
-    training; `sensor_weight`, which sums to 1 over the sensors.
+    training; `sensor_weight`, which sums to 1 over the sensors; `restless`, by which a residual is larger where the other sensors move (`models.switching`), 0 where
+    no machine switches.
     """
 
     spread: Array
@@ -33,6 +34,7 @@ class SourceCalibration:
     last_baseline: Array
     last_level: Array
     sensor_weight: Array
+    restless: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +71,16 @@ class Calibration(SourceCalibration):
         }
 
     def arrays(self) -> Mapping[str, Array]:
-        """All arrays by name."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        """All arrays by name; `restless` only where a machine switches, as in what was stored before there was such a thing."""
+        found = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if not self.damped:
+            del found["restless"]
+        return found
+
+    @property
+    def damped(self) -> bool:
+        """Whether residuals count less where the other sensors move."""
+        return bool(np.any(self.restless))
 
 
 def stack(parts: Sequence[SourceCalibration]) -> dict[str, NDArray[np.float64]]:

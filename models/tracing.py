@@ -86,7 +86,13 @@ atexit.register(_FOUND.clear)
 def traced(detector: Detector) -> Traced:
     """The functions for a detector's build; the last few builds are kept."""
     sources = tuple(source.build for source in detector.sources)
-    key = (len(detector.sensors), detector.options.spans, detector.floor is None, sources)
+    key = (
+        len(detector.sensors),
+        detector.options.spans,
+        detector.floor is None,
+        detector.calibration.damped,
+        sources,
+    )
     found = _FOUND.pop(key, None) or Traced(detector)
     _FOUND[key] = found
     while len(_FOUND) > _KEPT:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _EARLY = "too short a training to tell slow changes from faults; they are followed all the same, as sites with a history advise"
 
+_SWITCHING = "a machine that switches between states: what the other sensors of the same instant explain is nothing unusual there"
+
 
 class Scorer(Protocol):
     """Anything that scores a run of one site: a detector or a baseline."""
@@ -122,6 +124,7 @@ def learn(
             )
         personal.update(own.whose)
         remarks += [(site, _EARLY) for site in sorted(training.early)]
+        remarks += [(site, _SWITCHING) for site in detector.switching]
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
             if of is not None:
                 remarks += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]

@@ -151,6 +151,16 @@ def made_plants():
         )
 
 
+def switching():
+    found = result("switching")
+    for recipes in (*found["machines"].values(), found["mean"]):
+        others = ("ridge", "pca", "plain_ridge", "pca_50", "zscore", "forest")
+        areas = " | ".join(short(recipes[name]["auc_pr"]) for name in others)
+        default = recipes["default"]
+        noticed, flagged = short(default["event_recall"], 2), short(default["normal_flagged_share"])
+        yield f"| **{short(default['auc_pr'])}** | {areas} | {noticed} | {flagged} |"
+
+
 def four(figures):
     """AUC-PR, F1, incidents noticed, normal steps flagged."""
     return " / ".join(
@@ -187,6 +197,7 @@ TABLES = {
     short_trainings: "concepts/detection.md",
     followed_or_still: "decisions/0004-detector.md",
     made_plants: "concepts/detection.md",
+    switching: "decisions/0004-detector.md",
     dirty_trainings: "concepts/detection.md",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -12,6 +13,14 @@ from models.sources.gram import GramStatistics
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+@dataclass(frozen=True, eq=False)
+class Traits:
+    """What a training says of its machine: `steady` bool[F], the sensors that do not wander where wandering is not followed; whether it `switches` between states."""
+
+    steady: NDArray[np.bool_]
+    switches: bool = False
 
 
 class Source(Protocol):
@@ -64,6 +73,6 @@ class SourceFit(Protocol):
         """Statistics of steps `start` to `stop` of a scaled run float32[N, F]."""
 
     def solve(
-        self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
+        self, statistics: Sequence[GramStatistics], traits: Sequence[Traits]
     ) -> tuple[LinearSource, ...]:
-        """Sources with one row for each of `statistics`; `steady` bool[F] a row says which sensors do not wander there."""
+        """Sources with one row for each of `statistics`; `traits` of a row say what its machine is like."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from models.scaling import SensorMoments, SensorScaling, moments
-from models.sources.base import SourceFit
+from models.sources.base import SourceFit, Traits
 from models.sources.folds import (
     FOLDS,
     SHARES,
@@ -104,13 +104,13 @@ def experience(
     young: Callable[[SensorMoments], SensorScaling],
     others: GramStatistics,
     prior_rows: float,
-    steady: Callable[[Sequence[NDArray[np.float32]]], NDArray[np.bool_]],
+    traits: Callable[[Sequence[NDArray[np.float32]]], Traits],
     floor: NDArray[np.float64] | None = None,
 ) -> Experience | None:
     """What a site with raw runs float[N_i, F] tells of histories of `rows` rows; None if its own is not `LONGER` times as long, or in runs too short to
     tell anything.
 
-    `young` gives the scaling that it would have with so little, `steady` the sensors that do not wander in scaled runs, `floor` those whose logarithm is taken (`models.logarithms`), `others` what an average row of the other sites is like.
+    `young` gives the scaling that it would have with so little, `traits` what scaled runs say of the machine, `floor` those whose logarithm is taken (`models.logarithms`), `others` what an average row of the other sites is like.
     """
     total = sum(len(run) for run in runs)
     if total < LONGER * rows or rows < FOLDS * (fit.context + 1):
@@ -123,7 +123,7 @@ def experience(
         scaled = [scaling.apply(run) for run in own]
         rest = [scaling.apply(run) for run in _rest(runs, first, first + rows)]
         blocks, far = blocks_of(fit, scaled), sum_of(fit, rest)
-        whole, kept = total_of(blocks), steady(scaled)
+        whole, kept = total_of(blocks), traits(scaled)
         if min(whole.rows, far.rows) < 1:
             return None
         found = []

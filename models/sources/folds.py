@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sources.base import LinearSource, SourceFit
+from models.sources.base import LinearSource, SourceFit, Traits
 from models.sources.gram import GramStatistics, federated_prior
 
 FOLDS = 5
@@ -54,7 +54,7 @@ def fit_rows(
     scaled: Sequence[Sequence[NDArray[np.float32]]],
     alone: Sequence[int],
     prior_rows: float,
-    steady: Sequence[NDArray[np.bool_]],
+    traits: Sequence[Traits],
     prior: PriorWithout | None = None,
     *,
     trusting: bool = False,
@@ -85,14 +85,14 @@ def fit_rows(
         if row in alone:
             select = _smallest if choose is None else functools.partial(choose, row, prior)
             share, held[row] = _held_out(
-                fit, blocks[row], totals[row], others, prior_rows, steady[row], None if trusting else select
+                fit, blocks[row], totals[row], others, prior_rows, traits[row], None if trusting else select
             )
         full.append(_with(totals[row], others, prior_rows, share))
     if fleet:
         last = len(sites)
-        _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, steady[last], None)
+        _, held[last] = _held_out(fit, blocks[last], totals[last], None, prior_rows, traits[last], None)
         full.append(totals[last])
-    return fit.solve(full, steady), held
+    return fit.solve(full, traits), held
 
 
 def _smallest(hides: NDArray[np.float64]) -> int:
@@ -105,23 +105,23 @@ def _held_out(
     total: GramStatistics,
     others: GramStatistics | None,
     prior_rows: float,
-    steady: NDArray[np.bool_],
+    traits: Traits,
     select: Select | None,
 ) -> tuple[float, tuple[LinearSource, ...]]:
     """The share of the prior that `select` names, and the sources fitted with it on all but each block."""
     if others is None or prior_rows <= 0 or select is None:
-        return 1.0, without_each(fit, blocks, total, others, prior_rows, 1.0, steady)
+        return 1.0, without_each(fit, blocks, total, others, prior_rows, 1.0, traits)
     # Of hundreds of sensors the sources of every share are too large to keep: only those of the share that has hidden least so far are.
     hides: list[float] = []
     for share in SHARES:
-        sources = without_each(fit, blocks, total, others, prior_rows, share, steady)
+        sources = without_each(fit, blocks, total, others, prior_rows, share, traits)
         hides.append(hidden(sources, blocks, total))
         if np.argmin(hides) == len(hides) - 1:
             best, kept = share, sources
     share = SHARES[select(np.asarray(hides) - hides[0])]
     if share == best:
         return share, kept
-    return share, without_each(fit, blocks, total, others, prior_rows, share, steady)
+    return share, without_each(fit, blocks, total, others, prior_rows, share, traits)
 
 
 def without_each(
@@ -131,11 +131,11 @@ def without_each(
     others: GramStatistics | None,
     prior_rows: float,
     share: float,
-    steady: NDArray[np.bool_],
+    traits: Traits,
 ) -> tuple[LinearSource, ...]:
     """Sources with one row for each block, fitted on the others of `total` and a share of what an average row of the other sites is like."""
     left = [total.plus(block, -1.0) for block in blocks]
-    return solve_beside(fit, left, others, prior_rows, share, steady)
+    return solve_beside(fit, left, others, prior_rows, share, traits)
 
 
 def solve_beside(
@@ -144,11 +144,11 @@ def solve_beside(
     others: GramStatistics | None,
     prior_rows: float,
     share: float,
-    steady: NDArray[np.bool_],
+    traits: Traits,
 ) -> tuple[LinearSource, ...]:
     """Sources with one row for each of `statistics` and a share of what an average row of the other sites is like."""
     beside = [_with(each, others, prior_rows, share) for each in statistics]
-    return fit.solve(beside, [steady] * len(beside))
+    return fit.solve(beside, [traits] * len(beside))
 
 
 def hidden(sources: Sequence[LinearSource], blocks: Sequence[GramStatistics], total: GramStatistics) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.sources.base import Traits
 from models.sources.gram import GramStatistics
 
 if TYPE_CHECKING:
@@ -78,11 +79,11 @@ class PcaFit:
             total = total.plus(GramStatistics.of(np.hstack([clipped, np.ones((len(part), 1))])))
         return total
 
-    def solve(
-        self, statistics: Sequence[GramStatistics], steady: Sequence[NDArray[np.bool_]]
-    ) -> tuple[PcaSource, ...]:
+    def solve(self, statistics: Sequence[GramStatistics], traits: Sequence[Traits]) -> tuple[PcaSource, ...]:
         """One source, one projection for each of `statistics`; a wandering sensor would bend the components of all others."""
-        found = [_projection(each, self.variance, of) for each, of in zip(statistics, steady, strict=True)]
+        found = [
+            _projection(each, self.variance, of.steady) for each, of in zip(statistics, traits, strict=True)
+        ]
         return (PcaSource(np.stack(found)),)
 
 

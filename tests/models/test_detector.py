@@ -142,7 +142,8 @@ def test_no_sum_of_a_score_depends_on_which_thread_was_quicker():
     assert not [node.name for node in nodes if node.op == "AddN" and len(node.input) > 2]
 
 
-def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
+@pytest.mark.parametrize("switches", [False, True])
+def test_training_scores_are_what_the_graph_gives_for_the_training(switches, monkeypatch):
     """The numpy calibration and the TensorFlow graph are the same arithmetic: in sample both give the same scores."""
     seen = {}
     real = calibration.threshold
@@ -158,8 +159,10 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(monkeypatch):
 
     monkeypatch.setattr(calibration, "beyond", in_sample)
     options = DetectorOptions(sources=("excursion", "network"), follow_from=60)
-    runs = {"north": [plant(500, 1)]}
+    jumps = np.arange(500)[:, None] // 60 % 2 * [20, 20, 20, 20, 0] * switches
+    runs = {"north": [plant(500, 1) + jumps]}
     detector = fitted(TcnSpec(channels=8), runs, options)
+    assert detector.calibration.damped == switches
     # A detector at the training's beginning, not its end.
     row, tables = detector.row("north"), detector.calibration
     assert tables.follow_rate[row] > 0

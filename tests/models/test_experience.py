@@ -15,6 +15,7 @@ from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from models.sharing import asked
 from models.sources import experience as experiences
+from models.sources.base import Traits
 from models.sources.experience import Experience, added, age, experience
 from models.sources.folds import SHARES, blocks_of, hidden, hidden_later, solve_beside, total_of, without_each
 from models.sources.gram import GramStatistics, federated_prior
@@ -118,7 +119,7 @@ def test_what_a_site_tells_is_measured_on_rows_it_was_not_fitted_near():
             lambda known: scales.beside("a", known),
             others,
             2000.0,
-            lambda _: np.ones(SENSORS, bool),
+            lambda _: Traits(np.ones(SENSORS, bool)),
         )
 
     told = tell(YOUNG)
@@ -190,7 +191,10 @@ def test_one_sensor_that_came_to_be_far_off_hides_faults_at_the_others_and_no_mo
 def test_runs_too_short_for_a_design_tell_nothing():
     pieces = [machine(0, 3, mixture(0)) for _ in range(300)]
     young = moments(pieces, SENSORS).scaling()
-    assert experience(FIT, pieces, 128, lambda _: young, None, 0.0, lambda _: np.ones(SENSORS, bool)) is None
+    assert (
+        experience(FIT, pieces, 128, lambda _: young, None, 0.0, lambda _: Traits(np.ones(SENSORS, bool)))
+        is None
+    )
 
 
 @given(
@@ -247,7 +251,7 @@ def test_beside_a_share_is_fitted_on_so_many_rows_of_the_others(share):
     own, others = (FIT.summarise(runs[name], 0, len(runs[name])) for name in ("young", "a"))
     found = solve_beside(FIT, [own], others.per_row(), 2000.0, share, np.ones(SENSORS, bool))
     weight = share * 2000 / (1 + own.rows / 10_000)
-    want = FIT.solve([own.plus(others.per_row(), weight)], [np.ones(SENSORS, bool)])
+    want = FIT.solve([own.plus(others.per_row(), weight)], [Traits(np.ones(SENSORS, bool))])
     np.testing.assert_array_equal(found[0].weights, want[0].weights)
 
 

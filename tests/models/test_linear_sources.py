@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from models.errors import InvalidInput
+from models.sources.base import Traits
 from models.sources.folds import fit_rows, hidden, shift_left
 from models.sources.gram import GramStatistics, federated_prior
 from models.sources.pca import PcaFit, PcaSource
@@ -96,7 +97,9 @@ def test_a_prior_of_the_site_alone_changes_nothing_and_each_site_weighs_the_same
 
 
 def test_residuals_look_back_three_steps_and_no_further():
-    (source,) = RidgeFit(3, ridges=(0.1,)).solve([FIT.summarise(run(200, 6), 0, 200)], [np.ones(3, bool)])
+    (source,) = RidgeFit(3, ridges=(0.1,)).solve(
+        [FIT.summarise(run(200, 6), 0, 200)], [Traits(np.ones(3, bool))]
+    )
     arrays = {"weights": tf.constant(source.weights)}
     values = run(20, 7)[None]
     holed = values.copy()
@@ -114,9 +117,9 @@ def test_a_fold_never_sees_the_block_it_judges(fit):
     values, other = run(500, 8), run(500, 9)
     changed = values.copy()
     changed[:97] = np.random.default_rng(1).normal(size=(97, 3)) * 5
-    steady = [np.ones(3, bool)] * 3
+    traits = [Traits(np.ones(3, bool))] * 3
     found = [
-        fit_rows(fit, [[v], [other], [v]], [0, 1], 2000, steady, trusting=True)[1][0][0]
+        fit_rows(fit, [[v], [other], [v]], [0, 1], 2000, traits, trusting=True)[1][0][0]
         for v in (values, changed)
     ]
     one, two = (next(iter(source.arrays().values())) for source in found)
@@ -127,15 +130,17 @@ def test_a_fold_never_sees_the_block_it_judges(fit):
 
 def test_a_wandering_sensor_bends_no_component_and_a_prior_fades_as_a_site_learns():
     values = run(500, 10)
-    (source,) = PcaFit(3).solve([PcaFit(3).summarise(values, 0, 500)], [np.array([True, False, True])])
+    (source,) = PcaFit(3).solve(
+        [PcaFit(3).summarise(values, 0, 500)], [Traits(np.array([True, False, True]))]
+    )
     assert not source.projection[0, 1].any() and not source.projection[0, :, 1].any()
     assert source.projection[0, 0].any()
-    other, steady = run(40_000, 11), [np.ones(3, bool)] * 3
+    other, traits = run(40_000, 11), [Traits(np.ones(3, bool))] * 3
     moved = []
     for rows in (300, 30_000):
         own = run(30_000, 12)[:rows]
         with_prior, alone = (
-            fit_rows(FIT, [[own], [other], [own]], [0, 1], prior, steady, trusting=True)[0][0].weights[0]
+            fit_rows(FIT, [[own], [other], [own]], [0, 1], prior, traits, trusting=True)[0][0].weights[0]
             for prior in (2000, 0)
         )
         moved.append(float(np.abs(with_prior - alone).max()))
@@ -162,11 +167,11 @@ def unexplained(weights, runs):
 
 @pytest.mark.parametrize("fit", [FIT, PcaFit(3, 0.6)])
 def test_a_site_takes_nothing_from_sites_whose_sensors_are_related_in_another_way(fit):
-    own, steady = related(400, 1, LIKE), [np.ones(3, bool)] * 3
+    own, traits = related(400, 1, LIKE), [Traits(np.ones(3, bool))] * 3
     for other, helps in ((related(4000, 2, LIKE), True), (related(4000, 2, UNLIKE), False)):
         weights = {}
         for way, prior, trusting in (("chosen", 2000, False), ("all", 2000, True), ("none", 0, False)):
-            whole, held = fit_rows(fit, [[own], [other], [own]], [0, 1], prior, steady, trusting=trusting)
+            whole, held = fit_rows(fit, [[own], [other], [own]], [0, 1], prior, traits, trusting=trusting)
             weights[way] = np.stack([whole[0].coefficients(0), held[0][0].coefficients(0)])
         np.testing.assert_array_equal(weights["chosen"], weights["all" if helps else "none"])
         assert np.abs(weights["all"] - weights["none"]).max() > 1e-3
@@ -176,10 +181,10 @@ def test_a_site_takes_nothing_from_sites_whose_sensors_are_related_in_another_wa
 def test_sites_with_other_sensors_make_no_relation_worse_than_a_site_alone_knows_it(rows):
     # Each site lacks another sensor, so no pair is seen by all and each by one site only.
     runs = [[related(rows, site, LIKE, lacks=[site])] for site in range(3)]
-    steady = [np.ones(3, bool)] * 4
+    traits = [Traits(np.ones(3, bool))] * 4
     fresh = [related(2000, 9 + site, LIKE, lacks=[site]) for site in range(3)]
     found = {
-        way: fit_rows(FIT, [*runs, runs[0]], [0, 1, 2], prior, steady, trusting=trusting)[0][0]
+        way: fit_rows(FIT, [*runs, runs[0]], [0, 1, 2], prior, traits, trusting=trusting)[0][0]
         for way, prior, trusting in (("chosen", 2000, False), ("all", 2000, True), ("alone", 0, False))
     }
     worse = {
@@ -199,7 +204,7 @@ def test_strangers_cost_a_site_next_to_nothing(seed, rows, lacking):
     # Sites of eight sensors, each with relations of its own; each lacks another third if `lacking`.
     random = np.random.default_rng(seed)
     sites, sensors = 4, 8
-    fit, steady, runs, fresh = RidgeFit(sensors), [np.ones(sensors, bool)] * (sites + 1), [], []
+    fit, traits, runs, fresh = RidgeFit(sensors), [Traits(np.ones(sensors, bool))] * (sites + 1), [], []
     for site in range(sites):
         mix = random.normal(size=(3, sensors))
         values = random.normal(size=(rows + 4000, 3)) @ mix + 0.1 * random.normal(size=(rows + 4000, sensors))
@@ -210,7 +215,7 @@ def test_strangers_cost_a_site_next_to_nothing(seed, rows, lacking):
         fresh.append(fit.summarise(values[rows:], 0, 4000))
     losses = {}
     for way, prior, trusting in (("chosen", 2000, False), ("all", 2000, True), ("alone", 0, False)):
-        source = fit_rows(fit, [*runs, runs[0]], list(range(sites)), prior, steady, trusting=trusting)[0][0]
+        source = fit_rows(fit, [*runs, runs[0]], list(range(sites)), prior, traits, trusting=trusting)[0][0]
         losses[way] = [
             np.log(sums.unexplained(source.coefficients(site)) / sums.rows + source.floor**2).mean()
             for site, sums in enumerate(fresh)
@@ -224,7 +229,8 @@ def test_what_a_shift_leaves_is_that_of_the_residuals_of_a_shifted_sensor():
     random = np.random.default_rng(5)
     for fit in (FIT, PcaFit(3)):
         source, *_ = fit.solve(
-            [fit.summarise(random.normal(size=(400, 3)).astype(np.float32), 0, 400)], [np.ones(3, bool)]
+            [fit.summarise(random.normal(size=(400, 3)).astype(np.float32), 0, 400)],
+            [Traits(np.ones(3, bool))],
         )
         before = np.zeros((1, source.context, 3), np.float32)
         for sensor in range(3):
