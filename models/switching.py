@@ -9,7 +9,7 @@ it is not so: at servers that carry one load, what all do at once is what incide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ LARGEST_MOVE = 1.0
 """Change of a scaled reading from step to step that counts at most: one sensor that leaps is no machine that switches."""
 SOFTER = 0.1
 """Share of a ridge's penalty that is left."""
+_ROWS = 65_536
 _RARE = 0.001
 _OFTEN = 3
 """Switches that a training must have seen: one is an incident."""
@@ -35,10 +36,7 @@ _RESTLESS = (0.0, *(10.0 ** np.linspace(-2, 5, 15)))
 
 def switches(runs: Sequence[NDArray[np.floating]]) -> bool:
     """Whether scaled runs float[N_i, F] are of a machine that switches. Unknown cells say nothing."""
-    found = [each for run in runs if len(each := _together(np.asarray(run)))]
-    if not found:
-        return False
-    together = np.concatenate(found)
+    together = np.concatenate([np.empty(0), *(_together(piece) for run in runs for piece in _pieces(run))])
     usual = together[together > _STILL]
     if not len(usual):
         return False
@@ -53,6 +51,12 @@ def as_elders_do(traits: list[Traits], rows: Sequence[int], enough: int) -> None
     if 2 * sum(traits[row].switches for row in elders) > len(elders):
         for row in set(range(len(rows))) - set(elders):
             traits[row] = replace(traits[row], switches=True)
+
+
+def _pieces(run: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
+    """The run in parts that fit in memory several times over, each with the steps before it that its first change looks at."""
+    for first in range(0, len(run), _ROWS):
+        yield run[max(first - STEPS, 0) : first + _ROWS]
 
 
 def _together(run: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
+from models import switching
 from models.architectures import TcnSpec
 from models.detector import Detector
 from models.errors import DetectorUnreadable
@@ -68,7 +69,7 @@ def test_the_residual_of_a_machine_that_switches_is_the_smaller_one_of_both_regr
     assert np.abs(found[1]).max() > 0.3 and np.abs(found[0]).max() < 0.1
 
 
-def test_a_machine_switches_that_stands_still_and_then_moves_together():
+def test_a_machine_switches_that_stands_still_and_then_moves_together(monkeypatch):
     random = np.random.default_rng(3)
     assert not switches([]) and not switches([np.zeros((500, 4))]) and not switches([np.zeros((2, 4))])
     still = random.normal(size=(3000, 6)) * 0.05
@@ -77,6 +78,9 @@ def test_a_machine_switches_that_stands_still_and_then_moves_together():
     assert switches([jumps]) and switches([jumps[:1500], jumps[1500:]])
     # One sensor of six is a fault, one jump an incident, and a gap says nothing of what lies between.
     assert not switches([np.where(np.arange(6) == 2, jumps, still)])
+    with monkeypatch.context() as smaller:
+        smaller.setattr(switching, "_ROWS", 100)
+        assert switches([jumps]) and not switches([still])
     assert not switches([still + (np.arange(3000) > 1500)[:, None]])
     assert not switches([still[:1000], still[1000:2000] + 1.0, still[2000:]])
     # Random walks and bursts of ten times the usual size that last.
