@@ -132,7 +132,7 @@ def test_what_a_site_tells_is_measured_on_rows_it_was_not_fitted_near():
 
 def hidden_among(later: np.ndarray, own: np.ndarray, share: float = 0.0) -> float:
     blocks = blocks_of(FIT, [own])
-    whole, kept = total_of(blocks), np.ones(SENSORS, bool)
+    whole, kept = total_of(blocks), Traits(np.ones(SENSORS, bool))
     sources = solve_beside(FIT, [whole], None, 0.0, share, kept)
     held_out = without_each(FIT, blocks, whole, None, 0.0, share, kept)
     return hidden_later(sources, held_out, blocks, whole, FIT.summarise(later, 0, len(later)))
@@ -249,7 +249,7 @@ def test_of_a_long_history_rows_are_looked_at_all_over():
 def test_beside_a_share_is_fitted_on_so_many_rows_of_the_others(share):
     runs = fleet(alike=True)
     own, others = (FIT.summarise(runs[name], 0, len(runs[name])) for name in ("young", "a"))
-    found = solve_beside(FIT, [own], others.per_row(), 2000.0, share, np.ones(SENSORS, bool))
+    found = solve_beside(FIT, [own], others.per_row(), 2000.0, share, Traits(np.ones(SENSORS, bool)))
     weight = share * 2000 / (1 + own.rows / 10_000)
     want = FIT.solve([own.plus(others.per_row(), weight)], [Traits(np.ones(SENSORS, bool))])
     np.testing.assert_array_equal(found[0].weights, want[0].weights)
@@ -276,6 +276,6 @@ def test_every_site_asks_for_its_own_age_and_takes_what_it_is_told():
     assert asked_for == {"young": 128, **dict.fromkeys("abcd", 4096)}
     own = {name: FIT.summarise(scaling[name].apply(rows), 0, len(rows)) for name, rows in runs.items()}
     others = federated_prior([own[name] for name in "abcd"])
-    want = solve_beside(FIT, [own["young"]], others, 2000.0, SHARES[2], np.ones(SENSORS, bool))
+    want = solve_beside(FIT, [own["young"]], others, 2000.0, SHARES[2], Traits(np.ones(SENSORS, bool)))
     row = detector.sites.index("young")
     np.testing.assert_allclose(detector.sources[0].weights[row], want[0].weights[0], atol=1e-5)

@@ -184,7 +184,7 @@ def test_the_served_model_takes_raw_values_and_its_description_names_the_logarit
         np.testing.assert_allclose(served["score"].numpy(), alone, rtol=1e-5)
     described = json.loads((folder / "assets.extra" / "detector.json").read_text())
     assert (described["format_version"], described["logarithms"]) == (4, ["flow", "speed"])
-    plain = export_detector(with_logarithms(None), tmp_path / "plain")
+    plain = export_detector(with_logarithms(None, north=plant(500, 1)), tmp_path / "plain")
     told = json.loads((plain / "assets.extra" / "detector.json").read_text())
     assert told["format_version"] == 3 and "logarithms" not in told
 
@@ -246,7 +246,7 @@ def test_a_stored_detector_scores_as_before_and_an_older_release_refuses_it(tmp_
     monkeypatch.setattr(store, "READS", (3,))
     with pytest.raises(DetectorUnreadable, match="format version 4, this release reads 3"):
         Detector.load(tmp_path / "kept")
-    with_logarithms(None).save(tmp_path / "plain")
+    with_logarithms(None, north=plant(500, 1)).save(tmp_path / "plain")
     assert Detector.load(tmp_path / "plain").floor is None
 
 
