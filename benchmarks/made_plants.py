@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +57,39 @@ def run(kinds: list[str], recipes: list[str], seeds: int, *, logarithms: bool = 
     found: dict[str, Any] = {}
     for kind in kinds:
         machines = [dataclasses.replace(machine(kind, seed), logarithms=logarithms) for seed in range(seeds)]
-        found[kind] = {}
-        for recipe in recipes:
-            began = time.monotonic()
-            entries = [judge("made", recipe, [each], PROMISED)[0] for each in machines]
-            found[kind][recipe] = {figure: mean(entries, figure) for figure in FIGURES}
-            found[kind][recipe]["seconds"] = round(time.monotonic() - began, 1)
-        say = "  ".join(
-            f"{recipe} {of['auc_pr']:.3f} ({of['normal_flagged_share']:.4f})"
-            for recipe, of in found[kind].items()
-        )
-        print(f"{'log ' * logarithms + kind:15} {say}", file=sys.stderr, flush=True)
+        found[kind] = measured("log " * logarithms + kind, machines, recipes)
     return found
+
+
+def measured(name: str, machines: Sequence[Machine], recipes: Sequence[str]) -> dict[str, Any]:
+    """By recipe the mean figures over machines that learn each alone, told on the screen under that name."""
+    found: dict[str, Any] = {}
+    for recipe in recipes:
+        began = time.monotonic()
+        entries = [judge("made", recipe, [each], PROMISED)[0] for each in machines]
+        found[recipe] = {figure: mean(entries, figure) for figure in FIGURES}
+        found[recipe]["seconds"] = round(time.monotonic() - began, 1)
+    say = "  ".join(
+        f"{recipe} {of['auc_pr']:.3f} ({of['normal_flagged_share']:.4f})" for recipe, of in found.items()
+    )
+    print(f"{name:18} {say}", file=sys.stderr, flush=True)
+    return found
+
+
+def behind(found: dict[str, Any]) -> list[str]:
+    """Names whose default is not as good as the best of the baselines that ran."""
+    return [
+        name
+        for name, of in found.items()
+        if max((of[each]["auc_pr"] for each in BASELINES if each in of), default=0.0)
+        > of["default"]["auc_pr"] + _BEHIND
+    ]
 
 
 def verdict(found: dict[str, Any]) -> dict[str, list[str]]:
     """Kinds where the default is not what it should be."""
-    behind = [
-        kind
-        for kind, of in found.items()
-        if max((of[name]["auc_pr"] for name in BASELINES if name in of), default=0.0)
-        > of["default"]["auc_pr"] + _BEHIND
-    ]
     loud = [kind for kind, of in found.items() if of["default"]["normal_flagged_share"] > _LOUD * PROMISED]
-    return {"behind": behind, "loud": loud}
+    return {"behind": behind(found), "loud": loud}
 
 
 def main() -> None:

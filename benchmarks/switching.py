@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,14 @@ from benchmarks.command import command_line
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from benchmarks.detection import judge, mean
+from benchmarks.detection import mean
 from benchmarks.detection_sets import Machine
+from benchmarks.made_plants import FIGURES, PROMISED, behind, measured
 from benchmarks.switching_machines import MACHINES
 from pipeline.manifest import hardware, versions
 
 RECIPES = ("default", "ridge", "pca", "zscore", "pca_50", "plain_ridge", "forest")
-BASELINES = ("zscore", "pca_50")
-PROMISED, MIX = 0.005, 0.3
-FIGURES = ("auc_pr", "event_recall", "normal_flagged_share")
-_BEHIND = 0.01
+MIX = 0.3
 
 
 def machine(name: str, seed: int, mix: float = MIX) -> Machine:
@@ -45,21 +42,9 @@ def machine(name: str, seed: int, mix: float = MIX) -> Machine:
 
 def run(names: list[str], recipes: list[str], seeds: int, mix: float) -> dict[str, Any]:
     """By machine, by recipe the mean figures."""
-    found: dict[str, Any] = {}
-    for name in names:
-        machines = [machine(name, seed, mix) for seed in range(seeds)]
-        found[name] = {}
-        for recipe in recipes:
-            began = time.monotonic()
-            entries = [judge("made", recipe, [each], PROMISED)[0] for each in machines]
-            found[name][recipe] = {figure: mean(entries, figure) for figure in FIGURES}
-            found[name][recipe]["seconds"] = round(time.monotonic() - began, 1)
-        say = "  ".join(
-            f"{recipe} {of['auc_pr']:.3f} ({of['normal_flagged_share']:.4f})"
-            for recipe, of in found[name].items()
-        )
-        print(f"{name:18} {say}", file=sys.stderr, flush=True)
-    return found
+    return {
+        name: measured(name, [machine(name, seed, mix) for seed in range(seeds)], recipes) for name in names
+    }
 
 
 def over_machines(found: dict[str, Any]) -> dict[str, Any]:
@@ -69,16 +54,6 @@ def over_machines(found: dict[str, Any]) -> dict[str, Any]:
         recipe: {figure: mean([of[recipe] for of in found.values()], figure) for figure in FIGURES}
         for recipe in recipes
     }
-
-
-def behind(found: dict[str, Any]) -> list[str]:
-    """Machines where the default is not as good as the best of the baselines that ran."""
-    return [
-        name
-        for name, of in found.items()
-        if max((of[each]["auc_pr"] for each in BASELINES if each in of), default=0.0)
-        > of["default"]["auc_pr"] + _BEHIND
-    ]
 
 
 def main() -> None:

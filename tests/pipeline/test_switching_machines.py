@@ -5,7 +5,8 @@ import pytest
 
 import models.switching
 from benchmarks.detection_recipes import fitted
-from benchmarks.switching import MIX, PROMISED, behind, machine, over_machines
+from benchmarks.made_plants import PROMISED, behind
+from benchmarks.switching import MIX, machine, over_machines
 from benchmarks.switching_faults import FITS
 from benchmarks.switching_machines import MACHINES
 from pipeline.evaluation.metrics import evaluate
