@@ -92,6 +92,18 @@ def verdict(found: dict[str, Any]) -> dict[str, list[str]]:
     return {"behind": behind(found), "loud": loud}
 
 
+def show(title: str, rows: dict[str, Any], recipes: Sequence[str], judged: dict[str, list[str]]) -> None:
+    """A table of `measured` figures by name, and the names that a verdict is on."""
+    heads = "".join(f"{recipe:>12}" for recipe in recipes)
+    print(f"{title:18}{heads}  flagged  noticed (first recipe)")
+    for name, of in rows.items():
+        first = of[recipes[0]]
+        areas = "".join(f"{of[recipe]['auc_pr']:12.3f}" for recipe in recipes)
+        print(f"{name:18}{areas}{first['normal_flagged_share']:9.4f}{first['event_recall']:9.3f}")
+    for what, names in judged.items():
+        print(f"{what}: {', '.join(names) or 'none'}")
+
+
 def main() -> None:
     """Command line."""
     parser = command_line(__doc__)
@@ -118,18 +130,8 @@ def main() -> None:
             )
         )
         return
-    print(
-        f"{'kind':15}"
-        + "".join(f"{recipe:>9}" for recipe in asked.recipes)
-        + "  flagged  noticed (first recipe)"
-    )
-    rows = [*found.items(), *((f"log {kind}", of) for kind, of in as_logarithms.items())]
-    for kind, of in rows:
-        first = of[asked.recipes[0]]
-        areas = "".join(f"{of[recipe]['auc_pr']:9.3f}" for recipe in asked.recipes)
-        print(f"{kind:15}{areas}{first['normal_flagged_share']:9.4f}{first['event_recall']:9.3f}")
-    for name, kinds in judged.items():
-        print(f"{name}: {', '.join(kinds) or 'none'}")
+    rows = {**found, **{f"log {kind}": of for kind, of in as_logarithms.items()}}
+    show("kind", rows, asked.recipes, judged)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks.detection import mean
 from benchmarks.detection_sets import Machine
-from benchmarks.made_plants import FIGURES, PROMISED, behind, measured
+from benchmarks.made_plants import FIGURES, PROMISED, behind, measured, show
 from benchmarks.switching_machines import MACHINES
 from pipeline.manifest import hardware, versions
 
@@ -82,17 +82,7 @@ def main() -> None:
             )
         )
         return
-    print(
-        f"{'machine':18}"
-        + "".join(f"{recipe:>12}" for recipe in asked.recipes)
-        + "  flagged  noticed (first recipe)"
-    )
-    for name, of in [*found.items(), ("mean", overall)]:
-        first = of[asked.recipes[0]]
-        areas = "".join(f"{of[recipe]['auc_pr']:12.3f}" for recipe in asked.recipes)
-        print(f"{name:18}{areas}{first['normal_flagged_share']:9.4f}{first['event_recall']:9.3f}")
-    for title, names in judged.items():
-        print(f"{title}: {', '.join(names) or 'none'}")
+    show("machine", {**found, "mean": overall}, asked.recipes, judged)
 
 
 if __name__ == "__main__":

@@ -368,10 +368,7 @@ def components_of(prior: Prior, sensors: int) -> Prior:
 
     def part(without: str) -> GramStatistics | None:
         whole = prior(without)
-        if whole is None:
-            return None
-        kept = [*range(sensors), len(whole.gram) - 1]
-        return GramStatistics(whole.gram[np.ix_(kept, kept)], whole.rows)
+        return None if whole is None else whole.now(sensors)
 
     return part
 

@@ -47,6 +47,11 @@ class GramStatistics:
         share = 1.0 / self.rows if self.rows > 0 else 0.0
         return GramStatistics(self.gram * share, self.rows * share)
 
+    def now(self, sensors: int) -> GramStatistics:
+        """The part of a design `[z_t | z_{t-1} | .. | 1]` that is of its so many sensors now and the constant."""
+        kept = [*range(sensors), len(self.gram) - 1]
+        return GramStatistics(self.gram[np.ix_(kept, kept)], self.rows)
+
     def unexplained(self, coefficients: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum over the rows of (x_f - x'c_f)^2, float64[F], for coefficients c float[D, F] that predict the first F columns."""
         left = -np.asarray(coefficients, np.float64)

@@ -135,9 +135,7 @@ class RidgeFit:
     def _at_once(self, statistics: GramStatistics, wanted: bool) -> NDArray[np.float32]:
         if not wanted:
             return np.zeros((self.sensors + 1, self.sensors), np.float32)
-        kept = [*range(self.sensors), (LAGS + 1) * self.sensors]
-        now = GramStatistics(statistics.gram[np.ix_(kept, kept)], statistics.rows)
-        return ridge_weights(now, self.sensors, _AT_ONCE, lags=0)
+        return ridge_weights(statistics.now(self.sensors), self.sensors, _AT_ONCE, lags=0)
 
 
 def ridge_weights(

@@ -403,13 +403,11 @@ class Config(Section):
     def fingerprint_fields(self) -> dict[str, Any]:
         """What decides the trained detector, JSON-safe; two equal values on equal data give an equal detector."""
         found = self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})
-        if not self.detector.logarithms:
-            # As of releases that had no such key, here and below: their results are still those of these settings.
-            del found["detector"]["logarithms"]
         for stretch in found["dataset"]["leave_out"]:
             del stretch["note"]
-        if not self.dataset.leave_out:
-            del found["dataset"]["leave_out"]
-        if self.dataset.counters == "leave_out":
-            del found["dataset"]["counters"]
+        # At their defaults as of releases that had no such key: their results are still those of these settings.
+        for section, key in (("detector", "logarithms"), ("dataset", "leave_out"), ("dataset", "counters")):
+            of = getattr(self, section)
+            if getattr(of, key) == type(of).model_fields[key].get_default(call_default_factory=True):
+                del found[section][key]
         return found

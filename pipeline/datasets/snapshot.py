@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from pipeline.datasets.leaveout import LeftOut
@@ -13,6 +13,8 @@ from pipeline.datasets.valid import Valid
 from pipeline.errors import ConfigError
 
 FORMAT_VERSION = 4
+_LATER = ("logarithms", "valid", "leave_out", "counters")
+"""Settings that came with later releases: at their defaults they are not part of a data set's name."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,13 @@ class DatasetSettings:
             raise ConfigError(f"validation = {self.validation}: expected a share between 0 and 1")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain form; without logarithms, ranges, stretches left out or counters kept that of releases that had no such key, so that their data sets are found again."""
-        found = asdict(self)
-        if not self.logarithms:
-            del found["logarithms"]
-        if not self.valid:
-            del found["valid"]
-        if not self.leave_out:
-            del found["leave_out"]
-        if self.counters == "leave_out":
-            del found["counters"]
-        return found
+        """Plain form; where later settings are at their defaults that of releases that had no such key, so that their data sets are found again."""
+        usual = {each.name: each.default for each in fields(self) if each.name in _LATER}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in usual or getattr(self, name) != usual[name]
+        }
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from models.fitting import fit_detector
 from models.options import SOURCES, DetectorOptions
 from models.scaling import SensorMoments, moments
 from models.tracing import Traced
+from tests.models.pieces import same_in_pieces
 from tests.models.stranger import run_as_a_stranger
 
 SENSORS = ["flow", "pressure", "speed", "heat", "still"]
@@ -107,20 +108,7 @@ else:
 def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(spec, follow_from):
     detector = fitted(spec, options=DetectorOptions(follow_from=follow_from))
     values = hard_values()
-    whole, end = detector.stream("south", values, None)
-    for sizes in ([1] * 200, [3, 0, 64, 1, 40, 92]):
-        state, scores, thresholds, contributions, at = None, [], [], [], 0
-        for size in sizes:
-            found, state = detector.stream("south", values[at : at + size], state)
-            at += size
-            scores.append(found.score)
-            thresholds.append(found.threshold)
-            contributions.append(found.contribution)
-        np.testing.assert_allclose(np.concatenate(scores), whole.score, rtol=1e-4)
-        np.testing.assert_allclose(np.concatenate(thresholds), whole.threshold, rtol=1e-4)
-        np.testing.assert_allclose(np.concatenate(contributions), whole.contribution, rtol=1e-4, atol=1e-5)
-        for name, value in end.items():
-            np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5)
+    same_in_pieces(detector, "south", values, [3, 0, 64, 1, 40, 92])
 
 
 def test_no_sum_of_a_score_depends_on_which_thread_was_quicker():

@@ -18,6 +18,7 @@ from models.fitting import fit_detector
 from models.logarithms import floor_of, logged, logged_tensor, named_sensors
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
+from tests.models.pieces import same_in_pieces
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
@@ -150,19 +151,8 @@ def hard_values() -> np.ndarray:
 
 def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers():
     detector, values = with_logarithms(), hard_values()
-    whole, end = detector.stream("south", values, None)
+    whole = same_in_pieces(detector, "south", values, [3, 0, 64, 1, 40, 92])
     assert np.isfinite(whole.score[detector.context :]).sum() > 180
-    for sizes in ([1] * 200, [3, 0, 64, 1, 40, 92]):
-        state, found, at = None, [], 0
-        for size in sizes:
-            scores, state = detector.stream("south", values[at : at + size], state)
-            found.append(scores)
-            at += size
-        for name in ("score", "threshold", "contribution"):
-            joined = np.concatenate([getattr(each, name) for each in found])
-            np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-4, atol=1e-5)
-        for name, value in end.items():
-            np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_the_served_model_takes_raw_values_and_its_description_names_the_logarithms(tmp_path):

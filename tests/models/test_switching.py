@@ -19,6 +19,7 @@ from models.sources.base import Traits
 from models.sources.ridge import LAGS, RidgeFit, RidgeSource
 from models.stream import movement_of
 from models.switching import damping, movement, restlessness, switches
+from tests.models.pieces import same_in_pieces
 
 SENSORS = ["speed", "power", "flow", "heat", "noise", "vibration"]
 GAIN = np.array([60.0, 4.0, 0.5, -8.0, 2.0, 0.3])
@@ -168,19 +169,8 @@ def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(mixed):
     values = machine(400, 9)
     values[50:58, 0], values[120:126], values[200:260, 2], values[300] = np.nan, np.inf, 500.0, np.nan
     for site in ("east", "north", "nobody"):
-        whole, end = mixed.stream(site, values, None)
+        whole = same_in_pieces(mixed, site, values, [3, 0, 64, 1, 140, 192])
         assert np.isfinite(whole.score[mixed.context :]).sum() > 380
-        for sizes in ([1] * 400, [3, 0, 64, 1, 140, 192]):
-            state, found, at = None, [], 0
-            for size in sizes:
-                scores, state = mixed.stream(site, values[at : at + size], state)
-                found.append(scores)
-                at += size
-            for name in ("score", "threshold", "contribution"):
-                joined = np.concatenate([getattr(each, name) for each in found])
-                np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-4, atol=1e-5)
-            for name, value in end.items():
-                np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_stored_and_served_and_releases_before_refuse_it(mixed, tmp_path):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+
+from pipeline.artefacts import FEDERATED
+from pipeline.cli.main import run
+from pipeline.config.schema import Config
+from pipeline.datasets.prepared import Prepared
+from pipeline.learning import Learned, learn
+from pipeline.watch import SilentWatch
 
 START = pd.Timestamp("2026-03-01T00:00:00Z")
 UNTIL = "2026-03-01T10:00:00Z"
@@ -53,6 +62,29 @@ stride = 2
 def backtest_of(data: Path, config: Path | str) -> list[str]:
     """The command that learns until `UNTIL` from a folder of site files; more options can follow."""
     return ["backtest", "--data", str(data), "--train-until", UNTIL, "--config", str(config)]
+
+
+def notes_of_backtest(
+    folder: Path,
+    plants: dict[str, pd.DataFrame],
+    until: int,
+    sources: str,
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    """What a federated backtest without a network tells of plants that learn `until` minutes behind the start; `sources` as in a configuration."""
+    config = folder / "fedplant.toml"
+    config.write_text(f'[[sites]]\nname = "any"\n[model]\nsteps = 40\n[detector]\nsources = {sources}\n')
+    arguments = ["backtest", "--data", str(write_plants(folder / "data", plants))]
+    arguments += ["--train-until", (START + pd.Timedelta(minutes=until)).isoformat(), "--config", str(config)]
+    assert run([*arguments, "--mode", "federated", "--json"]) == 0
+    found: list[str] = json.loads(capsys.readouterr().out)["notes"]
+    return found
+
+
+def learned_together(config: Config, prepared: Prepared, folder: Path) -> Learned:
+    """What the sites of a prepared data set learn together, without a word on the screen."""
+    rows = prepared.training_rows()
+    return learn(config, prepared.dataset, rows, [FEDERATED], workdir=folder / "w", watch=SilentWatch())
 
 
 def linear_config(folder: Path) -> str:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from ingestion.sitefile import read_site_dir
 from models.export import export_detector
-from pipeline.artefacts import FEDERATED
 from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.datasets import shards
@@ -25,11 +24,9 @@ from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.datasets.survey import SiteOutcome
 from pipeline.jobs.settings import dataset_settings
-from pipeline.learning import learn
 from pipeline.manifest import run_id
 from pipeline.scoring.model import ServingModel
-from pipeline.watch import SilentWatch
-from tests.pipeline.plants import START, backtest_of, linear_config, write_plants
+from tests.pipeline.plants import START, backtest_of, learned_together, linear_config, write_plants
 
 PIECES = np.floor(np.arange(300) / 3)
 
@@ -295,13 +292,6 @@ def test_the_served_detector_does_not_listen_to_counters(packers, tmp_path):
     config = load_config(configured(tmp_path), {})
     files = FileReadings(read_site_dir(packers))
     prepared = prepare(tmp_path / "datasets", take_snapshot(files.sources(), dataset_settings(config)), files)
-    learned = learn(
-        config,
-        prepared.dataset,
-        prepared.training_rows(),
-        [FEDERATED],
-        workdir=tmp_path / "w",
-        watch=SilentWatch(),
-    )
+    learned = learned_together(config, prepared, tmp_path)
     folder = export_detector(learned.detector, tmp_path / "served", hold_ns=prepared.dataset.hold_ns)
     assert ServingModel.load(folder).sensors == ("drive", "film", "seal")

@@ -1,7 +1,5 @@
 """Sites with a history say whether slow changes of a young one are followed before its training is long enough to tell."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,10 +9,9 @@ from models.architectures import TcnSpec
 from models.fitting import fit_detector
 from models.options import DetectorOptions
 from models.scaling import moments
-from pipeline.cli.main import run
 from pipeline.evaluation import early
 from pipeline.evaluation.early import Playing, followed_early
-from tests.pipeline.plants import START, write_plants
+from tests.pipeline.plants import START, notes_of_backtest
 
 SENSORS = [f"s{i}" for i in range(4)]
 LINEAR = DetectorOptions(sources=("ridge", "pca", "excursion"))
@@ -104,15 +101,8 @@ def exported(values: np.ndarray, until: int) -> pd.DataFrame:
 def test_a_backtest_says_who_is_followed_early(tmp_path, capsys):
     judged = 300
     values = {site: of[0] for site, of in fleet(True, YOUNG + judged, OLD + judged).items()}
-    data = write_plants(tmp_path / "data", {site: exported(of, OLD + judged) for site, of in values.items()})
-    config = tmp_path / "fedplant.toml"
-    config.write_text(
-        '[[sites]]\nname = "any"\n[model]\nsteps = 40\n[detector]\nsources = ["ridge", "excursion"]\n'
-    )
-    until = (START + pd.Timedelta(minutes=OLD)).isoformat()
-    arguments = ["backtest", "--data", str(data), "--train-until", until, "--config", str(config)]
-    assert run([*arguments, "--mode", "federated", "--json"]) == 0
-    notes = json.loads(capsys.readouterr().out)["notes"]
+    plants = {site: exported(of, OLD + judged) for site, of in values.items()}
+    notes = notes_of_backtest(tmp_path, plants, OLD, '["ridge", "excursion"]', capsys)
     told = [note for note in notes if "as sites with a history advise" in note]
     assert [note.split(":")[0] for note in told] == ["new"]
 

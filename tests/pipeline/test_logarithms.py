@@ -32,14 +32,13 @@ from pipeline.jobs.backtest import run_backtest
 from pipeline.jobs.exports import read_exports
 from pipeline.jobs.job import dataset_settings, prepare_training
 from pipeline.jobs.record import summarise
-from pipeline.learning import learn
 from pipeline.manifest import run_id
 from pipeline.scoring.asset import AssetState, Job
 from pipeline.scoring.buffer import GridRules
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoringFailed
 from pipeline.watch import SilentWatch
-from tests.pipeline.plants import SETTINGS, START, write_plants
+from tests.pipeline.plants import SETTINGS, START, learned_together, write_plants
 
 UNTIL = datetime(2026, 3, 1, 10, tzinfo=timezone.utc)
 LOGARITHMS = 'logarithms = ["vibration_*", "particles"]\n'
@@ -256,14 +255,7 @@ def test_a_site_without_a_positive_reading_is_told_so(tmp_path):
     frames = {site: FRAMES[site].head(600) for site in ("east", "west")}
     frames["west"] = frames["west"].assign(particles=0.0, vibration_y=np.nan)
     config, prepared = prepared_from(tmp_path, frames, LOGARITHMS + 'sources = ["ridge"]\n')
-    learned = learn(
-        config,
-        prepared.dataset,
-        prepared.training_rows(),
-        [FEDERATED],
-        workdir=tmp_path / "w",
-        watch=SilentWatch(),
-    )
+    learned = learned_together(config, prepared, tmp_path)
     warnings = summarise(tmp_path, config, prepared, learned, Evaluation()).warnings
     told = [line for line in warnings if "logarithm" in line]
     assert told == [

@@ -1,11 +1,8 @@
-import json
-
 import numpy as np
 import pandas as pd
 
-from pipeline.cli.main import run
 from tests.models.test_switching import SENSORS, machine
-from tests.pipeline.plants import START, write_plants
+from tests.pipeline.plants import START, notes_of_backtest
 
 ROWS, JUDGED = 1500, 400
 
@@ -19,14 +16,6 @@ def test_a_backtest_says_whose_machine_switches(tmp_path, capsys):
     }.items():
         plants[site] = pd.DataFrame(values, columns=SENSORS)
         plants[site].insert(0, "timestamp", START + pd.to_timedelta(np.arange(len(values)), "min"))
-    data = write_plants(tmp_path / "data", plants)
-    config = tmp_path / "fedplant.toml"
-    config.write_text(
-        '[[sites]]\nname = "any"\n[model]\nsteps = 40\n[detector]\nsources = ["ridge", "pca", "excursion"]\n'
-    )
-    until = (START + pd.Timedelta(minutes=ROWS)).isoformat()
-    arguments = ["backtest", "--data", str(data), "--train-until", until, "--config", str(config)]
-    assert run([*arguments, "--mode", "federated", "--json"]) == 0
-    notes = json.loads(capsys.readouterr().out)["notes"]
+    notes = notes_of_backtest(tmp_path, plants, ROWS, '["ridge", "pca", "excursion"]', capsys)
     told = [note for note in notes if "switches between states" in note]
     assert [note.split(":")[0] for note in told] == ["line"]
