@@ -29,7 +29,7 @@ def fit_baseline(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: DetectorOptions | None = None,
 ) -> Detector:
-    """Fit baseline `name` on raw training runs float64[N, F] per site; neither follows slow changes nor weighs sensors.
+    """Fit baseline `name` on raw training runs float64[N, F] per site; none follows slow changes, weighs sensors or knows operating regimes.
 
     Raises:
       InvalidModel: no such baseline. NotEnoughData: no site has a run of `steps` steps.
@@ -43,5 +43,7 @@ def fit_baseline(
 
 
 def plain_options(options: DetectorOptions) -> DetectorOptions:
-    """The same thresholds and averages, without the memory for slow changes and the weights of sensors."""
-    return dataclasses.replace(options, follow_from=_NEVER, follow_from_seconds=None, weigh_sensors=False)
+    """The same thresholds and averages, without the memory for slow changes, the weights of sensors and operating regimes."""
+    return dataclasses.replace(
+        options, follow_from=_NEVER, follow_from_seconds=None, weigh_sensors=False, regimes=False
+    )

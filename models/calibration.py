@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from models.options import DetectorOptions
+from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
 from models.scaling import CLIP
 from models.sources.base import Source, Traits
 from models.sources.folds import FOLDS, fold_rows, segments
@@ -52,6 +53,22 @@ class Judge:
     taught: bool = False
     heavy_tails: bool = False
     own_wander: bool = False
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What is known of a site's training steps, whatever source judges them.
+
+    `rate` of the gain's average; by sensor how much it `wanders`, float64[F], and whether it is `ever` known, bool[F]; where the machine switches by how much other sensors
+    `moved`, float64[N, F]; the steps' membership of each `regime`, float64[N, REGIMES], None where all are judged as one; `switching`, whether the machine switches.
+    """
+
+    rate: float
+    wanders: NDArray[np.float64]
+    ever: NDArray[np.bool_]
+    moved: NDArray[np.float64] | None
+    regime: NDArray[np.float64] | None
+    switching: bool
 
 
 def follow_rate(rows: int, options: DetectorOptions) -> float:
@@ -94,18 +111,27 @@ def calibrate(
     step_seconds: float,
     options: DetectorOptions,
     switching: bool = False,
+    regimes: bool = False,
 ) -> Calibration:
-    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`; `switching`: of a machine that switches."""
+    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`.
+
+    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing.
+    """
     moved = None
     if switching and context >= STEPS:
         moved = np.concatenate([movement(run[context - STEPS :]) for run in runs])
     values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
-    rate = follow_rate(len(values), options)
-    wanders = wander(values)
-    ever = np.isfinite(values).any(axis=0)
+    centres = centres_of(values) if regimes else np.zeros((REGIMES, values.shape[1]))
+    steps = _Steps(
+        follow_rate(len(values), options),
+        wander(values),
+        np.isfinite(values).any(axis=0),
+        moved,
+        membership(values, centres) if regimes else None,
+        switching,
+    )
     parts, energies, unknown = zip(
-        *(_one_source(judge, runs, context, rate, wanders, ever, moved, options) for judge in judges),
-        strict=True,
+        *(_one_source(judge, runs, context, steps, options) for judge in judges), strict=True
     )
     scale = sum(judge.weight for judge in judges)
     combined, strange = np.zeros_like(values), np.zeros_like(values)
@@ -129,10 +155,11 @@ def calibrate(
         **stack(parts),
         source_weight=source_weight,
         rest=rest,
-        follow_rate=np.asarray(rate),
+        follow_rate=np.asarray(steps.rate),
         threshold=np.asarray(limit),
         margin=np.mean(np.log(limit / np.clip(score, limit / LARGEST_MARGIN, limit))),
         margin_rate=np.asarray(margin_rate(len(values), options)),
+        regime_centre=centres,
     )
 
 
@@ -154,6 +181,9 @@ def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) 
         "follow_rate": np.asarray(0.0),
         "threshold": every["threshold"].max(axis=0),
         "margin_rate": np.asarray(margin_rate(0, options)),
+        "regime_centre": np.zeros_like(usual["regime_centre"]),
+        "regime_shift": np.zeros_like(usual["regime_shift"]),
+        "regime_size": np.ones_like(usual["regime_size"]),
     }
     return Calibration(**{**usual, **changed})
 
@@ -162,23 +192,26 @@ def _one_source(
     judge: Judge,
     runs: Sequence[NDArray[np.float32]],
     context: int,
-    rate: float,
-    wanders: NDArray[np.float64],
-    ever: NDArray[np.bool_],
-    moved: NDArray[np.float64] | None,
+    steps: _Steps,
     options: DetectorOptions,
 ) -> tuple[SourceCalibration, NDArray[np.float64], NDArray[np.float64]]:
     """One source's arrays [F], its energy [N, F], weighted by sensor, and that of blocks whose scale is not known either."""
-    source = judge.source
+    source, rate, wanders, ever = judge.source, steps.rate, steps.wanders, steps.ever
     residual = _residuals(judge, runs, context)
     # Later rows lie further out than those that made the scale. Where slow changes are followed, baseline and gain make up for it; in a machine
     # that knows only itself, that blocks are predicted from fewer rows than later ones will be.
     in_own_scale = not judge.taught or rate > 0
     strange = residual if in_own_scale else _residuals(judge, runs, context, _others_scales(runs, judge.rows))
     restless = np.zeros(residual.shape[1])
-    if moved is not None and not source.excursion:
-        restless = restlessness(residual, moved, source.floor)
-        damped = damping(restless, moved)
+    regime_shift, regime_size = (np.full((REGIMES, residual.shape[1]), each) for each in (0.0, 1.0))
+    if steps.regime is not None and not source.excursion:
+        known_of = steps.regime, source.floor, steps.switching
+        regime_shift, regime_size = usual_in(residual, *known_of)
+        off, size = usual_in_others(residual, *known_of)
+        residual, strange = (residual - off) / size, (strange - off) / size
+    if steps.moved is not None and not source.excursion:
+        restless = restlessness(residual, steps.moved, source.floor)
+        damped = damping(restless, steps.moved)
         residual, strange = residual / damped, strange / damped
     known = np.isfinite(residual)
     limit = CLIPPED_AT * np.maximum(_typical(residual), source.floor)
@@ -218,7 +251,19 @@ def _one_source(
     def weighed(energy: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.where(known, energy, 0.0) * weight / present)
 
-    found = SourceCalibration(spread, tail, usual, limit, centre, last_baseline, last_level, weight, restless)
+    found = SourceCalibration(
+        spread,
+        tail,
+        usual,
+        limit,
+        centre,
+        last_baseline,
+        last_level,
+        weight,
+        restless,
+        regime_shift,
+        regime_size,
+    )
     if source.excursion:
         energy = weighed(np.log1p(np.maximum(beyond(residual / spread) / gain - 1.0, 0.0)))
         return found, energy, energy

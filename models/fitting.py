@@ -25,7 +25,7 @@ from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.sources.zscore import ZScoreSource
-from models.switching import as_elders_do
+from models.switching import FEWER_COMPONENTS, as_elders_do
 from models.tables import Calibration
 
 _FLEET_ROWS = 60_000
@@ -47,13 +47,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class ToFit:
-    """Sources fitted from sums, their weights in the order that `fit.solve` gives them, and how they are calibrated."""
+    """Sources fitted from sums, their weights in the order that `fit.solve` gives them, and how they are calibrated; `where_switching`: the share of the weights at machines that switch."""
 
     fit: SourceFit
     weights: tuple[float, ...]
     heavy_tails: bool = False
     own_wander: bool = False
     prior: Prior | None = None
+    where_switching: float = 1.0
 
 
 def fit_sources(
@@ -173,7 +174,7 @@ def fit_sources(
                 Judge(
                     found[i],
                     folds,
-                    wanted.weights[i],
+                    wanted.weights[i] * (wanted.where_switching if traits[row].switches else 1.0),
                     taught and row < len(sites),
                     wanted.heavy_tails,
                     wanted.own_wander,
@@ -187,6 +188,8 @@ def fit_sources(
             step_seconds,
             of_row[row],
             traits[row].switches,
+            # The fleet's row is several machines, and serves one that is none of them.
+            regimes=options.regimes and row < len(sites),
         )
         for row in judged
     }
@@ -345,7 +348,8 @@ def fit_detector(
         fits.append(ToFit(ridge, (weight["ridge"], weight["stiff_ridge"]), True, True, prior))
     if weight["pca"] > 0:
         of_now = component_prior or (None if prior is None else components_of(prior, count))
-        fits.append(ToFit(PcaFit(count, chosen.pca), (weight["pca"],), prior=of_now))
+        components = PcaFit(count, chosen.pca)
+        fits.append(ToFit(components, (weight["pca"],), prior=of_now, where_switching=FEWER_COMPONENTS))
     return fit_sources(
         fixed,
         fits,

@@ -39,6 +39,7 @@ class DetectorOptions:
       follow: the memory for slow changes as a share of the training's length, but at least `least_memory`; 0 to follow nothing. `follow_from`: rows of
         training from which slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
         `follow_from_seconds`: the same as a duration. `early`: they are followed however short the training is.
+      regimes: whether residuals are judged by what the machine is doing.
     """
 
     sources: tuple[str, ...] = tuple(SOURCES)
@@ -60,6 +61,7 @@ class DetectorOptions:
     follow_from_seconds: float | None = None
     early: bool = False
     weigh_sensors: bool = True
+    regimes: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
 
     @property

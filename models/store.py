@@ -34,11 +34,15 @@ LOGARITHMS_VERSION = 4
 """Of a detector that takes logarithms, which a reader of the format before would leave out."""
 SWITCHING_VERSION = 5
 """Of a detector of machines that switch, of which a reader of the formats before would leave out what it is told of them."""
-READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION)
+REGIMES_VERSION = 6
+"""Of a detector that judges residuals by the regime a machine is in."""
+READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION, REGIMES_VERSION)
 
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
+    if detector.calibration.has_regimes:
+        return REGIMES_VERSION
     soft = any(isinstance(each, RidgeSource) and each.switches is not None for each in detector.sources)
     if soft or detector.calibration.damped:
         return SWITCHING_VERSION
@@ -159,7 +163,7 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         for index, described in enumerate(header["sources"])
     )
     calibration = Calibration.shapes(rows, len(sources), len(sensors))
-    arrays = {"restless": np.zeros(calibration["restless"], np.float32), **arrays}
+    arrays = {**Calibration.without(rows, len(sources), len(sensors)), **arrays}
     history = [f"history.{each.name}" for each in dataclasses.fields(SensorHistory)]
     by_sensor = dict.fromkeys(["mean", "scale", *history], (rows, len(sensors)))
     expected: dict[str, tuple[int, ...]] = {**by_sensor, **calibration}

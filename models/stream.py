@@ -128,9 +128,13 @@ def advance(
     baselines, levels = [], []
     pace = _pace(table, rows, count)
     moved = movement_of(joined, context) if "restless" in table else None
+    regime = membership_of(filled[:, context:], table, rows) if "regime_centre" in table else None
     for index, source in enumerate(detector.sources):
         arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
         residual = source.residuals(arrays, filled[:, context - source.context :], rows)
+        if regime is not None and not source.excursion:
+            shift, size = (tf.gather(table[f"regime_{name}"], rows)[:, index] for name in ("shift", "size"))
+            residual = (residual - tf.matmul(regime, shift)) / tf.matmul(regime, size)
         if moved is not None:
             residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
         usable = tf.logical_and(known, (before >= source.context)[:, :, None])
@@ -236,6 +240,15 @@ def movement_of(joined: tf.Tensor, context: int) -> tf.Tensor:
     count = tf.shape(joined)[1] - context
     moved = tf.reduce_max(tf.stack([change[:, lag : lag + count] for lag in range(STEPS)]), axis=0)
     return (tf.reduce_sum(moved, axis=2, keepdims=True) - moved) / max(joined.shape[2] - 1, 1)
+
+
+def membership_of(scaled: tf.Tensor, table: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
+    """As `models.regimes.membership`, float32[B, N, REGIMES], of scaled steps float32[B, N, F] in which unknown readings are 0."""
+    import tensorflow as tf
+
+    centres = tf.gather(table["regime_centre"], rows)
+    far = tf.reduce_sum(centres**2, axis=2)[:, None]
+    return tf.nn.softmax(2.0 * tf.matmul(scaled, centres, transpose_b=True) - far)
 
 
 def _loudest(values: tf.Tensor) -> tf.Tensor:

@@ -25,6 +25,8 @@ LARGEST_MOVE = 1.0
 """Change of a scaled reading from step to step that counts at most: one sensor that leaps is no machine that switches."""
 SOFTER = 0.1
 """Share of a ridge's penalty that is left."""
+FEWER_COMPONENTS = 0.25
+"""Share of the components' weight that is left: they know no past, and see each switch."""
 _ROWS = 65_536
 _RARE = 0.001
 _OFTEN = 3

@@ -9,11 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.regimes import REGIMES
+
 Array = NDArray[np.floating]
 
 
-_DIMENSIONS = {"source_weight": ("sources",), "rest": ("sensors",)}
-"""Of the arrays that are not one number a site; those of a source have one a source and sensor."""
+_DIMENSIONS = {
+    "source_weight": ("sources",),
+    "rest": ("sensors",),
+    "regime_centre": ("regimes", "sensors"),
+    "regime_shift": ("sources", "regimes", "sensors"),
+    "regime_size": ("sources", "regimes", "sensors"),
+}
+"""Of the arrays that are not one number a site; the others of a source have one a source and sensor."""
+_SWITCHING = ("restless",)
+_REGIMES = ("regime_centre", "regime_shift", "regime_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +33,7 @@ class SourceCalibration:
     `spread`, a usual residual; `tail`, the 99 % quantile and `usual`, the mean of residuals over their spread; `limit` and
     `centre`, what may move the baseline and where it began; `last_baseline`, `last_level`, the slow memory at the end of
     training; `sensor_weight`, which sums to 1 over the sensors; `restless`, by which a residual is larger where the other sensors move (`models.switching`), 0 where
-    no machine switches.
+    no machine switches; `regime_shift`, `regime_size` float[REGIMES, F], what residuals are taken off and divided by in each regime (`models.regimes`).
     """
 
     spread: Array
@@ -35,6 +45,8 @@ class SourceCalibration:
     last_level: Array
     sensor_weight: Array
     restless: Array
+    regime_shift: Array
+    regime_size: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +55,7 @@ class Calibration(SourceCalibration):
 
     `source_weight` float[S]. `rest` float[F], a usual step's contribution. `follow_rate` float[], 0 where nothing is followed.
     `threshold` float[], where the threshold begins. `margin` float[], by how much the score usually lies below it, in natural
-    logarithms, and `margin_rate` float[], how fast that is followed.
+    logarithms, and `margin_rate` float[], how fast that is followed. `regime_centre` float[REGIMES, F], where the regimes lie in scaled readings.
     """
 
     source_weight: Array
@@ -52,6 +64,7 @@ class Calibration(SourceCalibration):
     threshold: Array
     margin: Array
     margin_rate: Array
+    regime_centre: Array
 
     @classmethod
     def stacked(cls, rows: Sequence[Calibration]) -> Calibration:
@@ -61,26 +74,44 @@ class Calibration(SourceCalibration):
     @classmethod
     def shapes(cls, rows: int, sources: int, sensors: int) -> dict[str, tuple[int, ...]]:
         """Shape of every array, stacked over `rows`."""
-        of_source = {each.name for each in dataclasses.fields(SourceCalibration)}
-        size = {"sources": sources, "sensors": sensors}
+        of_source, of_all = (
+            [each.name for each in dataclasses.fields(of)] for of in (SourceCalibration, cls)
+        )
+        size = {"sources": sources, "sensors": sensors, "regimes": REGIMES}
+        usual = {name: ("sources", "sensors") if name in of_source else () for name in of_all}
         return {
-            each.name: (rows, sources, sensors)
-            if each.name in of_source
-            else (rows, *(size[dimension] for dimension in _DIMENSIONS.get(each.name, ())))
-            for each in dataclasses.fields(cls)
+            name: (rows, *(size[dimension] for dimension in _DIMENSIONS.get(name, usual[name])))
+            for name in of_all
         }
 
     def arrays(self) -> Mapping[str, Array]:
-        """All arrays by name; `restless` only where a machine switches, as in what was stored before there was such a thing."""
-        found = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        if not self.damped:
-            del found["restless"]
-        return found
+        """All arrays by name; those of switching machines and of regimes only where there are such, as in what was stored before."""
+        left_out = {*(() if self.damped else _SWITCHING), *(() if self.has_regimes else _REGIMES)}
+        every = [each.name for each in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in every if name not in left_out}
+
+    @classmethod
+    def without(cls, rows: int, sources: int, sensors: int) -> Mapping[str, Array]:
+        """What `arrays` leaves out where no machine switches and none has regimes."""
+        shapes = cls.shapes(rows, sources, sensors)
+        found = {name: np.zeros(shapes[name], np.float32) for name in (*_SWITCHING, *_REGIMES)}
+        return {**found, "regime_size": found["regime_size"] + 1}
 
     @property
     def damped(self) -> bool:
         """Whether residuals count less where the other sensors move."""
         return bool(np.any(self.restless))
+
+    def without_regimes(self) -> Calibration:
+        """The same, stacked over rows, as if every step were of one regime."""
+        rows, sources, sensors = self.spread.shape
+        usual = self.without(rows, sources, sensors)
+        return dataclasses.replace(self, **{name: usual[name] for name in _REGIMES})
+
+    @property
+    def has_regimes(self) -> bool:
+        """Whether residuals are judged by the regime that a machine is in."""
+        return bool(np.any(self.regime_centre))
 
 
 def stack(parts: Sequence[SourceCalibration]) -> dict[str, NDArray[np.float64]]:

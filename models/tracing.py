@@ -91,6 +91,7 @@ def traced(detector: Detector) -> Traced:
         detector.options.spans,
         detector.floor is None,
         detector.calibration.damped,
+        detector.calibration.has_regimes,
         sources,
     )
     found = _FOUND.pop(key, None) or Traced(detector)

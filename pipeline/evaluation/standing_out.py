@@ -8,7 +8,7 @@ stretches beyond it are chosen so that of those that are named at most `FALSE` i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,11 @@ class _Tail:
 def candidates(
     prepared: Prepared, detector: Detector, step: Step | None = None
 ) -> dict[str, tuple[Candidate, ...]]:
-    """By site what stands out of the rows that it learned from, scored by its own detector; sites where nothing does are not in it."""
+    """By site what stands out of the rows that it learned from, scored by its own detector; sites where nothing does are not in it.
+
+    Without its operating regimes: an incident of a training is one, and would excuse itself.
+    """
+    detector = replace(detector, calibration=detector.calibration.without_regimes())
     found: dict[str, tuple[Candidate, ...]] = {}
     sites = sorted(prepared.dataset.shards)
     for done, site in enumerate(sites, 1):

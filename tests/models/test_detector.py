@@ -11,6 +11,7 @@ from models.errors import DetectorExists, InvalidModel, NotEnoughData
 from models.export import export_detector
 from models.fitting import fit_detector
 from models.options import SOURCES, DetectorOptions
+from models.regimes import usual_in
 from models.scaling import SensorMoments, moments
 from models.tracing import Traced
 from tests.models.pieces import same_in_pieces
@@ -145,7 +146,11 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(switches, mon
     def in_sample(sizes):
         return np.abs(sizes) / np.maximum(np.quantile(np.abs(sizes), 0.99, axis=0), 0.5)
 
+    def usual_in_all(residual, of, floor, switching):
+        return tuple(of @ each for each in usual_in(residual, of, floor, switching))
+
     monkeypatch.setattr(calibration, "beyond", in_sample)
+    monkeypatch.setattr(calibration, "usual_in_others", usual_in_all)
     options = DetectorOptions(sources=("excursion", "network"), follow_from=60)
     jumps = np.arange(500)[:, None] // 60 % 2 * [20, 20, 20, 20, 0] * switches
     runs = {"north": [plant(500, 1) + jumps]}
@@ -159,7 +164,7 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(switches, mon
     found = early.score("north", runs["north"][0])
     score = found.score[detector.context :]
     # The graph follows the first steps of the run too, which calibration leaves out; that is forgotten by then.
-    np.testing.assert_allclose(score[300:], seen[len(score)][300:], rtol=2e-2)
+    np.testing.assert_allclose(score[300:], seen[len(score)][300:], rtol=3e-2)
     limit = float(tables.threshold[row])
     below = np.log(limit / np.clip(score, limit / 20, limit))
     assert tables.margin[row] == pytest.approx(below.mean(), rel=2e-2)

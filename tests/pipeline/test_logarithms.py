@@ -207,8 +207,8 @@ def test_the_live_scorer_gives_the_detectors_scores_of_raw_readings(judged, tmp_
     scores = np.concatenate([each.score for each in model.score(jobs)])
     np.testing.assert_allclose(scores, detector.score("east", values).score, rtol=1e-4)
     told = tmp_path / "fleet" / "1" / "assets.extra" / "detector.json"
-    told.write_text(told.read_text().replace('"format_version": 4', '"format_version": 6'))
-    with pytest.raises(ScoringFailed, match="format version 6, this release reads 3, 4, 5"):
+    told.write_text(told.read_text().replace('"format_version": 6', '"format_version": 7'))
+    with pytest.raises(ScoringFailed, match="format version 7, this release reads 3, 4, 5, 6"):
         ServingModel.load(tmp_path / "fleet" / "1")
 
 
