@@ -180,6 +180,8 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     for name, shape in expected.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
+    if (arrays["regime_size"] <= 0).any():
+        raise ValueError("regime_size holds what no residual can be divided by")
     floor = arrays.get("floor")
     if floor is not None:
         known = floor[~np.isnan(floor)]

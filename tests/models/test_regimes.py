@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from models.architectures import TcnSpec
 from models.baselines import fit_baseline
 from models.detector import Detector
+from models.errors import DetectorUnreadable
 from models.fitting import fit_detector
 from models.options import DetectorOptions
 from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
@@ -192,6 +193,12 @@ def test_what_was_stored_before_regimes_is_read_and_scores_as_it_did(detector, t
         each.save(tmp_path / name)
         kept = Detector.load(tmp_path / name)
         np.testing.assert_array_equal(kept.score("east", values).score, each.score("east", values).score)
+    with np.load(tmp_path / "new") as found:
+        arrays = {name: found[name] for name in found.files}
+    for wrong in (np.zeros_like(arrays["regime_size"]), arrays["regime_size"][:, :, :-1]):
+        np.savez(tmp_path / "wrong.npz", **{**arrays, "regime_size": wrong})
+        with pytest.raises(DetectorUnreadable, match="regime_size"):
+            Detector.load(tmp_path / "wrong.npz")
     with np.load(tmp_path / "old") as found:
         assert not [name for name in found.files if name.startswith("regime")]
     assert not np.allclose(before.score("east", values).score[40:], detector.score("east", values).score[40:])
