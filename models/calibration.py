@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from models.known import known_mean
 from models.options import DetectorOptions
 from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
 from models.scaling import CLIP
@@ -167,7 +168,7 @@ def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) 
     """What a site without enough data of its own is calibrated with, from at least one other site's calibration.
 
     Residual scales are the root mean square over sites, the threshold the largest, everything else the median: a linear source
-    fitted on little data leaves larger residuals than those sites had. Nothing is followed.
+    fitted on little data leaves larger residuals than those sites had. Nothing is followed, and nothing judged by regime.
     """
 
     every = stack(found)
@@ -181,11 +182,8 @@ def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) 
         "follow_rate": np.asarray(0.0),
         "threshold": every["threshold"].max(axis=0),
         "margin_rate": np.asarray(margin_rate(0, options)),
-        "regime_centre": np.zeros_like(usual["regime_centre"]),
-        "regime_shift": np.zeros_like(usual["regime_shift"]),
-        "regime_size": np.ones_like(usual["regime_size"]),
     }
-    return Calibration(**{**usual, **changed})
+    return Calibration(**{**usual, **changed}).without_regimes()
 
 
 def _one_source(
@@ -342,8 +340,7 @@ def _typical(residual: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the known cells of each sensor, 0 without any."""
-    known = np.isfinite(values)
-    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    return known_mean(values, np.isfinite(values))
 
 
 def _quantile(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,9 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from scipy.special import softmax
 
+from models.known import known_mean
 from models.sources.folds import fold_rows, segments
 
 REGIMES = 8
@@ -57,8 +59,7 @@ def membership(values: NDArray[np.float64], centres: NDArray[np.float64]) -> NDA
     As in a mixture of normal distributions of variance one half around the centres. Unknown readings are usual ones.
     """
     closeness = 2.0 * np.nan_to_num(values, nan=0.0) @ centres.T - (centres**2).sum(axis=1)
-    share = np.exp(closeness - closeness.max(axis=1, keepdims=True))
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(closeness, axis=1))
 
 
 def usual_in(
@@ -71,11 +72,11 @@ def usual_in(
     known = np.isfinite(residual)
     seen = of.T @ known
     beside = max(_SEEN, (_SEEN_SWITCHING if switching else _SEEN_SHARE) * len(residual))
-    off = np.where(known, residual - _mean(residual, known), 0.0)
+    off = np.where(known, residual - known_mean(residual, known), 0.0)
     shift = of.T @ off / (seen + beside)
     square = np.where(known, (off - of @ shift) ** 2, 0.0)
-    square = np.minimum(square, 25.0 * _mean(square, known))
-    whole = _mean(square, known) + floor**2
+    square = np.minimum(square, 25.0 * known_mean(square, known))
+    whole = known_mean(square, known) + floor**2
     mean = (of.T @ square + seen * floor**2 + beside * whole) / (seen + beside)
     return shift, np.minimum(np.sqrt(mean / whole), _LARGEST)
 
@@ -93,7 +94,3 @@ def usual_in_others(
             shifts, sizes = usual_in(residual[others], of[others], floor, switching)
             off[start:stop], size[start:stop] = of[start:stop] @ shifts, of[start:stop] @ sizes
     return off, size
-
-
-def _mean(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.asarray(np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))

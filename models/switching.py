@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.known import known_mean
 from models.sources.base import Traits
 
 STEPS = 3
@@ -97,15 +98,11 @@ def restlessness(
     NaN says nothing.
     """
     square = residual**2
-    known = np.maximum(np.isfinite(square).sum(axis=0), 1)
-
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.where(np.isfinite(square), values, 0.0).sum(axis=0) / known)
-
+    known = np.isfinite(square)
     losses = []
     for each in _RESTLESS:
         size = 1.0 + each * moved**2
-        losses.append(mean(np.log(size)) + np.log(mean(square / size) + floor**2))
+        losses.append(known_mean(np.log(size), known) + np.log(known_mean(square / size, known) + floor**2))
     return np.asarray(_RESTLESS)[np.argmin(losses, axis=0)]
 
 

@@ -74,14 +74,12 @@ class Calibration(SourceCalibration):
     @classmethod
     def shapes(cls, rows: int, sources: int, sensors: int) -> dict[str, tuple[int, ...]]:
         """Shape of every array, stacked over `rows`."""
-        of_source, of_all = (
-            [each.name for each in dataclasses.fields(of)] for of in (SourceCalibration, cls)
-        )
         size = {"sources": sources, "sensors": sensors, "regimes": REGIMES}
-        usual = {name: ("sources", "sensors") if name in of_source else () for name in of_all}
+        of_source = {each.name: ("sources", "sensors") for each in dataclasses.fields(SourceCalibration)}
+        dimensions = {**of_source, **_DIMENSIONS}
         return {
-            name: (rows, *(size[dimension] for dimension in _DIMENSIONS.get(name, usual[name])))
-            for name in of_all
+            each.name: (rows, *(size[dimension] for dimension in dimensions.get(each.name, ())))
+            for each in dataclasses.fields(cls)
         }
 
     def arrays(self) -> Mapping[str, Array]:
@@ -103,10 +101,13 @@ class Calibration(SourceCalibration):
         return bool(np.any(self.restless))
 
     def without_regimes(self) -> Calibration:
-        """The same, stacked over rows, as if every step were of one regime."""
-        rows, sources, sensors = self.spread.shape
-        usual = self.without(rows, sources, sensors)
-        return dataclasses.replace(self, **{name: usual[name] for name in _REGIMES})
+        """The same, of a site or stacked, as if every step were of one regime."""
+        return dataclasses.replace(
+            self,
+            regime_centre=np.zeros_like(self.regime_centre),
+            regime_shift=np.zeros_like(self.regime_shift),
+            regime_size=np.ones_like(self.regime_size),
+        )
 
     @property
     def has_regimes(self) -> bool:
