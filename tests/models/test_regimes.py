@@ -7,20 +7,17 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures import TcnSpec
 from models.baselines import fit_baseline
 from models.detector import Detector
 from models.errors import DetectorUnreadable
-from models.fitting import fit_detector
-from models.options import DetectorOptions
 from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
 from models.scaling import moments
 from models.store import format_version
 from models.stream import membership_of
+from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
 
 SENSORS = ["load", "power", "heat", "flow"]
-LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
 
 
 def machine(rows: int, seed: int) -> np.ndarray:
@@ -35,9 +32,7 @@ def machine(rows: int, seed: int) -> np.ndarray:
 
 
 def fitted(runs, **options) -> Detector:
-    scaling = {site: moments(of, len(SENSORS)).scaling() for site, of in runs.items()}
-    chosen = DetectorOptions(sources=LINEAR, **options)
-    return fit_detector(TcnSpec(), None, SENSORS, 60.0, 32, scaling, runs, chosen)
+    return fit_linear(SENSORS, 60.0, 32, runs, **options)
 
 
 def plain(detector: Detector) -> Detector:

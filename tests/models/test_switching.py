@@ -19,12 +19,12 @@ from models.sources.base import Traits
 from models.sources.ridge import LAGS, RidgeFit, RidgeSource
 from models.stream import movement_of
 from models.switching import damping, movement, restlessness, switches
+from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
 
 SENSORS = ["speed", "power", "flow", "heat", "noise", "vibration"]
 GAIN = np.array([60.0, 4.0, 0.5, -8.0, 2.0, 0.3])
 NOISE = np.array([0.5, 0.05, 0.008, 0.1, 0.03, 0.004])
-LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
 STEPS = 32
 
 
@@ -38,9 +38,7 @@ def machine(rows: int, seed: int, lasts: int = 150) -> np.ndarray:
 
 
 def fitted(runs, **options) -> Detector:
-    scaling = {site: moments(of, len(SENSORS)).scaling() for site, of in runs.items()}
-    chosen = DetectorOptions(sources=LINEAR, **options)
-    return fit_detector(TcnSpec(), None, SENSORS, 30.0, STEPS, scaling, runs, chosen)
+    return fit_linear(SENSORS, 30.0, STEPS, runs, **options)
 
 
 @pytest.fixture(scope="module")
