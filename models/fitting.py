@@ -9,27 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import Judge, calibrate, steady_sensors, traits_of, typical_calibration, wander
+from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
 from models.detector import Detector
-from models.errors import InvalidModel, NotEnoughData
-from models.logarithms import floor_of
+from models.errors import InvalidModel
 from models.options import DetectorOptions
-from models.scaling import SensorScaling, as_float32, moments
+from models.scaling import SensorScaling
 from models.sensors import SensorHistory
 from models.sharing import Elders, Young, share_chooser
 from models.sources.base import Source, SourceFit, Traits
-from models.sources.folds import FOLDS, fit_rows, fold_rows
+from models.sources.folds import FOLDS, ChooseShare, fit_rows, fold_rows
 from models.sources.gram import GramStatistics
 from models.sources.grouped import GroupedNetwork
 from models.sources.network import NetworkSource
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit
 from models.sources.zscore import ZScoreSource
-from models.switching import FEWER_COMPONENTS, as_elders_do
+from models.switching import FEWER_COMPONENTS
 from models.tables import Calibration
+from models.training_rows import TrainingRows, training_rows
 
-_FLEET_ROWS = 60_000
-"""Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
 _SITE_ROWS = 250_000
 """Rows a site's calibration looks at, the last ones; sources are fitted on all."""
 
@@ -84,180 +82,130 @@ def fit_sources(
       NotEnoughData: no site has a run of `steps` steps. InvalidModel: the scalings take the logarithms of different sensors.
     """
     options = options.resolved(step_seconds)
-    usable = {
-        site: [as_float32(run) for run in runs if len(run) >= steps]
-        for site, runs in sorted(training_runs.items())
-    }
-    of_asset = {
-        site: [
-            asset for asset, run in zip(assets[site], training_runs[site], strict=True) if len(run) >= steps
-        ]
-        if assets
-        else [site] * len(runs)
-        for site, runs in usable.items()
-    }
-    share = max(steps, _FLEET_ROWS // max(1, sum(len(runs) for runs in usable.values())))
-    pooled = [run[-share:] for runs in usable.values() for run in runs]
-    if not pooled:
-        raise NotEnoughData(
-            f"no site has a gap-free run of {steps} steps; lower the frame length or ingest more"
-        )
     context = max([*(each.source.context for each in fixed), *(each.fit.context for each in fits)])
-    named = {site: runs for site, runs in usable.items() if runs and site in site_scaling}
-    if not (named or fleet):
-        raise NotEnoughData(
-            "no named site has rows and a scaling; without a row of the fleet there is nothing to fit"
-        )
-    own = [s for s, runs in named.items() if sum(len(r) - context for r in runs) >= options.min_steps]
-    sites = tuple(named)
-    scalings = [site_scaling[site] for site in sites]
-    floor = _fleet_floor(scalings, pooled)
-    raw = [named[site] for site in sites]
-    if fleet:
-        scalings.append(moments(pooled, len(sensors), floor).scaling())
-        raw.append(pooled)
-    scaled = [[scaling.apply(run) for run in runs] for scaling, runs in zip(scalings, raw, strict=True)]
-    alone = [row for row, site in enumerate(sites) if site in own]
-    of_row = [
-        of_one_machine(
-            named[site], of_asset[site], replace(options, early=True) if site in early else options
-        )
-        for site in sites
-    ] + [options]
-    # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
-    every = np.ones(len(sensors), np.bool_)
-    judged = [*alone, *range(len(sites), len(scaled))]
-    traits = [
-        traits_of(runs, of_row[row]) if row in judged else Traits(every) for row, runs in enumerate(scaled)
-    ]
-    as_elders_do(traits, [sum(_lengths(runs)) for runs in scaled[: len(sites)]], options.follow_from)
+    rows = training_rows(
+        len(sensors), steps, context, site_scaling, training_runs, options, assets, early, fleet
+    )
     fixed = [
-        replace(each, source=each.source.for_rows(sites)) if isinstance(each.source, GroupedNetwork) else each
+        replace(each, source=each.source.for_rows(rows.sites))
+        if isinstance(each.source, GroupedNetwork)
+        else each
         for each in fixed
     ]
-    sources: list[Source] = [each.source for each in fixed]
-    # Calibration judges the network on what it was trained on, but each linear source on blocks it was not fitted on.
-    judges = [
-        [
-            Judge(each.source, tuple(np.full(len(run), row, np.int32) for run in runs), each.weight)
-            for each in fixed
-        ]
-        for row, runs in enumerate(scaled)
-    ]
-    switching = [site for row, site in enumerate(sites) if traits[row].switches]
-    for wanted in fits:
-        prior = wanted.prior
 
-        def without(row: int, prior: Prior | None = prior) -> GramStatistics | None:
-            assert prior is not None
-            return prior(sites[row])
+    def choose(fit: SourceFit) -> ChooseShare | None:
+        return share_chooser(fit, rows, options, young, elders, early)
 
-        whole, held = fit_rows(
-            wanted.fit,
-            scaled,
-            alone,
-            options.prior_rows,
-            traits,
-            None if prior is None else without,
-            trusting=options.trusting,
-            choose=share_chooser(
-                wanted.fit, sites, named, site_scaling, options, young, elders, early, switching
-            ),
-            fleet=fleet,
-        )
-        taught = options.prior_rows > 0 and (prior is not None or len(alone) > 1)
-        kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
-        sources.extend(whole[i] for i in kept)
-        for row, found in held.items():
-            folds = fold_rows(_lengths(scaled[row]), FOLDS)
-            judges[row] += [
-                Judge(
-                    found[i],
-                    folds,
-                    wanted.weights[i] * (wanted.where_switching if traits[row].switches else 1.0),
-                    taught and row < len(sites),
-                    wanted.heavy_tails,
-                    wanted.own_wander,
-                )
-                for i in kept
-            ]
-    by_row = {
-        row: calibrate(
-            *_latest(judges[row], scaled[row], context),
-            context,
-            step_seconds,
-            of_row[row],
-            traits[row].switches,
-            # The fleet's row is several machines, and serves one that is none of them.
-            regimes=options.regimes and row < len(sites),
-        )
-        for row in judged
-    }
-    for row in alone:
-        if len(set(of_asset[sites[row]])) > 1:
-            by_row[row] = _from_the_usual(by_row[row])
-    if len(alone) < len(sites):
-        typical = (
-            typical_calibration([by_row[row] for row in alone], options)
-            if alone
-            else _as_one(fixed, fits, scaled[: len(sites)], context, step_seconds, options)
-        )
-        by_row.update({row: typical for row in range(len(sites)) if row not in by_row})
+    sources, judges = _judged(fixed, fits, rows, choose, options)
+    calibration = _calibrations(fixed, fits, rows, judges, context, step_seconds, options)
     return Detector(
         sensors=tuple(sensors),
         step_seconds=step_seconds,
         steps=max(steps, context + 1),
-        sites=sites,
+        sites=rows.sites,
         sources=tuple(sources),
-        mean=np.stack([s.mean for s in scalings]),
-        scale=np.stack([s.scale for s in scalings]),
-        floor=None if floor is None else np.stack([s.floor for s in scalings if s.floor is not None]),
-        calibration=Calibration.stacked([by_row[row] for row in range(len(scaled))]),
+        mean=np.stack([s.mean for s in rows.scalings]),
+        scale=np.stack([s.scale for s in rows.scalings]),
+        floor=rows.floor,
+        calibration=Calibration.stacked(calibration),
         history=SensorHistory.stacked(
             [
-                SensorHistory.of(runs, wander(np.concatenate(of_site).astype(np.float64)))
-                for runs, of_site in zip(raw, scaled, strict=True)
+                SensorHistory.of(runs, wander(np.concatenate(scaled).astype(np.float64)))
+                for runs, scaled in zip(rows.raw, rows.scaled, strict=True)
             ]
         ),
         options=options,
     )
 
 
-def _fleet_floor(
-    of_sites: Sequence[SensorScaling], pooled: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float64] | None:
-    """Floor float64[F] of the fleet's row: the sensors that every site's scaling names, the smallest readings of the pooled rows."""
-    known = [each.floor for each in of_sites if each.floor is not None]
-    if not known:
-        return None
-    named = ~np.isnan(known[0])
-    if len(known) < len(of_sites) or any((~np.isnan(floor) != named).any() for floor in known):
-        raise InvalidModel(
-            "the sites' scalings take the logarithms of different sensors; name the same everywhere"
+def _judged(
+    fixed: Sequence[Fitted],
+    fits: Sequence[ToFit],
+    rows: TrainingRows,
+    choose: Callable[[SourceFit], ChooseShare | None],
+    options: DetectorOptions,
+) -> tuple[list[Source], dict[int, list[Judge]]]:
+    """All sources, fitted, and by row that is calibrated how each of them is judged: the network on what it was trained on, but each linear source on blocks it was not fitted on."""
+    sources: list[Source] = [each.source for each in fixed]
+    judges = {
+        row: [
+            Judge(
+                each.source, tuple(np.full(len(run), row, np.int32) for run in rows.scaled[row]), each.weight
+            )
+            for each in fixed
+        ]
+        for row in (*rows.alone, *rows.fleet)
+    }
+    for wanted in fits:
+        prior = wanted.prior
+
+        def without(row: int, prior: Prior | None = prior) -> GramStatistics | None:
+            assert prior is not None
+            return prior(rows.sites[row])
+
+        whole, held = fit_rows(
+            wanted.fit,
+            rows.scaled,
+            rows.alone,
+            options.prior_rows,
+            rows.traits,
+            None if prior is None else without,
+            trusting=options.trusting,
+            choose=choose(wanted.fit),
+            fleet=bool(rows.fleet),
         )
-    return floor_of(pooled, named)
+        taught = options.prior_rows > 0 and (prior is not None or len(rows.alone) > 1)
+        kept = [i for i, weight in enumerate(wanted.weights) if weight > 0]
+        sources.extend(whole[i] for i in kept)
+        for row, found in held.items():
+            folds = fold_rows(_lengths(rows.scaled[row]), FOLDS)
+            share = wanted.where_switching if rows.traits[row].switches else 1.0
+            judges[row] += [
+                Judge(
+                    found[i],
+                    folds,
+                    wanted.weights[i] * share,
+                    taught and row in rows.of_sites,
+                    wanted.heavy_tails,
+                    wanted.own_wander,
+                )
+                for i in kept
+            ]
+    return sources, judges
 
 
-def rows_by_machine(runs: Sequence[NDArray[np.floating]], assets: Sequence[str]) -> dict[str, int]:
-    """How many rows there are of each machine, in the order in which the runs name them."""
-    rows: dict[str, int] = {}
-    for run, asset in zip(runs, assets, strict=True):
-        rows[asset] = rows.get(asset, 0) + len(run)
-    return rows
-
-
-def of_one_machine(
-    runs: Sequence[NDArray[np.float32]], assets: Sequence[str], options: DetectorOptions
-) -> DetectorOptions:
-    """The options with a memory for slow changes that fits the machine watched longest, of those that the runs are of.
-
-    What differs between two machines is not a change: sixty machines of a hundred rows tell as little of slow ones as one of a hundred.
-    """
-    rows = rows_by_machine(runs, assets)
-    longest, whole = max(rows.values()), sum(rows.values())
-    if longest == whole:
-        return options
-    return replace(options, follow=options.follow * longest / whole if options.follows(longest) else 0.0)
+def _calibrations(
+    fixed: Sequence[Fitted],
+    fits: Sequence[ToFit],
+    rows: TrainingRows,
+    judges: Mapping[int, Sequence[Judge]],
+    context: int,
+    step_seconds: float,
+    options: DetectorOptions,
+) -> list[Calibration]:
+    """Of each row: its own, or what is typical of the sites that have one of their own."""
+    found = {
+        row: calibrate(
+            *_latest(of_row, rows.scaled[row], context),
+            context,
+            step_seconds,
+            rows.options[row],
+            rows.traits[row].switches,
+            # The fleet's row is several machines, and serves one that is none of them.
+            regimes=options.regimes and row in rows.of_sites,
+        )
+        for row, of_row in judges.items()
+    }
+    for row in rows.mixed:
+        found[row] = _from_the_usual(found[row])
+    if len(rows.alone) < len(rows.sites):
+        typical = (
+            typical_calibration([found[row] for row in rows.alone], options)
+            if rows.alone
+            else _as_one(fixed, fits, rows.scaled[: len(rows.sites)], context, step_seconds, options)
+        )
+        found = dict.fromkeys(rows.of_sites, typical) | found
+    return [found[row] for row in (*rows.of_sites, *rows.fleet)]
 
 
 def _from_the_usual(of: Calibration) -> Calibration:

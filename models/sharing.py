@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from models.scaling import SensorMoments, SensorScaling
 from models.sources.base import SourceFit, Traits
 from models.sources.experience import LONGER, Experience, added, age, experience
 from models.sources.folds import ChooseShare, PriorWithout
+from models.training_rows import TrainingRows
 
 Young = Callable[[str, SensorMoments], SensorScaling]
 """The scaling that a site would have if no more were known of it."""
@@ -35,50 +36,48 @@ def asked(histories: Mapping[str, int], rows: int) -> list[str]:
 
 def share_chooser(
     fit: SourceFit,
-    sites: Sequence[str],
-    runs: Mapping[str, Sequence[NDArray[np.float32]]],
-    scaling: Mapping[str, SensorScaling],
+    rows: TrainingRows,
     options: DetectorOptions,
     young: Young | None,
     elders: Elders | None,
     early: Collection[str] = (),
-    switching: Collection[str] = (),
 ) -> ChooseShare | None:
     """How a site's share of the others' statistics is chosen; None where nobody but itself says. Others play young as it is: followed, if it is one of `early`; each as the machine that
-    it is, of those that are `switching` or not."""
+    it is, one that switches or not."""
     if elders is None and young is None:
         return None
-    histories = {site: sum(map(len, runs[site])) for site in sites}
+    histories = {rows.sites[row]: sum(map(len, rows.raw[row])) for row in rows.of_sites}
     told: dict[tuple[str, int, bool], Experience | None] = {}
 
-    def tell(site: str, rows: int, followed: bool, without: PriorWithout) -> Experience | None:
-        if (site, rows, followed) not in told:
-            others = without(sites.index(site))
-            told[site, rows, followed] = (
+    def tell(site: str, age_rows: int, followed: bool, without: PriorWithout) -> Experience | None:
+        if (site, age_rows, followed) not in told:
+            row = rows.sites.index(site)
+            others = without(row)
+            told[site, age_rows, followed] = (
                 None
                 if young is None or others is None
                 else experience(
                     fit,
-                    runs[site],
-                    rows,
+                    rows.raw[row],
+                    age_rows,
                     functools.partial(young, site),
                     others,
                     options.prior_rows,
                     lambda scaled: Traits(
-                        steady_sensors(scaled, replace(options, early=followed)), site in switching
+                        steady_sensors(scaled, replace(options, early=followed)), rows.traits[row].switches
                     ),
-                    scaling[site].floor,
+                    rows.scalings[row].floor,
                 )
             )
-        return told[site, rows, followed]
+        return told[site, age_rows, followed]
 
     def choose(row: int, without: PriorWithout, held_back: NDArray[np.float64]) -> int:
-        site, rows = sites[row], age(histories[sites[row]])
+        site = rows.sites[row]
+        age_rows = age(histories[site])
         if elders is not None:
-            total = elders(site, fit, rows)
+            total = elders(site, fit, age_rows)
         else:
-            followed = sites[row] in early
-            each = (tell(other, rows, followed, without) for other in asked(histories, rows))
+            each = (tell(other, age_rows, site in early, without) for other in asked(histories, age_rows))
             total = added(found for found in each if found is not None)
         return int(np.argmin(held_back)) if total is None else total.best(held_back)
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fitting import rows_by_machine
 from models.fleet_scaling import FleetScales
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from models.sharing import Young
+from models.training_rows import rows_by_machine
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.early import Playing, followed_early
