@@ -55,20 +55,14 @@ def instant(text: str | None, option: str, zone: str = "UTC") -> datetime | None
     """An ISO-8601 instant in UTC; without an offset it is what a clock in the IANA `zone` shows.
 
     Raises:
-      typer.BadParameter: the text is not ISO-8601, or such a clock shows it twice or never.
+      typer.BadParameter: the text is not ISO-8601 (a number is not), or such a clock shows it twice or never.
     """
-    from pipeline.config.localtime import as_utc
+    from pipeline.config.instants import as_utc, parse_moment
 
     if text is None:
         return None
     try:
-        value = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a time; write it as 2026-03-01T12:00:00Z", param_hint=option
-        ) from None
-    try:
-        return as_utc(value, zone)
+        return as_utc(parse_moment(text), zone)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
 

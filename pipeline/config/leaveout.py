@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timezone
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,29 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.config.instants import Instant
 from pipeline.config.section import Section
 from pipeline.datasets.leaveout import matches
 from pipeline.errors import ConfigError
-
-_WRITTEN = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
-
-
-def is_written_time(value: Any) -> bool:
-    """Whether a value may be a time: bare numbers would be seconds since 1970, which nobody means who writes 20260301."""
-    return isinstance(value, date) or (isinstance(value, str) and _WRITTEN.match(value) is not None)
-
-
-def _time(value: Any) -> Any:
-    if is_written_time(value):
-        return value
-    raise ValueError("not a time; write it as 2026-03-01T06:00, with an offset or in ingestion.time_zone")
-
-
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
-    except OverflowError:
-        raise ValueError("outside of the calendar") from None
 
 
 def _usable_pattern(value: str) -> str:
@@ -49,7 +28,6 @@ def _usable_pattern(value: str) -> str:
     return value
 
 
-Instant = Annotated[datetime, BeforeValidator(_time), AfterValidator(_utc)]
 Pattern = Annotated[str, AfterValidator(_usable_pattern)]
 
 

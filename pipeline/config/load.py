@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config.leaveout import is_written_time, refuse_unknown_sites
-from pipeline.config.localtime import as_utc
+from pipeline.config.instants import as_utc, parse_moment
+from pipeline.config.leaveout import refuse_unknown_sites
 from pipeline.config.schema import Config, SiteConfig
 from pipeline.errors import ConfigError
 
@@ -118,22 +117,22 @@ def _times_as_utc(raw: dict[str, Any], path: Path) -> None:
     stretches = dataset.get("leave_out")
     for number, stretch in enumerate(stretches if isinstance(stretches, list) else ()):
         for key in ("from", "to"):
-            if isinstance(stretch, dict) and is_written_time(stretch.get(key)):
+            if isinstance(stretch, dict):
                 _as_utc(stretch, key, zone, f"{path}: dataset.leave_out.{number}.{key}")
 
 
 def _as_utc(table: dict[str, Any], key: str, zone: Any, at: str) -> None:
     written = table.get(key)
-    if written is None or zone is None:
+    if zone is None:
         return
     try:
-        moment = datetime.fromisoformat(str(written).strip().replace("Z", "+00:00"))
+        moment = parse_moment(written)
         ZoneInfo(zone)
     except (ValueError, TypeError, KeyError, OSError):
         return
     try:
         table[key] = as_utc(moment, zone)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ConfigError(f"{at} = {str(written)!r}: {error}") from None
 
 

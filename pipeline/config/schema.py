@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ingestion.settings import GROUP, GROUP_RULE
 from pipeline.config.durations import Seconds
+from pipeline.config.instants import Instant
 from pipeline.config.kafka import KafkaConfig
 from pipeline.config.leaveout import Stretches
 from pipeline.config.recipes import RecipeConfig
@@ -187,7 +187,7 @@ class DatasetConfig(Section):
         description="The last value of a sensor counts this long, at least `max_gap`, while others of its machine report. `auto`: "
         "each sensor's is five times the spacing that is usual for it, so that slow sensors and those that report changes only are known.",
     )
-    train_until: datetime | None = Field(
+    train_until: Instant | None = Field(
         None,
         description="Only readings before this instant are learned from (without an offset it is in `ingestion.time_zone`, else UTC); default: all.",
     )
@@ -211,13 +211,6 @@ class DatasetConfig(Section):
         description="Sites with little history are scaled with help of what the same sensors are like at the others, from one "
         "sum over the sites; sensors in other units or ranges take nothing over. `false`: scales stay with their site.",
     )
-
-    @field_validator("train_until")
-    @classmethod
-    def _utc(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value.tzinfo is None:
-            value = value.replace(tzinfo=timezone.utc)
-        return value
 
 
 class ModelConfig(Section):

@@ -56,7 +56,17 @@ def test_help_lists_every_command():
         (["ingest", "x.toml", "--bootstrap", "a:1,b:99999"], 2, "'b:99999' is not HOST:PORT"),
         (["run", "x.toml", "--every", "6 weeks"], 2, "unit 'weeks' is not known"),
         (["replay", "nowhere", "--speed", "warp"], 2, "--speed warp: write `max` or a positive factor"),
-        (["backtest", "--data", "nowhere", "--train-until", "noon"], 2, "'noon' is not a time; write it as"),
+        (
+            ["backtest", "--data", "nowhere", "--train-until", "noon"],
+            2,
+            "--train-until: 'noon': not a time; write it as 2026-03-01T06:00:00Z",
+        ),
+        (["backtest", "--data", "nowhere", "--train-until", "20260101"], 2, "'20260101': not a time; write"),
+        (["backtest", "--data", "nowhere", "--train-until", "1700000000"], 2, "'1700000000': not a time; "),
+        (["backtest", "--data", "nowhere", "--train-until", "nan"], 2, "'nan': not a time; write it as"),
+        (["replay", "nowhere", "--from", "20260101"], 2, "--from: '20260101': not a time; write it as"),
+        (["replay", "nowhere", "--until", "1700000000"], 2, "--until: '1700000000': not a time; write it as"),
+        (["replay", "nowhere", "--until", "9999-12-31T23:00-05:00"], 2, "': outside of the calendar"),
         (["backtest", "--data", "nowhere", "--train-until", "2026-01-01"], 5, "nowhere"),
         (
             ["backtest", "--data", ".", "--train-until", "2026-01-01", "--time-format", "%Q"],

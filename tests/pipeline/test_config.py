@@ -1,4 +1,5 @@
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,44 @@ def test_environment_variables_go_over_the_file(tmp_path):
 def test_a_misspelt_environment_variable_is_refused_and_not_ignored(tmp_path):
     with pytest.raises(ConfigError, match=r"FEDPLANT_KAFKA__BOOTSTRP: there is no key kafka\.bootstrp"):
         read(tmp_path, SITE, {"FEDPLANT_KAFKA__BOOTSTRP": "x"})
+
+
+NO_TIME = "not a time; write it as 2026-03-01T06:00:00Z"
+"""What is said of a time that is none, wherever it stands."""
+
+
+@pytest.mark.parametrize("zone", ["", '[ingestion]\ntime_zone = "Europe/Berlin"\n'])
+@pytest.mark.parametrize(
+    "written",
+    ["1700000000", "1700000000000", "1.7e9", "20240101", "2024", "-1", "0", "true", "nan", "inf", "-inf"],
+)
+def test_a_number_is_no_time_bare_or_in_quotes(tmp_path, zone, written):
+    for value in (written, f'"{written}"', f'" {written} "'):
+        said = value.strip('"') if '"' in value else ""
+        whole_day = f"[[dataset.leave_out]]\nfrom = {value}\nto = {value}\n"
+        with pytest.raises(ConfigError) as caught:
+            read(tmp_path, f"{SITE}{zone}[dataset]\ntrain_until = {value}\n{whole_day}")
+        lines = str(caught.value).splitlines()
+        assert [line.split(": ")[1].split(" = ")[0] for line in lines] == [
+            "dataset.train_until",
+            "dataset.leave_out.0.from",
+            "dataset.leave_out.0.to",
+        ]
+        assert all(line.endswith(NO_TIME) and said in line for line in lines)
+
+
+@pytest.mark.parametrize("written", ["20240101", "'1700000000'", "nan"])
+def test_a_number_is_no_time_in_the_environment_either(tmp_path, written):
+    with pytest.raises(ConfigError, match=NO_TIME):
+        read(tmp_path, SITE, {"FEDPLANT_DATASET__TRAIN_UNTIL": written})
+
+
+@pytest.mark.parametrize("written", ["2026-03-01T10", "2026-03-01T10:00+0000", "2026-03-01t10:00:00.0z"])
+def test_a_time_is_read_the_same_with_and_without_a_zone_in_the_file(tmp_path, written):
+    text = f'[dataset]\ntrain_until = "{written}"\n'
+    expected = datetime(2026, 3, 1, 10, tzinfo=timezone.utc)
+    for zone in ("", '[ingestion]\ntime_zone = "Africa/Abidjan"\n'):
+        assert read(tmp_path, SITE + zone + text).dataset.train_until == expected
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path):

@@ -54,7 +54,7 @@ def test_a_configured_time_to_learn_until_is_in_the_zone_of_messages(tmp_path, u
             "2026-10-25T02:30:00",
             "dataset.train_until = '2026-10-25 02:30:00': clocks in Europe/Berlin show it twice",
         ),
-        ("'soon'", "dataset.train_until = 'soon': Input should be a valid datetime"),
+        ("'soon'", "dataset.train_until = 'soon': not a time; write it as 2026-03-01T06:00:00Z"),
     ],
 )
 def test_a_configured_time_that_is_none_is_one_line(tmp_path, until, line):
