@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.instants import as_utc, parse_moment
 from pipeline.config.leaveout import refuse_unknown_sites
-from pipeline.config.schema import Config, SiteConfig
+from pipeline.config.schema import Config
+from pipeline.config.sites import SiteConfig
 from pipeline.errors import ConfigError
 
 if sys.version_info >= (3, 11):

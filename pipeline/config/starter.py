@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config.schema import NAME, NAME_RULE
+from pipeline.config.names import NAME, NAME_RULE
 from pipeline.errors import ConfigError
 from pipeline.remarks import printable
 

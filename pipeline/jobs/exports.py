@@ -16,7 +16,7 @@ from ingestion.sitefile import SiteFile, read_site_dir
 from pipeline.artefacts import MODES
 from pipeline.config import Config, SiteConfig
 from pipeline.config.leaveout import refuse_unknown_sites
-from pipeline.config.schema import NAME, NAME_RULE
+from pipeline.config.names import NAME, NAME_RULE
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.errors import ConfigError, NothingToDo

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import Config, KafkaConfig
+from pipeline.config.kafka import KafkaConfig
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 
 EMBEDDED = "embedded"

@@ -20,7 +20,8 @@ from ingestion.sample import take_sample
 from ingestion.settings import EventTimeRules
 from pipeline.config import Config, load_config
 from pipeline.config.durations import format_duration
-from pipeline.config.schema import NAME, KafkaConfig
+from pipeline.config.kafka import KafkaConfig
+from pipeline.config.names import NAME
 from pipeline.datasets.coderemarks import limits, told
 from pipeline.datasets.codes import Code, codes_of
 from pipeline.errors import ConfigError

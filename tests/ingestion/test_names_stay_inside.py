@@ -14,7 +14,7 @@ from ingestion.footer import read_footer
 from ingestion.settings import EventTimeRules, check_name
 from ingestion.store import Identity, PartitionStore
 from ingestion.windowing import Rules, Windows
-from pipeline.config.schema import NAME
+from pipeline.config.names import NAME
 from pipeline.streams.inspecting import site_name
 from tests.ingestion.decoding import NOW_MS, WORKING, batch_of, decoder
 
