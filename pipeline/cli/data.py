@@ -8,17 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
-from pipeline.cli.layouts import (
-    AssetColumn,
-    LabelColumn,
-    QualityColumn,
-    SensorColumn,
-    TimeColumn,
-    TimeFormat,
-    TimeZone,
-    ValueColumn,
-    layout_of,
-)
+from pipeline.cli.layouts import AS_USUAL, LayoutOptions, takes_layout
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, instant, seconds
 
@@ -31,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(compact)
 
 
+@takes_layout
 def replay(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder with one Parquet or CSV file per site.")
@@ -58,14 +49,7 @@ def replay(
         typer.Option("--until", help="Send readings before this time; without an offset in the files' zone."),
     ] = None,
     site: Annotated[list[str] | None, typer.Option("--site", help="Only this site; may be repeated.")] = None,
-    time: TimeColumn = "timestamp",
-    asset: AssetColumn = "asset",
-    label: LabelColumn = "label",
-    sensor: SensorColumn = None,
-    value: ValueColumn = None,
-    quality: QualityColumn = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
+    laid_out: LayoutOptions = AS_USUAL,
     processes: Annotated[
         str,
         typer.Option("--processes", help="`one` for all sites, or `per-site`: one producer process each."),
@@ -80,7 +64,7 @@ def replay(
     from pipeline.streams.plants import replay_folder, speed_factor
 
     settings = None if config is None else load_config(config)
-    layout = layout_of(settings, time, asset, label, sensor, value, quality, time_format, time_zone)
+    layout = laid_out.layout(settings)
     factor = speed_factor(speed)
     if processes not in ("one", "per-site"):
         raise typer.BadParameter(f"{processes!r} is not `one` or `per-site`", param_hint="--processes")

@@ -8,18 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, show
-from pipeline.cli.layouts import (
-    AssetColumn,
-    LabelColumn,
-    QualityColumn,
-    SensorColumn,
-    TimeColumn,
-    TimeFormat,
-    TimeZone,
-    ValueColumn,
-    layout_of,
-    refuse_without_files,
-)
+from pipeline.cli.layouts import AS_USUAL, LayoutOptions, refuse_without_files, takes_layout
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AcceptGap, AsJson, Bootstrap, ConfigPath, NewTopic, seconds
 
@@ -105,6 +94,7 @@ def demo(
         outcome.wait()
 
 
+@takes_layout
 def tune(
     config: ConfigPath,
     budget: Annotated[
@@ -124,14 +114,7 @@ def tune(
             "faults injected into rows held back.",
         ),
     ] = "validation",
-    time: TimeColumn = "timestamp",
-    asset: AssetColumn = "asset",
-    label: LabelColumn = "label",
-    sensor: SensorColumn = None,
-    value: ValueColumn = None,
-    quality: QualityColumn = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
+    laid_out: LayoutOptions = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Search settings without labels and write the best as TOML; killed, it goes on."""
@@ -144,7 +127,7 @@ def tune(
     allowed = seconds(budget, "--budget")
     assert allowed is not None
     settings = load_config(config, sites_from_files=data is not None)
-    layout = layout_of(settings, time, asset, label, sensor, value, quality, time_format, time_zone)
+    layout = laid_out.layout(settings)
     if data is None:
         refuse_without_files(layout, settings, "--data")
     found = run_tuning(settings, data, layout, allowed, JobWatch(), by)

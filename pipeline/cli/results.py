@@ -8,18 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import bar, print_json, say, show
-from pipeline.cli.layouts import (
-    AssetColumn,
-    LabelColumn,
-    QualityColumn,
-    SensorColumn,
-    TimeColumn,
-    TimeFormat,
-    TimeZone,
-    ValueColumn,
-    layout_of,
-    refuse_without_files,
-)
+from pipeline.cli.layouts import AS_USUAL, LayoutOptions, refuse_without_files, takes_layout
 from pipeline.cli.monitor import LogJson, MetricsPort, monitor
 from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, instant
 
@@ -60,6 +49,7 @@ def score(
     print_json(outcome.to_dict()) if as_json else show(score_table(outcome))
 
 
+@takes_layout
 def report(
     config: ConfigPath,
     labels: Annotated[
@@ -70,14 +60,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page; default: report.html in the run folder.")
     ] = None,
-    time: TimeColumn = "timestamp",
-    asset: AssetColumn = "asset",
-    label: LabelColumn = "label",
-    sensor: SensorColumn = None,
-    value: ValueColumn = None,
-    quality: QualityColumn = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
+    laid_out: LayoutOptions = AS_USUAL,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: what was learned, what it found, and whether federation helped."""
@@ -85,13 +68,14 @@ def report(
     from pipeline.jobs.reporting import make_report
 
     settings = load_config(config)
-    layout = layout_of(settings, time, asset, label, sensor, value, quality, time_format, time_zone)
+    layout = laid_out.layout(settings)
     if labels is None:
         refuse_without_files(layout, settings, "--labels")
     page = make_report(settings, labels=labels, layout=layout, run_id=run, out=out, say=say)
     print_json({"report": str(page)}) if as_json else show(f"The report is {page}")
 
 
+@takes_layout
 def backtest(
     data: Annotated[Path, typer.Option("--data", help="Folder with one Parquet or CSV file per site.")],
     train_until: Annotated[
@@ -127,14 +111,7 @@ def backtest(
         typer.Option("--work-dir", help="Keep data sets, checkpoints and the run here; default: discarded."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--report", help="Also write the HTML report here.")] = None,
-    time: TimeColumn = "timestamp",
-    asset: AssetColumn = "asset",
-    label: LabelColumn = "label",
-    sensor: SensorColumn = None,
-    value: ValueColumn = None,
-    quality: QualityColumn = None,
-    time_format: TimeFormat = None,
-    time_zone: TimeZone = None,
+    laid_out: LayoutOptions = AS_USUAL,
     leave_out_labelled: Annotated[
         bool,
         typer.Option(
@@ -160,7 +137,7 @@ def backtest(
         name = "--mode" if mode else "--report"
         raise typer.BadParameter(f"not together with {name}, which is of one recipe", param_hint="--recipe")
     base = file_config(config)
-    layout = layout_of(base, time, asset, label, sensor, value, quality, time_format, time_zone)
+    layout = laid_out.layout(base)
     local = layout.time_zone
     until = instant(train_until, "--train-until", local)
     assert until is not None

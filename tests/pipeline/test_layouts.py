@@ -1,12 +1,14 @@
 """Every command that reads site files reads them however an export is laid out."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ingestion.layout import Layout
+from pipeline.cli.layouts import AS_USUAL
 from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.config.files import file_layout
@@ -82,6 +84,14 @@ def test_labels_of_a_report_come_from_a_foreign_layout(german, tmp_path):
     labels = label_folder(load_config(config), german, GERMAN, print)["east"]
     assert labels["label"].sum() == 60
     assert labels["timestamp"].iloc[0] == pd.Timestamp("2026-03-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("command", ["backtest", "replay", "report", "tune"])
+def test_every_command_that_reads_site_files_says_the_same_of_their_layout(command, capsys):
+    assert run([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    options = [f"--{option.replace('_', '-')}" for option in vars(AS_USUAL)]
+    assert [option for option in options if not re.search(rf"^ +{option} ", told, re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize(("command", "option"), [("tune", "--data"), ("report", "--labels")])
