@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.evaluation.candidate import Candidate, as_toml
+from pipeline.evaluation.candidate import Candidate, as_toml, from_json, to_json
 from pipeline.evaluation.metrics import Metrics
 
 FEDERATED, LOCAL, CENTRALISED, ZSCORE, PCA = "federated", "local", "centralised", "zscore", "pca"
@@ -159,7 +159,8 @@ class Expected:
 class Evaluation:
     """`evaluation.json`: `{sites: {site: {mode: metrics}}, mean: {mode: metrics}, notes: [..], expected: {..} or null}`.
 
-    `candidates`, by site, are stretches of the training to look at (`pipeline.evaluation.standing_out`); `leave_out` in the file has them as TOML.
+    `candidates`, by site, are stretches of the training to look at (`pipeline.evaluation.standing_out`); `leave_out` and `looked_at` in the file have
+    them as TOML, for either table of `[dataset]`. `looked_at_before` are those of which the configuration says that they were.
     """
 
     sites: Mapping[str, Mapping[str, Metrics]] = field(default_factory=dict)
@@ -167,6 +168,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     expected: Expected | None = None
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    looked_at_before: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dict for `json.dumps`."""
@@ -178,8 +180,10 @@ class Evaluation:
                 "mean": {k: asdict(m) for k, m in self.mean.items()},
                 "notes": self.notes,
                 "expected": None if self.expected is None else asdict(self.expected),
-                "candidates": {site: [each.to_json() for each in of] for site, of in self.candidates.items()},
-                "leave_out": as_toml(self.candidates),
+                "candidates": to_json(self.candidates),
+                "leave_out": as_toml(self.candidates, "leave_out"),
+                "looked_at": as_toml(self.candidates, "looked_at"),
+                "looked_at_before": to_json(self.looked_at_before),
             }
         )
 
@@ -197,7 +201,8 @@ class Evaluation:
             mean,
             tuple(raw.get("notes") or ()),
             None if expected is None else Expected.from_json(expected),
-            {site: tuple(map(Candidate.from_json, of)) for site, of in (raw.get("candidates") or {}).items()},
+            from_json(raw.get("candidates") or {}),
+            from_json(raw.get("looked_at_before") or {}),
         )
 
     @classmethod

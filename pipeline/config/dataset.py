@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.config.durations import Seconds
 from pipeline.config.instants import Instant
-from pipeline.config.leaveout import Stretches
+from pipeline.config.leaveout import LookedAt, Stretches
 from pipeline.config.section import Section
 
 
@@ -46,6 +46,10 @@ class DatasetConfig(Section):
     leave_out: Stretches = Field(
         default_factory=list,
         description="Stretches of time that are not learned from, one `[[dataset.leave_out]]` each; see below.",
+    )
+    looked_at: LookedAt = Field(
+        default_factory=list,
+        description="Stretches of time that were looked at and are ordinary, one `[[dataset.looked_at]]` each; see below.",
     )
     share_scale: bool = Field(
         True,

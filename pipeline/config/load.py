@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config.instants import as_utc, parse_moment
-from pipeline.config.leaveout import refuse_unknown_sites
+from pipeline.config.leaveout import TABLES, refuse_unknown_sites
 from pipeline.config.schema import Config
 from pipeline.config.sites import SiteConfig
 from pipeline.errors import ConfigError
@@ -65,7 +65,7 @@ def load_config(
         raise ConfigError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
     if not sites_from_files:
         try:
-            refuse_unknown_sites(config.dataset.leave_out, (site.name for site in config.sites))
+            refuse_unknown_sites(config.dataset, (site.name for site in config.sites))
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return _resolve_paths(config, path.resolve().parent)
@@ -115,11 +115,12 @@ def _times_as_utc(raw: dict[str, Any], path: Path) -> None:
     dataset, ingestion = (section if isinstance(section, dict) else {} for section in sections)
     zone = ingestion.get("time_zone")
     _as_utc(dataset, "train_until", zone, f"{path}: dataset.train_until")
-    stretches = dataset.get("leave_out")
-    for number, stretch in enumerate(stretches if isinstance(stretches, list) else ()):
-        for key in ("from", "to"):
-            if isinstance(stretch, dict):
-                _as_utc(stretch, key, zone, f"{path}: dataset.leave_out.{number}.{key}")
+    for table in TABLES:
+        stretches = dataset.get(table)
+        for number, stretch in enumerate(stretches if isinstance(stretches, list) else ()):
+            for key in ("from", "to"):
+                if isinstance(stretch, dict):
+                    _as_utc(stretch, key, zone, f"{path}: dataset.{table}.{number}.{key}")
 
 
 def _as_utc(table: dict[str, Any], key: str, zone: Any, at: str) -> None:
@@ -173,7 +174,7 @@ def _lines(error: ValidationError) -> list[str]:
 def _key_path(location: tuple[Any, ...]) -> list[str]:
     """The keys of a location as the user wrote them: pydantic also names the branch of a union, which we drop."""
     depth = 3 if location and location[0] in ("sites", "recipes") else 2
-    if location[:2] == ("dataset", "leave_out"):
+    if location[:2] in [("dataset", table) for table in TABLES]:
         depth = 4
     if len(location) >= depth and location[depth - 1] == "sensors":
         depth += 2

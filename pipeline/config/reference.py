@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from pipeline.config.durations import Seconds, format_duration
-from pipeline.config.leaveout import LeaveOutConfig
+from pipeline.config.leaveout import LeaveOutConfig, LookedAtConfig
 from pipeline.config.schema import Config
 from pipeline.config.sensors import SensorConfig
 
@@ -35,6 +35,7 @@ def render() -> str:
         parts += _section(title, model)
     parts += _section('[ingestion.sensors."NAME"]', SensorConfig)
     parts += _section("[[dataset.leave_out]]", LeaveOutConfig)
+    parts += _section("[[dataset.looked_at]]", LookedAtConfig)
     return "\n".join(parts) + "\n"
 
 

@@ -99,6 +99,8 @@ class Config(Section):
         found = self.model_dump(mode="json", include={"dataset", "model", "training", "detector"})
         for stretch in found["dataset"]["leave_out"]:
             del stretch["note"]
+        # It says what is told of a training, not what is learned.
+        del found["dataset"]["looked_at"]
         # At their defaults as of releases that had no such key: their results are still those of these settings.
         for section, key in (("detector", "logarithms"), ("dataset", "leave_out"), ("dataset", "counters")):
             of = getattr(self, section)

@@ -17,16 +17,23 @@ ALL = ("*",)
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """Readings with `from_ns` <= event time < `to_ns` (ns since 1970 UTC) of the machines whose site and name match a pattern of each.
-
-    `labelled`: no setting but a label says so.
-    """
+class Period:
+    """Readings with `from_ns` <= event time < `to_ns` (ns since 1970 UTC) of the machines whose site and name match a pattern of each."""
 
     from_ns: int
     to_ns: int
     sites: tuple[str, ...] = ALL
     assets: tuple[str, ...] = ALL
+
+    def meets(self, begin_ns: int, end_ns: int) -> bool:
+        """Whether any instant from one to before another (ns since 1970 UTC) lies in it."""
+        return self.from_ns < end_ns and begin_ns < self.to_ns
+
+
+@dataclass(frozen=True)
+class LeftOut(Period):
+    """Readings that learning does not see. `labelled`: no setting but a label says so."""
+
     labelled: bool = False
 
 
@@ -39,7 +46,7 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def concerns(stretch: LeftOut, site: str) -> bool:
+def concerns(stretch: Period, site: str) -> bool:
     """Whether a stretch is of machines of a site."""
     return matches(site, stretch.sites)
 

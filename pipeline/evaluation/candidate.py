@@ -1,4 +1,4 @@
-"""Stretches of a training that stand out of the rest of it, as somebody can look at them and leave them out."""
+"""Stretches of a training that stand out of the rest of it, as somebody can look at them and leave them out, or mark them as looked at."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stretch of a machine's training, as `[[dataset.leave_out]]` takes it.
+    """A stretch of a machine's training, as `[[dataset.leave_out]]` and `[[dataset.looked_at]]` take it.
 
     Attributes:
       asset: the machine.
@@ -35,6 +35,11 @@ class Candidate:
     end: str
     times_usual: float
     sensors: tuple[str, ...] = ()
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Begin and end, ns since 1970 UTC."""
+        return _ns(self.begin), _ns(self.end)
 
     def to_json(self) -> dict[str, Any]:
         """Plain form; the times by the names of the configuration's keys."""
@@ -58,6 +63,16 @@ class Candidate:
         )
 
 
+def to_json(candidates: Candidates) -> dict[str, list[dict[str, Any]]]:
+    """Plain form, by site."""
+    return {site: [each.to_json() for each in of] for site, of in candidates.items()}
+
+
+def from_json(raw: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
+    """Inverse of `to_json`."""
+    return {site: tuple(map(Candidate.from_json, of)) for site, of in raw.items()}
+
+
 def instant(ns: int) -> str:
     """ISO 8601 in UTC of ns since 1970, to the microsecond.
 
@@ -67,12 +82,17 @@ def instant(ns: int) -> str:
     return (_EPOCH + timedelta(microseconds=ns // 1000)).isoformat().replace("+00:00", "Z")
 
 
-def as_toml(candidates: Candidates) -> str:
-    """All of them as tables of the configuration; empty without any."""
+def _ns(instant: str) -> int:
+    moment = datetime.fromisoformat(instant.replace("Z", "+00:00"))
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def as_toml(candidates: Candidates, table: str) -> str:
+    """All of them as entries of a table of `[dataset]`, `leave_out` or `looked_at`; empty without any."""
     tables = [
         "\n".join(
             (
-                "[[dataset.leave_out]]",
+                f"[[dataset.{table}]]",
                 f"from = {_quoted(each.begin)}",
                 f"to = {_quoted(each.end)}",
                 f"sites = [{_quoted(escape(site))}]",
@@ -85,18 +105,25 @@ def as_toml(candidates: Candidates) -> str:
     return "\n\n".join(tables) + "\n" if tables else ""
 
 
-def candidate_remarks(candidates: Candidates) -> Iterator[tuple[str, str]]:
-    """Site and remark, one a site."""
-    for site, of in candidates.items():
+def candidate_remarks(candidates: Candidates, looked_at_before: Candidates) -> Iterator[tuple[str, str]]:
+    """Site and remark, one a site; of those that were looked at before only their number."""
+    for site in sorted({*candidates, *looked_at_before}):
+        of, before = candidates.get(site, ()), looked_at_before.get(site, ())
         if of:
-            many = f"{len(of)} stretches" if len(of) > 1 else "a stretch"
-            stand = "stand" if len(of) > 1 else "stands"
             told = listed((_told(site, each) for each in of), _SHOWN)
+            beside = f", beside {len(before)} looked at before" if before else ""
             yield (
                 site,
-                f"{many} of its training {stand} far out of the rest: {told}; look, and leave out what was not ordinary "
-                "(dataset.leave_out; ready to paste in the report, in evaluation.json and in what backtest --json prints)",
+                f"{_stand_out(of)}: {told}{beside}; look, and leave out what was not ordinary, mark as looked at what was "
+                "(dataset.leave_out, dataset.looked_at; ready to paste in the report, in evaluation.json and in what backtest --json prints)",
             )
+        elif before:
+            yield site, f"{_stand_out(before)}, looked at before (dataset.looked_at)"
+
+
+def _stand_out(of: Sequence[Candidate]) -> str:
+    many, stand = (f"{len(of)} stretches", "stand") if len(of) > 1 else ("a stretch", "stands")
+    return f"{many} of its training {stand} far out of the rest"
 
 
 def _told(site: str, of: Candidate) -> str:

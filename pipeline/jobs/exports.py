@@ -149,7 +149,7 @@ def _configuration(base: Config, sites: list[str], train_until: datetime) -> Con
         if not NAME.match(site):
             raise InputDataError(f"site {site!r} cannot be used: expected {NAME_RULE}; rename its file")
     known = {site.name: site for site in base.sites}
-    refuse_unknown_sites(base.dataset.leave_out, (*known, *sites))
+    refuse_unknown_sites(base.dataset, (*known, *sites))
     named = [known.get(site) or SiteConfig(name=site) for site in sites]
     dataset = base.dataset.model_copy(update={"train_until": train_until})
     return base.model_copy(update={"sites": named, "dataset": dataset})

@@ -24,6 +24,7 @@ from pipeline.errors import NothingToDo
 from pipeline.evaluation.judging import held_out, judge
 from pipeline.evaluation.sensors import sensor_notes
 from pipeline.jobs.lookaround import looked_around
+from pipeline.jobs.lookedat import told_anew
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
@@ -56,7 +57,7 @@ def run_job(
     folder = run_folder(config, run_id(snapshot.id, config))
     earlier = read_summary(folder)
     if earlier is not None and _intact(earlier) and not force:
-        return replace(earlier, status="nothing_new", ingestion=counts)
+        return replace(told_anew(config, folder, earlier), status="nothing_new", ingestion=counts)
     if not any(snapshot.sources.values()):
         raise NothingToDo(_why_nothing(counts))
     workdir = config.project.data_dir / "training" / folder.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
-from pipeline.datasets.leaveout import LeftOut, concerns, origin
+from pipeline.datasets.leaveout import LeftOut, Period, concerns, origin
 from pipeline.datasets.survey import SiteOutcome
 
 
@@ -28,11 +28,17 @@ def left_out_remarks(
     for place, each in enumerate(stretches):
         if any(of.touched[place] for of in outcomes.values() if of.touched):
             continue
-        why = "check its year, its zone and the names of sites and machines"
-        if until_ns is not None and each.from_ns >= until_ns:
-            why = "it begins where learning has ended (train_until)"
-        told = f"the stretch {_utc(each.from_ns)} to {_utc(each.to_ns)} of dataset.leave_out touches no reading that is learned from: {why}"
+        told = touches_nothing(each, "leave_out", until_ns)
         yield from ((site, told) for site in sorted(outcomes) if concerns(each, site))
+
+
+def touches_nothing(stretch: Period, table: str, until_ns: int | None) -> str:
+    """What to say of a stretch of a table of `[dataset]` in which nothing is learned from; learning ends before `until_ns`, ns since 1970 UTC, if anywhere."""
+    why = "check its year, its zone and the names of sites and machines"
+    if until_ns is not None and stretch.from_ns >= until_ns:
+        why = "it begins where learning has ended (train_until)"
+    times = f"{_utc(stretch.from_ns)} to {_utc(stretch.to_ns)}"
+    return f"the stretch {times} of dataset.{table} touches no reading that is learned from: {why}"
 
 
 def left_out_counts(outcomes: Mapping[str, SiteOutcome]) -> dict[str, int]:

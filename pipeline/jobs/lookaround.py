@@ -8,7 +8,9 @@ from pipeline.artefacts import Evaluation
 from pipeline.config import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.evaluation.expectation import expect
+from pipeline.evaluation.lookedat import parted
 from pipeline.evaluation.standing_out import candidates
+from pipeline.jobs.settings import looked_at
 from pipeline.learning import Learned
 from pipeline.watch import Watch
 
@@ -22,5 +24,5 @@ def looked_around(
     with watch.step("looking ahead") as step:
         expected = expect(config, prepared, learned, step)
     with watch.step("looking back") as step:
-        found = candidates(prepared, learned.detector, step)
-    return replace(evaluation, expected=expected, candidates=found)
+        named, before = parted(candidates(prepared, learned.detector, step), looked_at(config))
+    return replace(evaluation, expected=expected, candidates=named, looked_at_before=before)

@@ -22,6 +22,8 @@ from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import none_can_train
 from pipeline.jobs.labelled import incidents
 from pipeline.jobs.leftout import left_out_remarks
+from pipeline.jobs.lookedat import looked_at_remarks
+from pipeline.jobs.settings import looked_at
 from pipeline.remarks import together
 
 
@@ -108,9 +110,11 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
         raise NothingToDo(none_can_train(exports.config, excluded))
     asked = snapshot.settings
     left_out = left_out_remarks(asked.leave_out, outcomes, asked.until_ns)
-    codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
     able = {site: outcome for site, outcome in outcomes.items() if outcome.excluded is None}
-    odd = together([*left_out, *codes, *alone(grid.sensors, able), *counting(grid.sensors, able)])
+    seen = {site: (*parts[site].training, *parts[site].validation) for site in able}
+    looked = looked_at_remarks(looked_at(exports.config), asked.leave_out, seen, asked.until_ns)
+    codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
+    odd = together([*left_out, *looked, *codes, *alone(grid.sensors, able), *counting(grid.sensors, able)])
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,

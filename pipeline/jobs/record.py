@@ -18,6 +18,8 @@ from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.expectation import loud
 from pipeline.jobs.beforehand import alone, counting
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
+from pipeline.jobs.lookedat import looked_at_remarks
+from pipeline.jobs.settings import looked_at
 from pipeline.learning import Learned, Scorer, fit_baselines
 from pipeline.manifest import manifest
 from pipeline.remarks import listed, together
@@ -45,7 +47,7 @@ def summarise(
         labels_in_learning=labels_in_learning(prepared),
         warnings=(
             *together([*readings_remarks(config, prepared), *learned.remarks]),
-            *together(candidate_remarks(evaluation.candidates)),
+            *together(candidate_remarks(evaluation.candidates, evaluation.looked_at_before)),
             *loud(evaluation),
         ),
         **known,
@@ -134,6 +136,8 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
     dataset = prepared.dataset
     yield from alone(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
     yield from left_out_remarks(prepared.leave_out, dataset.outcomes, prepared.until_ns)
+    seen = {site: prepared.seen(site) for site in dataset.shards}
+    yield from looked_at_remarks(looked_at(config), prepared.leave_out, seen, prepared.until_ns)
     for site in dataset.shards:
         dropped = prepared.out_of_range(site)
         if dropped:

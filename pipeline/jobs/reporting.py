@@ -12,6 +12,7 @@ from pipeline.artefacts import ArtefactError, Evaluation, read_evaluation, read_
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
 from pipeline.errors import NothingToDo
+from pipeline.jobs.lookedat import told_anew
 from pipeline.remarks import listed
 from pipeline.runs import newest_run, run_folder
 from pipeline.watch import Step
@@ -28,6 +29,7 @@ def make_report(
     step: Step | None = None,
 ) -> Path:
     """Write the page and return where it is; with labels, in site files of this layout, `evaluation.json` is made anew from all readings since training.
+    What was looked at since the run is not named on it.
 
     Raises:
       NothingToDo: there is no such run.
@@ -36,10 +38,12 @@ def make_report(
     from pipeline.report import write_report
 
     run = run_id or newest_run(config)
-    if run is None or read_summary(run_folder(config, run)) is None:
+    summary = None if run is None else read_summary(run_folder(config, run))
+    if run is None or summary is None:
         which = "no run" if run is None else f"no run {run}"
         raise NothingToDo(f"{config.project.data_dir}: {which} to report on; `fedplant run` makes one")
     folder = run_folder(config, run)
+    told_anew(config, folder, summary)
     frames = None
     if labels is not None:
         frames = label_folder(config, labels, layout, say)
@@ -96,7 +100,12 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
         earlier = None
     if earlier is None:
         return found
-    return replace(found, expected=earlier.expected, candidates=earlier.candidates)
+    return replace(
+        found,
+        expected=earlier.expected,
+        candidates=earlier.candidates,
+        looked_at_before=earlier.looked_at_before,
+    )
 
 
 def label_folder(config: Config, folder: Path, layout: Layout, say: Callable[[str], None]) -> dict[str, Any]:

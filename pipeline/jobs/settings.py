@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 
 from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL
-from pipeline.config.leaveout import LeaveOutConfig
+from pipeline.config.leaveout import StretchConfig
 from pipeline.config.schema import Config
 from pipeline.config.sensors import SensorConfig, sensors_of
-from pipeline.datasets.leaveout import ALL, LeftOut
+from pipeline.datasets.leaveout import ALL, LeftOut, Period
 from pipeline.datasets.snapshot import DatasetSettings
 from pipeline.datasets.sources import WindowReadings
 from pipeline.datasets.valid import Valid
@@ -35,9 +35,14 @@ def dataset_settings(config: Config) -> DatasetSettings:
         share_scale=data.share_scale,
         logarithms=tuple(config.detector.logarithms),
         valid=valid_ranges(config),
-        leave_out=tuple(map(_left_out, data.leave_out)),
+        leave_out=tuple(LeftOut(*_period(each)) for each in data.leave_out),
         counters=data.counters,
     )
+
+
+def looked_at(config: Config) -> tuple[Period, ...]:
+    """Where what stands out of a training was looked at before."""
+    return tuple(Period(*_period(each)) for each in config.dataset.looked_at)
 
 
 def window_readings(config: Config) -> WindowReadings:
@@ -67,12 +72,12 @@ def modes_of(config: Config) -> tuple[str, ...]:
     return (FEDERATED, LOCAL, CENTRALISED, *BASELINES) if config.training.compare else (FEDERATED,)
 
 
-def _left_out(of: LeaveOutConfig) -> LeftOut:
+def _period(of: StretchConfig) -> tuple[int, int, tuple[str, ...], tuple[str, ...]]:
     begin, end = (
         int(np.clip((moment - _EPOCH) // timedelta(microseconds=1), -_MOST_US, _MOST_US)) * 1000
         for moment in (of.begin, of.to)
     )
-    return LeftOut(begin, end, tuple(of.sites or ALL), tuple(of.assets or ALL))
+    return begin, end, tuple(of.sites or ALL), tuple(of.assets or ALL)
 
 
 def _ns(seconds: float | str) -> int | None:

@@ -245,7 +245,7 @@ def run_tuning(
         readings: Readings = window_readings(config)
     else:
         files = mapped_files(read_site_dir(data, layout), config, watch.say)
-        refuse_unknown_sites(config.dataset.leave_out, (*(site.name for site in config.sites), *files))
+        refuse_unknown_sites(config.dataset, (*(site.name for site in config.sites), *files))
         readings = FileReadings(files)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     if not any(snapshot.sources.values()):

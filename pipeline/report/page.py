@@ -165,9 +165,10 @@ def _remarks(remarks: list[str], summary: RunSummary | None) -> list[str]:
 
 def _to_look_at(evaluation: Evaluation | None) -> list[str]:
     """A section if there is anything in it."""
-    if evaluation is None or not evaluation.candidates:
+    if evaluation is None or not (evaluation.candidates or evaluation.looked_at_before):
         return []
-    return [sections.card("lookback", "What stands out of the training", candidates(evaluation.candidates))]
+    told = candidates(evaluation.candidates, evaluation.looked_at_before)
+    return [sections.card("lookback", "What stands out of the training", told)]
 
 
 def _steps(steps: list[str]) -> str:

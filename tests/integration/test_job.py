@@ -154,6 +154,34 @@ def test_readings_that_never_change_and_gaps_do_not_stop_the_job(operator, topic
     assert found["rounds"] == {"federated": 1}
 
 
+def test_what_was_looked_at_is_not_told_again_and_nothing_is_trained_for_it(operator, topic):
+    site = topic("east")
+    broken = plant(1, faulty=False)
+    broken.loc[200:209, "flow"] += 12.0
+    data = write_plants(operator.folder / "data", {site: broken})
+    config = operator.configure([site], 'compare = false\n[detector]\nsources = ["ridge", "pca"]\n')
+    operator("replay", data, "--config", config)
+    first = operator("run", config)
+    evaluation = Path(first["run_path"]) / "evaluation.json"
+    named = json.loads(evaluation.read_text())
+    assert len(named["candidates"][site]) == 1
+
+    config.write_text(config.read_text() + named["looked_at"])
+    again = operator("run", config)
+    assert (again["status"], again["version"], again["run_id"]) == ("nothing_new", 1, first["run_id"])
+    out = f"{site}: a stretch of its training stands far out of the rest"
+    [told] = [line for line in first["warnings"] if line.startswith(out)]
+    before = f"{out}, looked at before (dataset.looked_at)"
+    assert again["warnings"] == [before if line == told else line for line in first["warnings"]]
+    operator("report", config, "--labels", data)
+    looked = json.loads(evaluation.read_text())
+    assert (looked["candidates"], looked["looked_at_before"]) == ({}, named["candidates"])
+
+    forced = operator("run", config, "--force")
+    assert (forced["status"], forced["version"], forced["snapshot"]) == ("trained", 2, first["snapshot"])
+    assert forced["warnings"] == again["warnings"]
+
+
 def test_a_counter_is_heard_neither_by_a_job_nor_by_the_scorer(operator, topic):
     site = topic("east")
     counting = plant(1).assign(hours=lambda frame: (4000 + np.arange(len(frame)) / 60).round(2))

@@ -17,7 +17,7 @@ from pipeline.datasets.leaveout import Leaving, LeftOut
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.snapshot import DatasetSettings
 from pipeline.errors import ConfigError
-from pipeline.jobs.settings import dataset_settings
+from pipeline.jobs.settings import dataset_settings, looked_at
 from tests.pipeline.plants import START, UNTIL, backtest_of, linear_config, plant, write_plants
 
 S = 1_000_000_000
@@ -111,8 +111,12 @@ def _written(folder, text, sites=("east", "west")):
     return path
 
 
-def stretch(**keys):
-    return "[[dataset.leave_out]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+def stretch(table="leave_out", **keys):
+    return f"[[dataset.{table}]]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())
+
+
+TABLES = ["leave_out", "looked_at"]
+"""Both hold stretches of time, and read and refuse them alike."""
 
 
 def test_a_note_decides_nothing_and_a_stretch_does(tmp_path):
@@ -134,13 +138,16 @@ def test_a_note_decides_nothing_and_a_stretch_does(tmp_path):
     assert again.dataset.leave_out == noted.dataset.leave_out
 
 
-def test_times_without_an_offset_are_what_the_clock_of_the_messages_shows(tmp_path):
+@pytest.mark.parametrize("table", TABLES)
+def test_times_without_an_offset_are_what_the_clock_of_the_messages_shows(tmp_path, table):
     berlin = '[ingestion]\ntime_zone = "Europe/Berlin"\n'
-    text = berlin + stretch(**{"from": "2026-03-01T01:00:00", "to": "2026-03-01T01:00:00Z"})
-    [found] = dataset_settings(load_config(_written(tmp_path, text), {})).leave_out
+    text = berlin + stretch(table, **{"from": "2026-03-01T01:00:00", "to": "2026-03-01T01:00:00Z"})
+    config = load_config(_written(tmp_path, text), {})
+    [found] = dataset_settings(config).leave_out if table == "leave_out" else looked_at(config)
     assert (found.from_ns, found.to_ns) == (START.value, START.value + 3600 * S)
 
 
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
@@ -171,13 +178,14 @@ def test_times_without_an_offset_are_what_the_clock_of_the_messages_shows(tmp_pa
         ),
     ],
 )
-def test_what_is_no_stretch_is_one_line(tmp_path, keys, line):
-    text = '[ingestion]\ntime_zone = "Europe/Berlin"\n' + stretch(**keys)
+def test_what_is_no_stretch_is_one_line(tmp_path, table, keys, line):
+    text = '[ingestion]\ntime_zone = "Europe/Berlin"\n' + stretch(table, **keys)
     with pytest.raises(ConfigError) as refused:
         load_config(_written(tmp_path, text), {})
-    assert line in str(refused.value)
+    assert line.replace("leave_out", table) in str(refused.value)
 
 
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -189,17 +197,18 @@ def test_what_is_no_stretch_is_one_line(tmp_path, keys, line):
         ("[dataset]\nleave_out = [7]\n", "dataset.leave_out.0 = 7: "),
     ],
 )
-def test_what_is_no_list_of_stretches_is_one_line(tmp_path, text, line):
+def test_what_is_no_list_of_stretches_is_one_line(tmp_path, table, text, line):
     for zone in ("", '[ingestion]\ntime_zone = "Europe/Berlin"\n'):
         with pytest.raises(ConfigError) as refused:
-            load_config(_written(tmp_path, zone + text), {})
-        assert line in str(refused.value) and "\n" not in str(refused.value)
+            load_config(_written(tmp_path, zone + text.replace("leave_out", table)), {})
+        assert line.replace("leave_out", table) in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_stretch_can_come_from_the_environment(tmp_path):
+@pytest.mark.parametrize("table", TABLES)
+def test_a_stretch_can_come_from_the_environment(tmp_path, table):
     value = '[{from = "2026-03-01T01:00", to = "2026-03-01T02:00Z", sites = ["east"]}]'
-    config = load_config(_written(tmp_path, ""), {"FEDPLANT_DATASET__LEAVE_OUT": value})
-    assert [each.sites for each in config.dataset.leave_out] == [["east"]]
+    config = load_config(_written(tmp_path, ""), {f"FEDPLANT_DATASET__{table.upper()}": value})
+    assert [each.sites for each in getattr(config.dataset, table)] == [["east"]]
 
 
 def test_a_stretch_without_begin_or_end_in_reach_is_the_whole_of_time(tmp_path):
@@ -365,13 +374,14 @@ def test_a_stretch_that_touches_nothing_is_told(faulty, capsys):
     assert len(behind) == 1 and not any("are left out of learning" in note for note in notes)
 
 
-def test_a_name_of_a_site_that_no_file_has_is_refused(faulty, capsys):
+@pytest.mark.parametrize("table", TABLES)
+def test_a_name_of_a_site_that_no_file_has_is_refused(faulty, capsys, table):
     data, _, config = faulty
     with config.open("a") as file:
-        file.write(stretch(**HOUR, sites='["East"]'))
+        file.write(stretch(table, **HOUR, sites='["East"]'))
     error = backtest(data, config, capsys, code=2)
     assert (
-        "dataset.leave_out.0.sites: 'East' matches no site (capitals matter); there are any, east, west"
+        f"dataset.{table}.0.sites: 'East' matches no site (capitals matter); there are any, east, west"
         in error
     )
     asked = ["tune", str(config), "--data", str(data), "--by", "injected", "--budget", "1s", "--json"]

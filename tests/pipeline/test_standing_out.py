@@ -15,7 +15,7 @@ from pipeline.config import load_config
 from pipeline.datasets.leaveout import concerns, matches
 from pipeline.evaluation.candidate import Candidate, as_toml, candidate_remarks, instant
 from pipeline.evaluation.standing_out import LEAST_STEPS, standing_out
-from pipeline.jobs.settings import dataset_settings
+from pipeline.jobs.settings import dataset_settings, looked_at
 from tests.pipeline.plants import START, linear_config, plant, write_plants
 
 APART = 30
@@ -124,11 +124,12 @@ def test_faults_in_a_training_are_named_with_machine_time_and_sensor_and_left_ou
 
 def test_candidates_are_read_back_from_the_file_and_an_older_file_has_none():
     candidates = {"east": (Candidate("m", "2026-03-01T00:00:00Z", "2026-03-01T01:00:00Z", 4.25, ("a", "b")),)}
-    evaluation = Evaluation(candidates=candidates)
+    evaluation = Evaluation(candidates=candidates, looked_at_before={"west": candidates["east"]})
     assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
     assert Evaluation.from_json({"sites": {}}).candidates == {}
 
 
+@pytest.mark.parametrize("table", ["leave_out", "looked_at"])
 @settings(max_examples=30)
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),
@@ -138,13 +139,16 @@ def test_candidates_are_read_back_from_the_file_and_an_older_file_has_none():
 @example("saw [2]\x7f", 0, 1)
 @example("saw*", 0, 1)
 def test_what_is_to_be_pasted_means_that_machine_and_that_time_alone(
-    tmp_path_factory, asset, begin_us, length_us
+    tmp_path_factory, table, asset, begin_us, length_us
 ):
     begin, end = (int(START.value) + 1000 * us for us in (begin_us, begin_us + length_us))
-    pasted = as_toml({"east": [Candidate(asset, instant(begin), instant(end), 3.0)]})
+    found = Candidate(asset, instant(begin), instant(end), 3.0)
+    pasted = as_toml({"east": [found]}, table)
     path = tmp_path_factory.getbasetemp() / "pasted.toml"
     path.write_text('[[sites]]\nname = "east"\n[[sites]]\nname = "west"\n' + pasted, encoding="utf-8")
-    [stretch] = dataset_settings(load_config(path, {})).leave_out
+    config = load_config(path, {})
+    [stretch] = dataset_settings(config).leave_out if table == "leave_out" else looked_at(config)
+    assert (stretch.from_ns, stretch.to_ns) == found.span_ns
     assert (stretch.from_ns, stretch.to_ns) == (begin, end)
     assert concerns(stretch, "east") and not concerns(stretch, "west")
     assert matches(asset, stretch.assets) and not matches(asset + "x", stretch.assets)
@@ -155,8 +159,9 @@ def test_a_site_is_one_line_of_three_stretches_at_most():
         Candidate("m", f"2026-03-0{n}T23:00:00Z", f"2026-03-0{n + 1}T01:00:00Z", 9.0 - n, ("a",))
         for n in range(1, 6)
     ]
-    [(site, line)] = candidate_remarks({"east": many, "west": []})
+    [(site, line)] = candidate_remarks({"east": many, "west": []}, {})
     assert site == "east" and line.startswith(
         "5 stretches of its training stand far out of the rest: m 2026-03-01 23:00:00Z to"
     )
     assert line.count(" to 2026") == 3 and "and 2 more; look, and leave out what was not ordinary" in line
+    assert "mark as looked at what was (dataset.leave_out, dataset.looked_at; ready to paste" in line
