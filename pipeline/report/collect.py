@@ -157,8 +157,10 @@ def _columns(table: pa.Table, site: str) -> _Columns:
     if "is_anomaly" in table.column_names:
         flagged = np.asarray(table["is_anomaly"].fill_null(False).to_numpy(zero_copy_only=False), bool)
     label = floats("label") if "label" in table.column_names else None
-    if label is not None and not np.isfinite(label).any():
-        label = None
+    if label is not None:
+        # Releases before wrote -1 where a label is not known.
+        label = np.where(label >= 0, label, np.nan)
+        label = label if np.isfinite(label).any() else None
     return _Columns(time, codes, assets, score, threshold, flagged, label)
 
 

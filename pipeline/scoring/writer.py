@@ -95,7 +95,7 @@ class ScoreWriter:
         """Append steps of one asset in order of time; steps whose score is NaN (warm-up) are kept as null scores.
 
         Shapes: `time_ns` int64[N] UTC, `score` and `threshold` float[N], `contribution` and `values` float[N, F] (values in raw
-        units), `label` 0/1 [N] or None.
+        units), `label` 0/1 [N], negative where it is not known, or None.
         """
         count = len(time_ns)
         if count == 0:
@@ -119,7 +119,7 @@ class ScoreWriter:
             pa.array(flagged, pa.bool_()),
             pa.array(names, pa.list_(pa.string())),
             pa.array(parts, pa.list_(pa.float64())),
-            pa.nulls(count, pa.int8()) if label is None else pa.array(label, pa.int8(), from_pandas=True),
+            pa.nulls(count, pa.int8()) if label is None else pa.array(label, pa.int8(), mask=label < 0),
         ]
         self._scores.add(pa.Table.from_arrays(columns, schema=SCORE_SCHEMA))
         self.rows += count

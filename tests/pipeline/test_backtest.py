@@ -54,10 +54,12 @@ def test_every_mode_is_judged_by_every_figure_and_a_plain_fault_is_found(tmp_pat
 def test_without_labels_it_says_what_can_be_said(tmp_path, settings, capsys):
     sites = {name: plant(seed).drop(columns="label") for seed, name in enumerate(("east", "west"), 1)}
     data = write_plants(tmp_path / "data", sites)
-    arguments = [*backtest_of(data, settings), "--json"]
+    arguments = [*backtest_of(data, settings), "--json", "--report", str(tmp_path / "page.html")]
     assert run([*arguments, "--mode", "zscore"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["mean"]["zscore"]["auc_pr"] is None
+    page = (tmp_path / "page.html").read_text()
+    assert "every alert is a false one" not in page and "noticed" not in page
     assert 0.1 < found["mean"]["zscore"]["flagged_share"] < 0.5
     assert (
         "east, west: no incident is labelled after training, so only alarms could be counted"
