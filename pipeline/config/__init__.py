@@ -4,8 +4,8 @@
 them together, `reference` renders them as documentation.
 """
 
-from pipeline.config.load import file_config, load_config
+from pipeline.config.load import file_config, load_config, named_sites
 from pipeline.config.schema import Config
 from pipeline.config.sites import SiteConfig
 
-__all__ = ["Config", "SiteConfig", "file_config", "load_config"]
+__all__ = ["Config", "SiteConfig", "file_config", "load_config", "named_sites"]

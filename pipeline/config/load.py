@@ -82,6 +82,11 @@ def file_config(path: Path | None) -> Config:
     return load_config(path, sites_from_files=True)
 
 
+def named_sites(config: Config) -> tuple[str, ...]:
+    """The sites that a configuration names, without the one that stands in for those of files."""
+    return tuple(site.name for site in config.sites if site != SiteConfig(name=_FROM_FILES))
+
+
 def _refuse_secrets(raw: Any, path: Path, at: str = "") -> None:
     if not isinstance(raw, dict):
         return

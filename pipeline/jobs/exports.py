@@ -14,7 +14,7 @@ from ingestion.errors import InputDataError
 from ingestion.layout import Layout
 from ingestion.sitefile import SiteFile, read_site_dir
 from pipeline.artefacts import MODES
-from pipeline.config import Config, SiteConfig
+from pipeline.config import Config, SiteConfig, named_sites
 from pipeline.config.leaveout import refuse_unknown_sites
 from pipeline.config.names import NAME, NAME_RULE
 from pipeline.datasets.snapshot import DatasetSettings, Snapshot, take_snapshot
@@ -149,7 +149,7 @@ def _configuration(base: Config, sites: list[str], train_until: datetime) -> Con
         if not NAME.match(site):
             raise InputDataError(f"site {site!r} cannot be used: expected {NAME_RULE}; rename its file")
     known = {site.name: site for site in base.sites}
-    refuse_unknown_sites(base.dataset, (*known, *sites))
+    refuse_unknown_sites(base.dataset, (*named_sites(base), *sites))
     named = [known.get(site) or SiteConfig(name=site) for site in sites]
     dataset = base.dataset.model_copy(update={"train_until": train_until})
     return base.model_copy(update={"sites": named, "dataset": dataset})

@@ -18,6 +18,7 @@ from typing import Any
 
 from ingestion.layout import Layout
 from pipeline.artefacts import write_json
+from pipeline.config.load import named_sites
 from pipeline.config.recipes import LINEAR
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
@@ -245,7 +246,7 @@ def run_tuning(
         readings: Readings = window_readings(config)
     else:
         files = mapped_files(read_site_dir(data, layout), config, watch.say)
-        refuse_unknown_sites(config.dataset, (*(site.name for site in config.sites), *files))
+        refuse_unknown_sites(config.dataset, (*named_sites(config), *files))
         readings = FileReadings(files)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     if not any(snapshot.sources.values()):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import file_config, load_config, named_sites
 from pipeline.config.durations import format_duration, parse_duration
 from pipeline.config.reference import render
 from pipeline.errors import ConfigError
@@ -244,3 +244,12 @@ def test_a_recipe_is_checked_when_the_file_is_read(tmp_path, recipe, line):
 def test_what_cannot_go_together_is_refused_with_the_reason(tmp_path, text, line):
     with pytest.raises(ConfigError, match=re.escape(line)):
         read(tmp_path, SITE + text)
+
+
+def test_the_site_that_stands_in_for_those_of_files_is_none_that_somebody_named(tmp_path):
+    assert named_sites(file_config(None)) == ()
+    path = tmp_path / "fedplant.toml"
+    path.write_text("[dataset]\nstep = '1min'\n")
+    assert named_sites(file_config(path)) == ()
+    path.write_text("[[sites]]\nname = 'east'\n")
+    assert named_sites(file_config(path)) == ("east",)
