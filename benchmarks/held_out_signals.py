@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.switching_plant import Plant
-from benchmarks.switching_signals import DAY, HOUR, Mask, Numbers, Rows, lag, lay_phases
+from benchmarks.switching_signals import DAY, HOUR, Mask, Numbers, Rows, lag, lay_phases, remembering
 
 
 def heavy(random: np.random.Generator, rows: int, scale: float, freedom: float = 3.0) -> Rows:
@@ -54,11 +54,7 @@ def worn(plant: Plant, life: float) -> Rows:
 
 def per_cycle(random: np.random.Generator, cycle: Numbers, memory: float) -> Rows:
     """What differs from cycle to cycle and stays within one, float64[rows], of deviation 1."""
-    keep = np.exp(-1.0 / memory)
-    values = random.standard_normal(int(cycle.max()) + 1)
-    for number in range(1, len(values)):
-        values[number] = keep * values[number - 1] + np.sqrt(1 - keep**2) * values[number]
-    return np.asarray(values[cycle])
+    return np.asarray(remembering(random.standard_normal(int(cycle.max()) + 1), memory)[cycle])
 
 
 def bump(plant: Plant, hour: float, width: float) -> Rows:

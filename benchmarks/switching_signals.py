@@ -17,10 +17,17 @@ HOUR, DAY = 3600.0, 86400.0
 
 def wander(random: np.random.Generator, rows: int, memory: float, deviation: float = 1.0) -> Rows:
     """Noise float64[rows] of first order that forgets within `memory` steps."""
+    white = random.standard_normal(rows)
+    white[0] = random.standard_normal()
+    return deviation * remembering(white, memory)
+
+
+def remembering(white: Rows, memory: float) -> Rows:
+    """White noise of deviation 1 as noise of first order, of deviation 1 as well, that forgets within `memory` steps."""
     keep = np.exp(-1.0 / memory)
-    noise = random.standard_normal(rows) * np.sqrt(1 - keep * keep)
-    noise[0] = random.standard_normal()
-    return np.asarray(deviation * lfilter([1.0], [1.0, -keep], noise))
+    noise = white * np.sqrt(1 - keep * keep)
+    noise[0] = white[0]
+    return np.asarray(lfilter([1.0], [1.0, -keep], noise))
 
 
 def lag(wanted: Rows, memory: float, falling: float | None = None) -> Rows:
