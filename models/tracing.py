@@ -90,8 +90,7 @@ def traced(detector: Detector) -> Traced:
         len(detector.sensors),
         detector.options.spans,
         detector.floor is None,
-        detector.calibration.damped,
-        detector.calibration.has_regimes,
+        tuple(detector.calibration.arrays()),
         sources,
     )
     found = _FOUND.pop(key, None) or Traced(detector)
