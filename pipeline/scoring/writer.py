@@ -119,7 +119,7 @@ class ScoreWriter:
             pa.array(flagged, pa.bool_()),
             pa.array(names, pa.list_(pa.string())),
             pa.array(parts, pa.list_(pa.float64())),
-            pa.nulls(count, pa.int8()) if label is None else pa.array(label, pa.int8(), mask=label < 0),
+            pa.nulls(count, pa.int8()) if label is None else pa.array(label, pa.int8(), mask=~(label >= 0)),
         ]
         self._scores.add(pa.Table.from_arrays(columns, schema=SCORE_SCHEMA))
         self.rows += count

@@ -281,17 +281,18 @@ def test_labels_given_outweigh_those_in_the_file_and_may_be_naive_times(tmp_path
     assert [i.delay_s for i in view.incidents] == [300.0]
 
 
+@pytest.mark.parametrize("unknown", [np.full(3000, -1, np.int8), np.full(3000, np.nan)], ids=["-1", "nan"])
 @pytest.mark.parametrize("before", [False, True])
-def test_labels_that_are_not_known_are_none(tmp_path, before):
+def test_labels_that_are_not_known_are_none(tmp_path, before, unknown):
     """As a backtest of files without labels writes them; releases before wrote them as -1."""
     run = tmp_path / "run"
-    write_scores(run, "press", label=np.full(3000, -1, np.int8))
+    write_scores(run, "press", label=unknown)
     path = run / "scores" / "press.parquet"
     table = pq.read_table(path)
     assert table["label"].null_count == 3000
     if before:
-        unknown = pa.array(np.full(3000, -1, np.int8))
-        pq.write_table(table.set_column(table.column_names.index("label"), "label", unknown), path)
+        minus_one = pa.array(np.full(3000, -1, np.int8))
+        pq.write_table(table.set_column(table.column_names.index("label"), "label", minus_one), path)
     view = read_site(path, None, hold_off_ns=10 * MINUTE, spans=1000)
     assert view.incidents is None and view.alerts and all(each.true is None for each in view.alerts)
 
