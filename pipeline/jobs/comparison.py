@@ -18,7 +18,7 @@ from pipeline.config.chosen import recipe_configs, recipe_remarks
 from pipeline.config.recipes import RecipeConfig
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
-from pipeline.errors import NothingToDo, TrainingFailed
+from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
 from pipeline.evaluation.judging import judge
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
@@ -87,8 +87,8 @@ def compare_recipes(
 ) -> Comparison:
     """Learn by each recipe on readings before `dataset.train_until` and judge on those from it on.
 
-    Recipes that train the same network train it once. A recipe that cannot learn from these readings is told with its reason, and
-    the others go on.
+    Recipes that train the same network train it once. A recipe that cannot learn from these readings, or that they refuse (too few sites, no such
+    sensor), is told with its reason, and the others go on.
 
     Args:
       exports: the site files and the settings that recipes differ from.
@@ -97,12 +97,13 @@ def compare_recipes(
       watch: is told about every step.
 
     Raises:
-      ConfigError: the keys of a recipe are refused.
+      ConfigError: the keys of a recipe are refused, or the readings refuse all recipes.
       NothingToDo: no recipe could learn.
     """
     configs = recipe_configs(exports.config, recipes)
     prepared: dict[str, Prepared] = {}
     found: dict[str, Compared] = {}
+    refused = set()
     notes = dict.fromkeys(recipe_remarks(exports.config, recipes))
     with result_folder(work_dir) as folder:
         for name, config in configs.items():
@@ -118,7 +119,9 @@ def compare_recipes(
                 evaluation, learned = _judged(
                     name, recipes[name].mode, config, ready, folder / "training", exports, watch
                 )
-            except (TrainingFailed, NothingToDo, ModelError) as error:
+            except (ConfigError, TrainingFailed, NothingToDo, ModelError) as error:
+                if isinstance(error, ConfigError):
+                    refused.add(name)
                 found[name] = Compared(recipes[name].mode, Evaluation(), 0.0, {}, str(error))
                 continue
             notes.update(dict.fromkeys(together(ready.skipped)))
@@ -128,7 +131,8 @@ def compare_recipes(
             seconds = round(time.monotonic() - began, 3)
             found[name] = Compared(recipes[name].mode, evaluation, seconds, manifest)
     if all(of.failed for of in found.values()):
-        raise NothingToDo("; ".join(dict.fromkeys(str(of.failed) for of in found.values())))
+        reasons = "; ".join(dict.fromkeys(str(of.failed) for of in found.values()))
+        raise ConfigError(reasons) if refused == set(found) else NothingToDo(reasons)
     return Comparison(found, tuple(notes))
 
 

@@ -295,6 +295,22 @@ def test_recipes_are_compared_in_one_table_and_share_the_network(tmp_path, capsy
     assert {line[0] for line in lines} == {"linear", "ridges"} and float(lines[0][1]) <= float(lines[1][1])
 
 
+def test_a_recipe_that_these_readings_refuse_is_told_and_the_others_are_compared(tmp_path, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
+    config = tmp_path / "fedplant.toml"
+    own = '[recipes.logs]\ndetector.logarithms = ["vibration_*"]\n[recipes.krum]\ntraining.aggregation = "krum"\n'
+    config.write_text(SETTINGS + own)
+    arguments = backtest_of(data, config)
+    assert run([*arguments, "--recipe", "logs,baseline_zscore,krum", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["recipes"]
+    assert "'vibration_*' matches no sensor" in found["logs"]["failed"]
+    assert "krum needs at least 5 sites, 2 can train" in found["krum"]["failed"]
+    assert found["baseline_zscore"]["mean_rank"] == 1 and found["krum"]["mean_rank"] is None
+    # Nothing that could be compared: as wrong as one backtest with such settings.
+    assert run([*arguments, "--recipe", "krum"]) == 2
+    assert "krum needs at least 5 sites" in capsys.readouterr().err
+
+
 def test_a_recipe_by_itself_is_the_backtest(tmp_path, settings, capsys):
     data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
     arguments = [*backtest_of(data, settings), "--json"]
