@@ -52,7 +52,7 @@ def train(
     `local_epochs` times. With one client there is nothing to combine: algorithm and protection are those of plain averaging.
 
     Progress is kept in `workdir`: called again with the same arguments after an interruption it goes on with the round
-    after the last finished one and gives exactly the weights of an uninterrupted training. A site whose update is not
+    after the last finished one and gives exactly the weights of an uninterrupted training. A site whose update or validation loss is not
     finite, that diverged or whose shard cannot be read is left out from then on; the others go on.
 
     Args:
@@ -160,7 +160,8 @@ class _Rounds:
                     f"round {number}: the shards hold no frame of {self.steps} steps; use more data"
                 )
             return None
-        validation, sites = self._validated(outcome.state, progress.excluded)
+        validation, sites, unsound = self._validated(outcome.state, progress.excluded)
+        progress.excluded.update(unsound)
         result = RoundResult(
             round=number,
             loss=outcome.loss,
@@ -194,17 +195,29 @@ class _Rounds:
 
     def _validated(
         self, state: list[Any], excluded: Mapping[str, str]
-    ) -> tuple[float | None, dict[str, float]]:
-        """Mean validation loss over all frames of the sites that are left, None without frames; and by site."""
+    ) -> tuple[float | None, dict[str, float], dict[str, str]]:
+        """Mean validation loss over all frames of the sites that are left, None without frames; by site; and sites whose loss can be no part of it, with the reason.
+
+        One such loss would end the training of all: beside NaN no round is better than another.
+        """
         specs = {
             site: paths.validation
             for site, paths in self.shards.items()
             if paths.validation_frames > 0 and site not in excluded
         }
         losses = self.runtime.evaluate(state, specs)
-        sites = {site: total / count for site, (total, count) in losses.items() if count}
-        frames = sum(count for _, count in losses.values())
-        return sum(total for total, _ in losses.values()) / frames if frames else None, sites
+        counted = {site: (total, count) for site, (total, count) in losses.items() if count}
+        sound = {site: each for site, each in counted.items() if np.isfinite(each[0])}
+        unsound = dict.fromkeys((s for s in specs if s not in losses), "its validation shard cannot be read")
+        unsound.update(
+            dict.fromkeys((s for s in counted if s not in sound), "its validation loss is not finite")
+        )
+        if not sound:
+            # It is the model that cannot be validated, and no site's fault.
+            sound, unsound = counted, {}
+        sites = {site: total / count for site, (total, count) in sound.items()}
+        frames = sum(count for _, count in sound.values())
+        return sum(total for total, _ in sound.values()) / frames if frames else None, sites, unsound
 
 
 def alone(settings: TrainingSettings) -> TrainingSettings:

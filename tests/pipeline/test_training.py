@@ -87,6 +87,21 @@ def test_a_site_that_vanishes_or_diverges_is_named_and_the_others_go_on(tmp_path
         run(shards, tmp_path / "w2")
 
 
+def test_a_site_that_cannot_be_validated_is_named_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, "abc")
+    write_shard(Path(shards["b"].validation), [np.full((30, SENSORS), 3e38, np.float32)])
+    Path(shards["c"].validation).write_bytes(b"not a shard " * 9)
+    result = run(shards, tmp_path / "w", rounds=4, patience=2)
+    assert result.excluded["b"] == "its validation loss is not finite"
+    assert result.excluded["c"] == "its validation shard cannot be read"
+    assert result.sites == ("a",) and len(result.curve) == 4 and result.best_round > 1
+    assert all(set(r.sites) == {"a"} and r.validation == pytest.approx(r.sites["a"]) for r in result.curve)
+    # With no site left that could be validated it is the model that cannot be, and nobody is blamed.
+    write_shard(Path(shards["a"].validation), [np.full((30, SENSORS), 3e38, np.float32)])
+    lost = run({"a": shards["a"]}, tmp_path / "w2", rounds=4, patience=2)
+    assert not lost.excluded and len(lost.curve) == 2 and lost.best_round == 0
+
+
 def test_centralised_sees_the_same_frames_as_one_client(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, "ab")
     result = run(shards, tmp_path / "w", mode="centralised", max_steps=2, batch=16)
