@@ -26,6 +26,7 @@ from pipeline.artefacts import BASELINES, CENTRALISED, FEDERATED, LOCAL, Curve, 
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset, alone_shards
+from pipeline.errors import ConfigError
 from pipeline.sharing import early_sites, young_scaling
 from pipeline.watch import Step, Watch
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 
 _EARLY = "too short a training to tell slow changes from faults; they are followed all the same, as sites with a history advise"
+
+_SMALL_GROUP = "its group has fewer sites than training.aggregation needs, so it keeps the common network"
 
 _SWITCHING = "a machine that switches between states: what the other sensors of the same instant explain is nothing unusual there"
 
@@ -95,6 +98,7 @@ def learn(
       watch: is told about every round.
 
     Raises:
+      ConfigError: more groups of sites are wanted than there are sites, or too few sites for a robust aggregation.
       TrainingFailed: no site is left to train with.
       NotEnoughData: too few rows to calibrate.
     """
@@ -109,6 +113,10 @@ def learn(
     remarks: list[tuple[str, str]] = []
     network, own = None, OwnModels()
     if FEDERATED in wanted:
+        if config.training.clusters > len(sites):
+            raise ConfigError(
+                f"training.clusters = {config.training.clusters}: expected 1 to {len(sites)}, the number of sites that can train"
+            )
         with watch.step("federated training") as step:
             statistics = training.fleet_statistics(sites)
             result = training.run(FEDERATED, sites, step)
@@ -123,6 +131,7 @@ def learn(
                 own_weights=own.weights,
             )
         personal.update(own.whose)
+        remarks += [(site, _SMALL_GROUP) for site in own.in_small_groups]
         remarks += [(site, _EARLY) for site in sorted(training.early)]
         remarks += [(site, _SWITCHING) for site in detector.switching]
         for of, what in ((result, "federated rounds"), (statistics, "shared sum of statistics")):
@@ -196,10 +205,11 @@ def calibration(config: Config) -> DetectorOptions:
 
 @dataclass(frozen=True)
 class OwnModels:
-    """Weights of sites that do not use the common ones, and whose they are, in words."""
+    """Weights of sites that do not use the common ones, and whose they are, in words; sites whose group was too small to have some."""
 
     weights: Mapping[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     whose: Mapping[str, str] = field(default_factory=dict)
+    in_small_groups: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -273,6 +283,7 @@ class _Training:
         return OwnModels(
             {site: result.weights for group, result in groups.items() for site in group},
             {site: f"that of {', '.join(group)}" for group in groups for site in group},
+            sorted(set(shards) - {site for group in groups for site in group}),
         )
 
     def run(

@@ -16,6 +16,7 @@ from pipeline.datasets.shards import ShardPaths
 from pipeline.errors import ConfigError
 from pipeline.federation.compiled import compiled
 from pipeline.federation.process import ProcessSpec
+from pipeline.federation.rules import fewest_sites
 from pipeline.federation.settings import TrainingResult, TrainingSettings
 from pipeline.federation.training import alone, train
 
@@ -79,14 +80,16 @@ def train_clusters(
     sensors: int,
     workdir: Path,
 ) -> dict[tuple[str, ...], TrainingResult]:
-    """Go on from the common model with one training for each of `count` groups of sites.
+    """Go on from the common model with one training for each of `count` groups of the sites that are left, or one a site if they are fewer.
+
+    A group with fewer sites than `settings.aggregation` can tell a bad one apart in is not trained: it has no entry.
 
     Raises:
-      ConfigError: there are fewer sites than groups.
       TrainingFailed: a group has no site left.
     """
     present = {site: shards[site] for site in common.sites}
     updates = site_updates(present, common.weights, architecture, settings, steps=steps, sensors=sensors)
+    groups = update_clusters(updates, min(count, len(present)))
     return {
         group: train(
             {site: shards[site] for site in group},
@@ -97,5 +100,6 @@ def train_clusters(
             workdir=workdir / f"cluster-{number}",
             initial=common.weights,
         )
-        for number, group in enumerate(update_clusters(updates, count))
+        for number, group in enumerate(groups)
+        if len(group) >= fewest_sites(settings)
     }

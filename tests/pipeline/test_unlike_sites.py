@@ -16,6 +16,7 @@ from ingestion.layout import Layout
 from models.detector import Detector
 from models.export import export_detector
 from models.sources.grouped import GroupedNetwork
+from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.config.change import changed
 from pipeline.datasets.shards import ShardPaths, write_shard
@@ -29,7 +30,7 @@ from pipeline.jobs.backtest import run_backtest
 from pipeline.jobs.exports import read_exports
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS as PLANT_SETTINGS
-from tests.pipeline.plants import plant, write_plants
+from tests.pipeline.plants import backtest_of, plant, write_plants
 from tests.pipeline.test_training import SENSORS, SPEC, STEPS
 
 SETTINGS = TrainingSettings(rounds=6, client_learning_rate=1e-2, patience=6)
@@ -95,6 +96,39 @@ def test_two_kinds_of_sites_are_told_apart_and_learn_better_apart(
             assert last[site] < together.curve[together.best_round - 1].sites[site]
 
 
+def test_a_group_too_small_for_the_aggregation_is_not_trained_and_no_more_groups_than_sites_are_made(
+    common: tuple[dict[str, ShardPaths], TrainingResult], tmp_path: Path
+) -> None:
+    shards, together = common
+    robust = replace(SETTINGS, rounds=1, aggregation="median")
+    assert not train_clusters(
+        shards, together, SPEC, robust, 2, steps=STEPS, sensors=SENSORS, workdir=tmp_path
+    )
+    one = replace(SETTINGS, rounds=1)
+    found = train_clusters(shards, together, SPEC, one, 9, steps=STEPS, sensors=SENSORS, workdir=tmp_path)
+    assert set(found) == {(site,) for site in shards}
+
+
+def test_more_groups_than_sites_are_refused_before_anything_is_trained_and_small_groups_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_plants(tmp_path / "data", {name: plant(seed, 700) for seed, name in enumerate("abc", 1)})
+    config = tmp_path / "fedplant.toml"
+    text = PLANT_SETTINGS.replace("rounds = 3", 'rounds = 1\ncompare = false\naggregation = "median"')
+    config.write_text(text + "clusters = 4\n" + '[detector]\nsources = ["network"]\n')
+    asked = [*backtest_of(data, config), "--mode", "federated", "--json", "--work-dir", str(tmp_path / "w")]
+    assert run(asked) == 2
+    refusal = "training.clusters = 4: expected 1 to 3, the number of sites that can train"
+    assert refusal in capsys.readouterr().err and not list((tmp_path / "w").glob("training/*/federated/*"))
+    config.write_text(text + "clusters = 2\n" + '[detector]\nsources = ["network"]\n')
+    assert run(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    note = (
+        "a, b, c: its group has fewer sites than training.aggregation needs, so it keeps the common network"
+    )
+    assert note in found["notes"] and not found["manifest"]["own_models"]
+
+
 @pytest.mark.parametrize("kind", ["fine_tune", "head", "ditto"])
 def test_a_site_keeps_its_own_model_only_where_it_is_better(
     common: tuple[dict[str, ShardPaths], TrainingResult], kind: str
@@ -145,9 +179,9 @@ def test_the_detector_holds_each_sites_own_network_and_serves_it_exported(way: s
     found = run_backtest(exports, work_dir=tmp_path / "w", report=None, watch=SilentWatch())
     own = found.manifest["own_models"]
     assert own and set(own) <= set(sites)
-    run = next((tmp_path / "w" / "runs").iterdir())
-    assert json.loads((run / "manifest.json").read_text())["own_models"] == own
-    detector = Detector.load(run / "detectors" / "federated" / "all")
+    made = next((tmp_path / "w" / "runs").iterdir())
+    assert json.loads((made / "manifest.json").read_text())["own_models"] == own
+    detector = Detector.load(made / "detectors" / "federated" / "all")
     (network,) = detector.sources
     assert isinstance(network, GroupedNetwork)
     kinds = dict(zip(detector.sites, network.group.tolist(), strict=False))
