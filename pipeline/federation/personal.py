@@ -24,7 +24,7 @@ HEAD = 2
 
 @dataclass(frozen=True)
 class Personal:
-    """How a site makes the common model its own, in `epochs` passes over its frames.
+    """How a site makes the common model its own, in `epochs` passes over its frames at the highest learning rate of the rounds.
 
     `fine_tune` moves all weights; `head` only those of the last layer (Arivazhagan et al. 2019, "Federated Learning with
     Personalization Layers", after the last round); `ditto` all weights, held near the common ones by `strength` (Li et al. 2021,
@@ -71,7 +71,9 @@ def personalise(
     sensors: int,
 ) -> dict[str, Personalised]:
     """Give each site's own weights. Nothing leaves a site; a site that cannot be read or diverges keeps the common weights."""
-    own = replace(alone(settings), local_steps=None, max_steps=None, local_epochs=personal.epochs)
+    # To a new process every round is the first: of a warm-up that is its lowest rate.
+    own = replace(alone(settings), schedule="constant", warmup_rounds=0)
+    own = replace(own, local_steps=None, max_steps=None, local_epochs=personal.epochs)
     if personal.kind == "ditto":
         own = replace(own, algorithm="fedprox", proximal_strength=personal.strength)
     if personal.kind == "head":

@@ -149,6 +149,21 @@ def test_a_site_keeps_its_own_model_only_where_it_is_better(
             assert not any(same)
 
 
+def test_a_site_makes_the_model_its_own_at_the_full_rate_whatever_the_schedule_of_the_rounds(
+    common: tuple[dict[str, ShardPaths], TrainingResult],
+) -> None:
+    shards, together = common
+    one, personal = {"a1": shards["a1"]}, Personal("fine_tune", epochs=1)
+    warmed = replace(SETTINGS, warmup_rounds=5, schedule="cosine")
+    plain, found = (
+        personalise(one, together.weights, SPEC, each, personal, steps=STEPS, sensors=SENSORS)["a1"]
+        for each in (SETTINGS, warmed)
+    )
+    assert plain.improved
+    for expected, weights in zip(plain.weights, found.weights, strict=True):
+        np.testing.assert_array_equal(weights, expected)
+
+
 WAYS = {
     "fine_tune": 'personalise = "fine_tune"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
     "head": 'personalise = "head"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
