@@ -74,7 +74,9 @@ class Tuning:
         if not self.finished:
             lines.append("the time budget ended the search; the same command goes on with it")
         if self.best is None:
-            lines.append("no trial could be measured: give sites more data, then tune again")
+            reasons = dict.fromkeys(trial.failed for trial in self.trials if trial.failed)
+            why = "; ".join(reasons) or "give sites more data, then tune again"
+            lines.append(f"no trial could be measured: {why}")
         elif not self.toml:
             lines.append("the configuration itself is the best of them")
         else:

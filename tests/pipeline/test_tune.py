@@ -75,6 +75,14 @@ def test_the_budget_ends_a_search_in_the_middle_of_a_trial_which_goes_on_at_the_
     assert whole == done
 
 
+def test_where_no_trial_can_be_measured_the_reason_is_told_and_not_another(here, capsys):
+    config, data = here
+    config.write_text(config.read_text().replace("[training]", '[training]\naggregation = "krum"'))
+    assert run(["tune", str(config), "--data", str(data)]) == 0
+    last = " ".join(capsys.readouterr().out.split()).partition("no trial could be measured: ")[2]
+    assert last.startswith("aggregation krum needs at least 5 sites, 2 can train") and "more data" not in last
+
+
 def test_without_windows_it_says_what_to_do(here, capsys):
     config, _ = here
     assert run(["tune", str(config)]) != 0
