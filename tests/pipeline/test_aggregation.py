@@ -129,6 +129,20 @@ def test_noise_has_the_promised_size_and_updates_no_more_than_the_promised_lengt
     assert np.linalg.norm(short[1] - short[0]) <= 1e-3 * (1 + 1e-5)
 
 
+def test_the_noise_of_a_tree_is_that_of_its_nodes_and_does_not_add_up_over_rounds(tmp_path: Path) -> None:
+    weights, _ = one_round(tmp_path, 4, privacy="tree", clip_updates=1e-3, noise_multiplier=2.0)
+    # In units of a node's on the mean of two sites: the budget counts on it. Four independent ones would come to 2.
+    size = [(each - weights[0]).std() / 1e-3 for each in weights[1:]]
+    assert size[0] == pytest.approx(1.0, rel=0.15) and size[3] < 1.4
+
+
+def test_noise_on_the_count_of_clipped_sites_is_paid_for_by_more_on_the_updates(tmp_path: Path) -> None:
+    # So much noise that the updates cannot be seen beside it; the first norm to clip to is 1.
+    (before, after), _ = one_round(tmp_path, 1, privacy="gaussian_adaptive", noise_multiplier=200.0)
+    # Andrew et al. (2021): z = (z_updates^-2 + (2 z_count)^-2)^-1/2, and here z_count = z.
+    assert (after - before).std() == pytest.approx(200.0 / np.sqrt(0.75) / 2, rel=0.15)
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -14,6 +14,7 @@ from pipeline.datasets.shards import write_shard
 from pipeline.errors import ConfigError
 from pipeline.federation.process import ProcessSpec, build_process
 from pipeline.federation.runtime import InProcess, Native
+from pipeline.federation.schedules import Schedule
 from pipeline.federation.settings import TrainingSettings
 
 STEPS, SENSORS, RATE, LOCAL_STEPS = 2, 2, 0.5, 2
@@ -246,6 +247,27 @@ def test_adamw_with_clipped_gradients_a_falling_rate_and_capped_weights(
     runtime.close()
     assert clipped > 0
     np.testing.assert_allclose(state[0], weights, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (Schedule("constant", 2.0, 6), [2, 2, 2, 2, 2, 2]),
+        (Schedule("constant", 2.0, 6, warmup=4), [0.5, 1, 1.5, 2, 2, 2]),
+        (Schedule("exponential", 2.0, 6, warmup=2, decay=0.5), [1, 2, 2, 1, 0.5, 0.25]),
+        # Half a cosine over the six rounds that follow: cos(0), cos(30 degrees), ..
+        (
+            Schedule("cosine", 2.0, 8, warmup=2),
+            [1, 2, 2, 1 + np.sqrt(0.75), 1.5, 1, 0.5, 1 - np.sqrt(0.75), 0, 0],
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Schedule) else "",
+)
+def test_a_rate_rises_and_falls_as_its_schedule_says(schedule: Schedule, rates: list[float]) -> None:
+    import tensorflow as tf
+
+    found = [float(schedule.at(tf.constant(number))) for number in range(1, len(rates) + 1)]
+    np.testing.assert_allclose(found, rates, atol=1e-5)
 
 
 @pytest.mark.parametrize(
