@@ -202,11 +202,12 @@ def run(
 
 
 def ranks(result: dict[str, Any]) -> dict[str, float]:
-    """Mean rank of each recipe by AUC-PR over the sets, 1 is best."""
+    """Mean rank of each recipe by AUC-PR over the sets, 1 is best; `default` and `durations` are one where a step is a minute, and share theirs."""
+    from pipeline.evaluation.ranking import mean_ranks
+
     recipes = list(next(iter(result.values())))
-    table = np.array([[result[name][recipe]["auc_pr"] for recipe in recipes] for name in result])
-    order = (-table).argsort(axis=1).argsort(axis=1) + 1
-    return {recipe: float(order[:, i].mean()) for i, recipe in enumerate(recipes)}
+    table = np.array([[of[recipe]["auc_pr"] for of in result.values()] for recipe in recipes])
+    return dict(zip(recipes, mean_ranks(table).tolist(), strict=True))
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:

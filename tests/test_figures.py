@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.detection import ranks
 from benchmarks.detection_sets import LONGEST
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -221,3 +222,13 @@ def test_rows_of_a_table_are_those_of_its_result(rows):
 def test_injected_faults_last_as_long_as_makes_them_as_hard_as_the_published_ones():
     found = result("equal_difficulty")["sets"]
     assert {name: of["longest_fault_steps"] for name, of in found.items()} == LONGEST
+
+
+def test_recipes_that_do_equally_well_on_a_set_share_their_rank():
+    found = ranks(
+        {
+            "smd": {"default": {"auc_pr": 0.5}, "durations": {"auc_pr": 0.5}, "zscore": {"auc_pr": 0.4}},
+            "tep": {"default": {"auc_pr": 0.7}, "durations": {"auc_pr": 0.9}, "zscore": {"auc_pr": 0.8}},
+        }
+    )
+    assert found == {"default": 2.25, "durations": 1.25, "zscore": 2.5}

@@ -27,6 +27,17 @@ def roc_area(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | No
     return float(np.trapz(np.r_[0, hits] / positives, np.r_[0, taken - hits] / negatives))
 
 
+def mean_ranks(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean rank float64[R] of R contestants by their areas float64[R, N] on N sets, 1 is best; ties share the mean of the places they take.
+
+    >>> mean_ranks(np.array([[0.9, 0.5], [0.9, 0.7], [0.1, 0.6]])).tolist()
+    [2.25, 1.25, 2.5]
+    """
+    better = (areas[None] > areas[:, None]).sum(axis=1)
+    equal = (areas[None] == areas[:, None]).sum(axis=1)
+    return np.asarray((better + (equal + 1) / 2).mean(axis=1))
+
+
 def _cumulative(score: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
     """True positives and flagged points at each distinct score, from the highest down."""
     order = np.argsort(-score, kind="stable")

@@ -20,6 +20,7 @@ from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
 from pipeline.evaluation.judging import judge
+from pipeline.evaluation.ranking import mean_ranks
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
@@ -59,10 +60,7 @@ class Comparison:
         if not every:
             return {}
         table = np.array([[areas[name][site] for site in every] for name in areas], np.float64)
-        # Ties share the mean of the places they take.
-        better = (table[None] > table[:, None]).sum(axis=1)
-        equal = (table[None] == table[:, None]).sum(axis=1)
-        return dict(zip(areas, (better + (equal + 1) / 2).mean(axis=1).tolist(), strict=True))
+        return dict(zip(areas, mean_ranks(table).tolist(), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--json`."""
