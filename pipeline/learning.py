@@ -5,7 +5,7 @@ Pooling raw data is what no plant may do; it is trained only to show what federa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -145,6 +145,8 @@ def learn(
         ):
             if budget:
                 privacy[shared] = asdict(budget)
+        if privacy and len(sites) > 1:
+            remarks += [(site, what) for what in _without_noise(config, privacy) for site in sites]
         scorers[FEDERATED] = dict.fromkeys(sites, detector)
         _note_curve(curves, FEDERATED, [result])
     if LOCAL in wanted:
@@ -166,6 +168,22 @@ def learn(
         with watch.step("baselines") as step:
             scorers.update(fit_baselines(config, dataset, rows, names, step))
     return Learned(scorers, detector, Curves(curves), privacy, personal, tuple(remarks), network, own.weights)
+
+
+def _without_noise(config: Config, privacy: Mapping[str, Any]) -> Iterator[str]:
+    """What sites share without noise where some of what they share carries it, `privacy`: whoever reads that budget alone takes it for that of the detector."""
+    sources = set(config.detector.sources)
+    shared = {
+        "updates of the network": ("network" in sources and "rounds" not in privacy, "training.privacy"),
+        "statistics for linear sources": (
+            sources & {"ridge", "stiff_ridge", "pca"} and "statistics" not in privacy,
+            "training.statistics_noise",
+        ),
+        "sums for the others' scales": (config.dataset.share_scale, "dataset.share_scale = false"),
+    }
+    for what, (without, key) in shared.items():
+        if without:
+            yield f"shares {what} without noise, so the privacy budget does not cover the detector ({key})"
 
 
 def fit_baselines(

@@ -246,3 +246,35 @@ def test_noise_on_statistics_is_configured_and_its_budget_lies_in_the_manifest(t
     for site in "abc":
         exactly, noisily = (of.evaluation.sites[site]["federated"].threshold for of in (exact, found))
         assert exactly != noisily
+
+
+@pytest.mark.parametrize(
+    ("training", "dataset", "told"),
+    [
+        (
+            'privacy = "gaussian"\nclip_updates = 1.0',
+            "",
+            ["statistics for linear sources", "sums for the others' scales"],
+        ),
+        ("statistics_noise = 2.0", "share_scale = false", ["updates of the network"]),
+        (
+            'privacy = "gaussian"\nclip_updates = 1.0\nstatistics_noise = 2.0',
+            "share_scale = false",
+            [],
+        ),
+        ("", "", []),
+    ],
+    ids=["rounds", "statistics", "both", "none"],
+)
+def test_what_is_shared_without_the_noise_that_is_asked_for_is_told(
+    training: str, dataset: str, told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "fedplant.toml"
+    text = PLANT_SETTINGS.replace("[dataset]", f"[dataset]\n{dataset}").replace("rounds = 3", "rounds = 1")
+    config.write_text(f'{text}{training}\n[detector]\nsources = ["ridge", "network"]\n')
+    data = write_plants(tmp_path / "data", {"a": plant(1), "b": plant(2)})
+    assert run([*backtest_of(data, config), "--mode", "federated", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    named = [note for note in notes if "privacy budget does not cover the detector" in note]
+    assert [note.split("shares ")[1].split(" without")[0] for note in named] == told
+    assert all(note.startswith("a, b: ") for note in named)
