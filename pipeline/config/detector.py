@@ -37,7 +37,8 @@ class DetectorConfig(Section):
         1.0,
         gt=0,
         lt=10_000,
-        description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`.",
+        description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`; flagged steps at most ten minutes apart are "
+        "one alarm there, whatever `scoring.hold_off` is.",
     )
     threshold_follows: bool = Field(
         True,
