@@ -1,7 +1,11 @@
 """Same snapshot, settings, seeds and versions: the same bytes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+from models.export import export_detector
 from pipeline.artefacts import FEDERATED
 from pipeline.config import load_config
 from pipeline.datasets.snapshot import take_snapshot
@@ -11,9 +15,11 @@ from pipeline.learning import learn
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS, plant, write_plants
 
+ROOT = Path(__file__).parents[2]
 
-def detector_bytes(folder: Path, data: Path) -> tuple[str, bytes]:
-    """The data set's id and the file of the detector that was learned in `folder`."""
+
+def learned_files(folder: Path, data: Path) -> tuple[str, dict[str, bytes]]:
+    """The data set's id and, by name, the files of the detector that was learned in `folder`, and of its SavedModel."""
     from ingestion.sitefile import read_site_dir
 
     folder.mkdir()
@@ -28,11 +34,32 @@ def detector_bytes(folder: Path, data: Path) -> tuple[str, bytes]:
     learned = learn(config, prepared.dataset, rows, [FEDERATED], workdir=folder / "w", watch=SilentWatch())
     assert learned.detector is not None
     learned.detector.save(folder / "detector")
-    return snapshot.id, (folder / "detector").read_bytes()
+    export_detector(learned.detector, folder / "exported", 1)
+    files = sorted(path for path in folder.glob("exported/**/*") if path.is_file())
+    return snapshot.id, {
+        str(path.relative_to(folder)): path.read_bytes() for path in (folder / "detector", *files)
+    }
 
 
-def test_two_trainings_in_different_folders_give_the_same_file(tmp_path):
+def test_a_training_in_another_folder_and_process_gives_the_same_files(tmp_path):
     data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
-    snapshot, first = detector_bytes(tmp_path / "one", data)
-    again = detector_bytes(tmp_path / "two", data)
-    assert again == (snapshot, first) and len(first) > 10_000
+    snapshot, first = learned_files(tmp_path / "one", data)
+    # A process of its own: graphs are compiled anew there, and sets have another order.
+    there = tmp_path / "two"
+    program = (
+        "import sys; from pathlib import Path; from tests.pipeline.test_reproducible import learned_files\n"
+        "print(learned_files(Path(sys.argv[1]), Path(sys.argv[2]))[0])"
+    )
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(there), str(data)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": other, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert ran.stdout.split()[-1] == snapshot
+    assert {name: (there / name).read_bytes() for name in first} == first
+    assert len(first["detector"]) > 10_000 and "exported/1/saved_model.pb" in first
