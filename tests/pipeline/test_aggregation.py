@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from models.architectures import AutoencoderSpec
+from pipeline.federation.aggregation.factory import aggregation
 from pipeline.federation.aggregation.robust import Median, MultiKrum, RobustFactory, Rule, TrimmedMean
 from pipeline.federation.privacy import gaussian_epsilon, training_budget, tree_sensitivity
 from pipeline.federation.process import ProcessSpec, for_architecture
@@ -73,6 +74,19 @@ def test_a_site_of_weight_zero_does_not_count_in_tffs_own_runtime() -> None:
     np.testing.assert_allclose(output.result[0], [1.0, -2.0])
     np.testing.assert_allclose(output.result[1], [[1.0]])
     np.testing.assert_allclose(nobody.result[0], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"aggregation": "median"}, Median()),
+        ({"aggregation": "trimmed_mean", "trimmed_share": 0.35}, TrimmedMean(0.35)),
+        ({"aggregation": "krum", "malicious_sites": 3}, MultiKrum(3)),
+    ],
+)
+def test_the_rule_is_made_as_the_settings_say(changed: dict[str, object], rule: Rule) -> None:
+    made = aggregation(TrainingSettings(**changed), [], population=9)  # type: ignore[arg-type]
+    assert isinstance(made, RobustFactory) and made.rule == rule
 
 
 def test_an_update_a_hundred_times_too_long_is_named() -> None:

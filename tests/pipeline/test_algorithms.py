@@ -46,20 +46,23 @@ def descend(weights: np.ndarray, direction: Gradient, rate: float = RATE) -> np.
     return weights
 
 
-def mean_update(weights: np.ndarray, names: tuple[str, ...], mu: float = 0.0) -> np.ndarray:
-    """By frames, of plain local descent, held back by mu."""
+def mean_update(
+    weights: np.ndarray, names: tuple[str, ...], mu: float = 0.0, by_site: bool = False
+) -> np.ndarray:
+    """By frames or `by_site`, of plain local descent, held back by mu."""
     parts, counts = [], []
-    for _, gradient, count in sites_of(names):
+    for _, gradient, frames in sites_of(names):
+        count = 1 if by_site else frames
         after = descend(weights, lambda w, g=gradient: g(w) + mu * (w - weights))
         parts.append((after - weights) * count)
         counts.append(count)
     return sum(parts) / sum(counts)
 
 
-def fedavg() -> np.ndarray:
+def fedavg(by_site: bool = False) -> np.ndarray:
     weights = START
     for names in ROUNDS:
-        weights = weights + mean_update(weights, names)
+        weights = weights + mean_update(weights, names, by_site=by_site)
     return weights
 
 
@@ -70,10 +73,10 @@ def fedprox() -> np.ndarray:
     return weights
 
 
-def fedavgm() -> np.ndarray:
+def fedavgm(momentum: float = 0.9) -> np.ndarray:
     weights, velocity = START, np.zeros_like(START)
     for names in ROUNDS:
-        velocity = 0.9 * velocity + mean_update(weights, names)
+        velocity = momentum * velocity + mean_update(weights, names)
         weights = weights + 0.1 * velocity
     return weights
 
@@ -126,8 +129,12 @@ def scaffold() -> np.ndarray:
 
 CASES: dict[str, tuple[dict[str, object], Callable[[], np.ndarray]]] = {
     "fedavg": ({}, fedavg),
+    # A batch holds all frames, so that an epoch is a step.
+    "fedavg epochs": ({"local_steps": None, "local_epochs": LOCAL_STEPS}, fedavg),
+    "fedavg by site": ({"weighting": "site"}, lambda: fedavg(by_site=True)),
     "fedprox": ({"proximal_strength": 0.7}, fedprox),
     "fedavgm": ({}, fedavgm),
+    "fedavgm forgetful": ({"server_momentum": 0.4}, lambda: fedavgm(0.4)),
     "fedadam": ({}, lambda: adaptive(0.9, lambda v, s: 0.99 * v + 0.01 * s)),
     "fedyogi": ({}, lambda: adaptive(0.9, lambda v, s: v - 0.01 * s * np.sign(v - s))),
     "fedadagrad": ({}, lambda: adaptive(0.0, lambda v, s: v + s)),

@@ -75,14 +75,14 @@ class RobustFactory(tff.aggregators.WeightedAggregationFactory):
 
     def __init__(self, rule: Rule) -> None:
         """Use `rule`."""
-        self._rule = rule
+        self.rule = rule
 
     def create(self, value_type: Any, weight_type: Any) -> tff.templates.AggregationProcess:
         """Build `(()@SERVER, V@CLIENTS, float32@CLIENTS) -> (()@SERVER, V@SERVER, ()@SERVER)` for a structure V of float32 tensors."""
         leaves = [leaf.shape for leaf in tff.structure.flatten(value_type)]
         sizes = [math.prod(shape) for shape in leaves]
         width = sum(sizes)
-        rule = self._rule
+        rule = self.rule
         collected = tff.types.TensorType(np.float32, (None, width))
 
         @tff.tensorflow.computation(value_type, weight_type)
