@@ -8,16 +8,17 @@ import numpy as np
 from benchmarks.liars import liar, lying
 from ingestion.sitefile import read_site_dir
 from models.detector import Detector
+from models.options import DetectorOptions
 from models.scaling import moments
 from pipeline.artefacts import CENTRALISED, FEDERATED, Evaluation
-from pipeline.config import Config, load_config
+from pipeline.config import Config, SiteConfig, load_config
 from pipeline.config.change import changed
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.jobs.job import dataset_settings, prepare_training
 from pipeline.jobs.record import summarise
-from pipeline.learning import learn
+from pipeline.learning import calibration, learn
 from pipeline.sharing import young_scaling
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS, plant, write_plants
@@ -37,6 +38,30 @@ def prepared_plants(folder: Path, settings: str = "", *, spikes: bool = False) -
     readings = FileReadings(read_site_dir(data))
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))
     return config, prepare_training(config, folder / "datasets", snapshot, readings, SilentWatch())
+
+
+def test_every_key_of_the_detectors_table_reaches_the_detector():
+    asked = {
+        "sources": ["pca"],
+        "threshold": "tail",
+        "false_alarm_rate": 0.02,
+        "alarms_per_week": 3.0,
+        "threshold_follows": False,
+        "averages": ["5min", "1h"],
+        "follow_from": "2d",
+    }
+    config = changed(Config(sites=[SiteConfig(name="any")]), {"detector": asked})
+    assert calibration(config) == DetectorOptions(
+        sources=("pca",),
+        rule="tail",
+        false_alarm_rate=0.02,
+        alarms_per_week=3.0,
+        threshold_follows=False,
+        average_seconds=(300.0, 3600.0),
+        follow_from_seconds=172_800.0,
+    )
+    # Logarithms are of the data set; with another key this test asks where it goes.
+    assert set(asked) | {"logarithms"} == set(type(config.detector).model_fields)
 
 
 def test_linear_sources_of_a_federation_are_those_of_the_pooled_data(tmp_path):
