@@ -31,6 +31,9 @@ def test_hand_computed_run():
     assert found.event_recall == 0.5
     assert found.false_alarms_per_day == pytest.approx(1 / 0.4)
     assert (found.rows, found.events) == (9, 2)
+    # Of the nine steps that were scored, a tenth of a day each.
+    assert (found.flagged_share, found.false_flagged_share, found.anomaly_share) == (3 / 9, 1 / 4, 5 / 9)
+    assert found.alarms_per_day == pytest.approx(2 / 0.9)
 
 
 def test_points_are_counted_at_the_training_threshold_and_alarms_at_the_risen_one():

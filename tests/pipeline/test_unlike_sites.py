@@ -240,6 +240,13 @@ def test_noise_on_statistics_is_configured_and_its_budget_lies_in_the_manifest(t
     # 600 rows but for the validation's frames; four rows hold a reading, each of norm at most 6.
     assert budget["sensitivity"] == pytest.approx(2 * 4 * 36 / 594, rel=0.02)
     assert budget["epsilon"] == pytest.approx(gaussian_epsilon(2.0, 1e-5))
+    whole = {"statistics_unit": "site", "delta": 1e-3}
+    hidden = replace(exports, config=changed(exports.config, {"training": whole}))
+    budget = run_backtest(hidden, work_dir=None, report=None, watch=SilentWatch()).manifest["privacy"][
+        "statistics"
+    ]
+    assert (budget["unit"], budget["delta"], budget["sensitivity"]) == ("site", 1e-3, 36.0)
+    assert budget["epsilon"] == pytest.approx(gaussian_epsilon(2.0, 1e-3))
     quiet = replace(exports, config=changed(exports.config, {"training": {"statistics_noise": None}}))
     exact = run_backtest(quiet, work_dir=None, report=None, watch=SilentWatch())
     assert exact.manifest["privacy"] == {}
