@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _EARLY = "too short a training to tell slow changes from faults; they are followed all the same, as sites with a history advise"
 
+_TOO_FEW_LEFT = "so few sites were left in the end that training.aggregation could not tell a bad one apart"
+
 _SMALL_GROUP = "its group has fewer sites than training.aggregation needs, so it keeps the common network"
 
 _SWITCHING = "a machine that switches between states: what the other sensors of the same instant explain is nothing unusual there"
@@ -102,6 +104,8 @@ def learn(
       TrainingFailed: no site is left to train with.
       NotEnoughData: too few rows to calibrate.
     """
+    from pipeline.federation.rules import fewest_sites
+
     wanted = set(modes)
     sites = sorted(dataset.shards)
     training = _Training(config, dataset, rows, workdir)
@@ -139,6 +143,8 @@ def learn(
                 remarks += [(site, f"left out of the {what}: {why}") for site, why in of.excluded.items()]
         if result is not None:
             remarks += result.shortened.items()
+            if len(result.sites) < fewest_sites(training.settings()):
+                remarks += [(site, _TOO_FEW_LEFT) for site in result.sites]
         for shared, budget in (
             ("rounds", result and result.privacy),
             ("statistics", statistics and statistics.budget),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.liars import liar, lying
 from ingestion.sitefile import read_site_dir
@@ -91,6 +92,23 @@ def test_a_site_that_was_left_out_on_the_way_is_told_with_the_reason(tmp_path):
             line.startswith(f"north: left out of the {what}: its shard cannot be read") for line in warnings
         )
     assert learned.detector is not None and set(learned.detector.sites) == {"east", "north", "west"}
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "median"])
+def test_that_too_few_sites_were_left_for_a_robust_aggregation_is_told(aggregation, tmp_path):
+    config, prepared = prepared_plants(tmp_path)
+    config = changed(config, {"training": {"aggregation": aggregation}, "detector": {"sources": ["network"]}})
+    Path(prepared.dataset.shards["north"].train).write_bytes(b"not a shard " * 9)
+    learned = learn(
+        config,
+        prepared.dataset,
+        prepared.training_rows(),
+        [FEDERATED],
+        workdir=tmp_path / "w",
+        watch=SilentWatch(),
+    )
+    told = [site for site, what in learned.remarks if "could not tell a bad one apart" in what]
+    assert told == (["east", "west"] if aggregation == "median" else [])
 
 
 def test_a_site_whose_update_would_outweigh_the_others_is_told_in_the_warnings_and_takes_part(tmp_path):
