@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.durations import Seconds
 from pipeline.config.instants import Instant
@@ -56,3 +56,10 @@ class DatasetConfig(Section):
         description="Sites with little history are scaled with help of what the same sensors are like at the others, from one "
         "sum over the sites; sensors in other units or ranges take nothing over. `false`: scales stay with their site.",
     )
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> DatasetConfig:
+        for name in ("step", "max_gap"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} is 0; give a duration such as '10s', or 'auto'")
+        return self

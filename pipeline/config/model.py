@@ -24,7 +24,11 @@ class ModelConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _receptive_field(self) -> ModelConfig:
+    def _can_be_built(self) -> ModelConfig:
+        if min(self.dilations) < 1:
+            raise ValueError(f"dilations {self.dilations}: expected whole numbers from 1 on")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden {self.hidden}: expected one width or more, from 1 on")
         if self.architecture == "tcn":
             context = 1 + 2 * sum(self.dilations)
             if context >= self.steps:

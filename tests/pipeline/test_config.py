@@ -231,6 +231,15 @@ def test_a_recipe_is_checked_when_the_file_is_read(tmp_path, recipe, line):
         ),
         ('[training]\nclusters = 2\n[detector]\nsources = ["pca"]\n', "training.clusters without network"),
         ('[training]\npersonalise = "ditto"\nclusters = 2\n', "a site has its own model or its group's"),
+        ("[model]\ndilations = [1, 0]\n", "model: dilations [1, 0]: expected whole numbers from 1 on"),
+        ("[model]\nhidden = []\n", "model: hidden []: expected one width or more, from 1 on"),
+        (
+            '[model]\narchitecture = "autoencoder"\nhidden = [32, -4]\n',
+            "model: hidden [32, -4]: expected one width",
+        ),
+        ("[dataset]\nstep = '0s'\n", "dataset: step is 0; give a duration such as '10s', or 'auto'"),
+        ("[dataset]\nmax_gap = '0s'\n", "dataset: max_gap is 0; give a duration"),
+        ("[recipes.x]\nmodel.dilations = [-1]\n", "recipes.x: model: dilations [-1]: expected whole"),
         (
             '[training]\npersonalise = "head"\nprivacy = "gaussian"\nclip_updates = 1.0\n',
             "so the budget would be untrue",
