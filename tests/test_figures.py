@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.detection import ranks
 from benchmarks.detection_sets import LONGEST
+from benchmarks.value_of_federation import held_against_bars
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -232,3 +233,16 @@ def test_recipes_that_do_equally_well_on_a_set_share_their_rank():
         }
     )
     assert found == {"default": 2.25, "durations": 1.25, "zscore": 2.5}
+
+
+def test_bars_are_held_against_what_was_measured_only():
+    def ways(local, federated):
+        both = {name: {"auc_pr": federated} for name in ("federated and local", "centralised")}
+        return {"local": {"auc_pr": local}, "federated": {"auc_pr": 0.3}, **both}
+
+    nothing = {"0": {"federated": {"auc_pr": 0.4}}}
+    assert held_against_bars(nothing) == {}
+    assert held_against_bars({**nothing, "200 rows": ways(0.3, 0.5)}) == {
+        "gain_with_200_rows": 0.2,
+        "federated_share_of_centralised": 1.0,
+    }
