@@ -31,7 +31,11 @@ _MAX_OPENERS = 256
 
 
 class NotColumnar(Exception):
-    """These messages need the literal reader."""
+    """These messages need the literal reader; of `odd` (their positions), if given, the others can be tried without."""
+
+    def __init__(self, why: str, odd: np.ndarray | None = None) -> None:
+        super().__init__(why)
+        self.odd = odd
 
 
 @dataclass(frozen=True)
@@ -170,12 +174,14 @@ def typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
 
 
 def time_of(fields: dict[str, pa.Array]) -> pa.Array | None:
-    """The one time field that has values. Raises NotColumnar."""
-    found = [
+    """Of each message the first time field that has a value. Raises NotColumnar."""
+    known = [
         fields[name] for name in TIME_FIELDS if name in fields and not pa.types.is_null(fields[name].type)
     ]
-    if len(found) > 1:
-        raise NotColumnar("several time fields")
+    sent = [array for array in known if array.null_count < len(array)] or known[:1]
+    if len({array.type for array in sent}) > 1:
+        raise NotColumnar("times of several types")
+    found = sent if len(sent) < 2 else [pc.coalesce(*sent)]
     if found and not (
         pa.types.is_integer(found[0].type)
         or pa.types.is_floating(found[0].type)

@@ -1,7 +1,7 @@
 """Flat JSON telemetry: `{"t":1}`, `{"ts":..,"values":{..}}`, a list of either, with optional `asset`, `quality`, `seq`.
 
-A batch is parsed in columns. Where that fails the batch is halved until the unusual messages stand alone; those are read
-one by one, so a bad message costs itself and never its neighbours.
+A batch is parsed in columns. Where that fails the messages that the compiled reader does not take are set apart, and those halved until the
+unusual ones stand alone; they are read one by one, so a bad message costs itself and never its neighbours.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from ingestion.decode.columns import NotColumnar
 from ingestion.decode.pieces import unite, usable
 from ingestion.decode.readings import Piece, from_columns, from_rows
 from ingestion.decode.rows import Refused, Row, rows_of
-from ingestion.decode.shape import Shape
+from ingestion.decode.shape import Shape, parts
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
 
@@ -54,8 +54,12 @@ class FlatJson:
         values: list[bytes] = batch.values if whole else [batch.values[i] for i in indices]  # type: ignore[assignment]
         try:
             found = self._columns(values)
-        except NotColumnar:
-            self._split(indices, values, batch, pieces)
+        except NotColumnar as error:
+            if len(indices) <= _ALONE:
+                pieces.append(self._one_by_one(indices, batch))
+                return
+            for part in parts(values, error.odd):
+                self._group(indices[part], batch, pieces)
             return
         if found.odd.any():
             odd = np.unique(found.parent[found.odd])
@@ -72,21 +76,8 @@ class FlatJson:
         if len(names) > self._rules.max_sensors or (strict and not names <= set(self._rules.sensors)):
             raise NotColumnar("sensors need a decision per message")
         self._sensors = names
+        self._shape.keep()
         return found
-
-    def _split(
-        self, indices: np.ndarray, values: list[bytes], batch: RecordBatch, pieces: list[Piece]
-    ) -> None:
-        if len(indices) <= _ALONE:
-            pieces.append(self._one_by_one(indices, batch))
-            return
-        lists = np.array([value.lstrip()[:1] == b"[" for value in values], dtype=bool)
-        if lists.any() and not lists.all():
-            parts = [indices[lists], indices[~lists]]
-        else:
-            parts = [indices[: len(indices) // 2], indices[len(indices) // 2 :]]
-        for part in parts:
-            self._group(part, batch, pieces)
 
     def _one_by_one(self, indices: np.ndarray, batch: RecordBatch) -> Piece:
         rows: list[Row] = []

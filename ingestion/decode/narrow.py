@@ -15,7 +15,7 @@ from ingestion.decode.messages import Message, MessageDecoder
 from ingestion.decode.pieces import part_of, unite, usable
 from ingestion.decode.readings import Piece, from_columns
 from ingestion.decode.rows import SENSOR_FIELDS, VALUE_FIELDS, Row, bad_sensor_name, parse_json
-from ingestion.decode.shape import Shape
+from ingestion.decode.shape import Shape, parts
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits
 
@@ -58,13 +58,12 @@ class NarrowJson(MessageDecoder):
             return
         try:
             piece, odd = self._columns(indices, batch)
-        except NotColumnar:
-            if len(indices) <= _ALONE:
+        except NotColumnar as error:
+            if len(indices) <= _ALONE and error.odd is None:
                 pieces.append(self._one_by_one(indices, batch))
                 return
-            half = len(indices) // 2
-            self._group(indices[:half], batch, pieces)
-            self._group(indices[half:], batch, pieces)
+            for part in parts(part_of(batch, indices).values, error.odd):  # type: ignore[arg-type]
+                self._group(indices[part], batch, pieces)
             return
         if piece is not None:
             pieces.append(piece)
@@ -130,6 +129,7 @@ class NarrowJson(MessageDecoder):
             np.zeros(len(parent), dtype=bool),
             0,
         )
+        self._shape.keep()
         piece = from_columns(found, indices, batch, self.times, self.rules)
         return Piece(piece.readings, piece.rejects, piece.counts + counts), np.array([], dtype=np.int64)
 

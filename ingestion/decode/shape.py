@@ -2,6 +2,8 @@
 
 A known shape spares type inference and reads `5` and `5.5` alike. Only small groups may bring new fields: Arrow gives every
 field a cell in every row, so that a group in which each message invents a name of its own would fill the memory.
+Lists, and objects with `values`, are kinds of their own, and only what was read to the end is learned: a shape that joins what
+contradicts itself (a sensor inside and outside `values`) would send every later message to the literal reader.
 """
 
 import numpy as np
@@ -16,6 +18,7 @@ _MAX_CELLS = 16 << 20
 _BESIDE_SENSORS = 64
 _FEW = 8
 _REST = 16
+_LISTED = 2
 
 
 class Shape:
@@ -23,25 +26,29 @@ class Shape:
 
     def __init__(self, max_sensors: int) -> None:
         self._max_fields = max_sensors + _BESIDE_SENSORS
-        self._known: dict[bool, pa.DataType] = {}
-        self._readers: dict[bool, Reader] = {}
+        self._known: dict[int, pa.DataType] = {}
+        self._readers: dict[int, Reader] = {}
+        self._new: tuple[int, pa.DataType, Reader] | None = None
         self._rest = 0
         self.extended = 0
-        """How often new fields were learned."""
+        """How often new fields were looked at."""
 
     def parse(self, values: list[bytes]) -> pa.Array:
-        """The messages as one struct or list array, new fields included if the group is small. Raises NotColumnar."""
+        """The messages as one struct or list array, new fields included if the group is small; `keep` learns them. Raises NotColumnar."""
+        self._new = None
         if values[0].startswith(BYTE_ORDER_MARK):
             values = [value.removeprefix(BYTE_ORDER_MARK) for value in values]
-        listed = values[0].lstrip()[:1] == b"["
-        known = self._known.get(listed)
+        kind = _kind(values[0])
+        known = self._known.get(kind)
         if known is not None:
             try:
-                return self._of_shape(values, known, listed)
-            except NotColumnar:
-                if len(values) > _SAMPLE:
+                return self._of_shape(values, known, self._readers[kind])
+            except NotColumnar as error:
+                if len(values) > _SAMPLE or error.odd is not None:
                     raise
-        sample = self._sample(values, listed)
+        if any(_kind(value) != kind for value in values):
+            raise NotColumnar("messages of several kinds")
+        sample = self._sample(values, kind >= _LISTED)
         inferred = parse(sample, None).type
         if _leaves(inferred) > self._max_fields:
             raise NotColumnar("many fields")
@@ -49,29 +56,41 @@ class Shape:
         if _leaves(found) > self._max_fields:
             raise NotColumnar("many fields")
         self.extended += 1
-        self._known[listed] = found
-        self._readers.pop(listed, None)
-        return parse(values, found)
+        self._new = kind, found, Reader(found)
+        return self._of_shape(values, found, self._new[2])
 
-    def _of_shape(self, values: list[bytes], known: pa.DataType, listed: bool) -> pa.Array:
+    def keep(self) -> None:
+        """Learn what was new in the messages parsed last, which were read to the end."""
+        if self._new is not None:
+            kind, self._known[kind], self._readers[kind] = self._new
+            self._new = None
+
+    def _of_shape(self, values: list[bytes], known: pa.DataType, reader: Reader) -> pa.Array:
         """Messages of a known shape, by the compiled reader as far as it takes them. Raises NotColumnar."""
-        if listed not in self._readers:
-            self._readers[listed] = Reader(known)
-        reader = self._readers[listed]
         if self._rest or not reader.able:
             self._rest = max(0, self._rest - 1)
             return parse(values, known)
         found = reader.read(values)
-        if found is None or np.count_nonzero(found.odd) * _FEW > len(values):
-            self._rest = _REST
-            return parse(values, known)
+        if found is None:
+            return self._without_reader(values, known)
         odd = np.flatnonzero(found.odd)
         if not len(odd):
             return found.array
-        others = parse([values[at] for at in odd.tolist()], known)
+        try:
+            if len(odd) * _FEW > len(values):
+                return self._without_reader(values, known)
+            others = parse([values[at] for at in odd.tolist()], known)
+        except NotColumnar as error:
+            raise NotColumnar(str(error), odd if len(odd) < len(values) else None) from None
         places = np.arange(len(values))
         places[odd] = len(values) + np.arange(len(odd))
         return pa.concat_arrays([found.array, others]).take(pa.array(places))
+
+    def _without_reader(self, values: list[bytes], known: pa.DataType) -> pa.Array:
+        found = parse(values, known)
+        # What Arrow takes and the compiled reader does not is not worth two readings.
+        self._rest = _REST
+        return found
 
     def _sample(self, values: list[bytes], listed: bool) -> list[bytes]:
         """The first messages, as far as they cannot make too many cells. Raises NotColumnar if not even one fits."""
@@ -84,6 +103,23 @@ class Shape:
                     raise NotColumnar("many fields")
                 return values[:taken]
         return values[:_SAMPLE]
+
+
+def parts(values: list[bytes], odd: np.ndarray | None) -> list[np.ndarray]:
+    """Positions of messages that columns did not take together, in groups to try: without the odd ones, by kind, or in halves."""
+    at = np.arange(len(values))
+    if odd is not None:
+        return [np.delete(at, odd), odd]
+    kinds = np.array([_kind(value) for value in values])
+    if (kinds != kinds[0]).any():
+        # Who comes first has the first say on sensors, of which there may be only so many.
+        return [at[kinds == kind] for kind in dict.fromkeys(kinds.tolist())]
+    return [at[: len(at) // 2], at[len(at) // 2 :]]
+
+
+def _kind(value: bytes) -> int:
+    """Which messages may be of one shape."""
+    return (_LISTED if value.lstrip()[:1] == b"[" else 0) + (b'"values"' in value)
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -155,7 +155,13 @@ def test_columns_give_what_the_literal_reader_gives(messages: list[Any], states:
 
     piece = fresh()._one_by_one(np.arange(len(messages)), batch)
     literal = Decoded(piece.readings, sorted(piece.rejects, key=lambda reject: reject.index), piece.counts)
-    assert told(fresh().decode(batch)) == told(literal)
+    reader = fresh()
+    assert told(reader.decode(batch)) == told(literal)
+    backwards = np.arange(len(messages))[::-1].tolist()
+    other = batch_of(*(batch.values[i] for i in backwards))
+    piece = fresh()._one_by_one(np.arange(len(messages)), other)
+    again = Decoded(piece.readings, sorted(piece.rejects, key=lambda reject: reject.index), piece.counts)
+    assert told(reader.decode(other)) == told(again), "what it learned of the first batch shows in the second"
 
 
 HALVES = st.lists(

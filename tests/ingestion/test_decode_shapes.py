@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from ingestion import native
 from ingestion.decode import flat
 from ingestion.decode.flat import FlatJson
+from ingestion.decode.narrow import NarrowJson
 from ingestion.decode.rows import MAX_DEPTH, depth_of
+from ingestion.decode.shape import Shape
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
 from tests.ingestion.decoding import batch_of, reasons, rows
 
@@ -68,6 +71,78 @@ def test_times_beyond_a_float_stay_exact_beside_fractions() -> None:
     exact = 1_733_904_000_123_456_789
     batch = batch_of(b'{"ts": %d, "t": 1}' % exact, b'{"ts": 1733904000.5, "t": 1}')
     assert [row["event_time"] for row in rows(decoder().decode(batch))] == [exact, 1_733_904_000_500_000_000]
+
+
+@pytest.fixture
+def alone(monkeypatch) -> list[bytes]:
+    """The messages that are read one by one."""
+    seen: list[bytes] = []
+    for reader in (FlatJson, NarrowJson):
+        usual = reader._one_by_one
+
+        def noted(self: Any, indices: Any, batch: Any, usual: Any = usual) -> Any:
+            seen.extend(batch.values[i] for i in indices.tolist())
+            return usual(self, indices, batch)
+
+        monkeypatch.setattr(reader, "_one_by_one", noted)
+    return seen
+
+
+WRAPPED = [message(values={"v": i / 4}) for i in range(3000)]
+STRAYS = {
+    "the same sensor outside values": message(v=1),
+    "another time field": b'{"timestamp": %d, "asset": "a", "values": {"v": 1}}' % START,
+    "the same sensor outside and inside values": message(v=1, values={"v": 2}),
+    "text as time": b'{"time": "soon", "asset": "a", "values": {"v": 1}}',
+    "a nested value": message(values={"v": {"x": 1}}),
+    "a name no column has": message(values={"v": 1, "": 2}),
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
+def test_one_message_of_another_shape_costs_itself_not_all_that_come_after(stray: bytes, alone) -> None:
+    reader = decoder()
+    reader.decode(batch_of(*WRAPPED))
+    reader.decode(batch_of(*WRAPPED[:1501], stray, *WRAPPED[1501:]))
+    reader.decode(batch_of(stray))
+    reader.decode(batch_of(*WRAPPED[:5], stray))
+    assert len(alone) <= 24
+    alone.clear()
+    assert reader.decode(batch_of(*WRAPPED)).readings.num_rows == 3000 and alone == []
+
+
+def test_two_gateways_on_one_topic_are_read_in_columns(only_columns) -> None:
+    reader = decoder()
+    other = [b'{"timestamp": %d, "asset": "b", "v": %d}' % (START + i, i) for i in range(3000)]
+    for _ in range(2):
+        mixed = [value for pair in zip(WRAPPED, other, strict=True) for value in pair]
+        assert reader.decode(batch_of(*mixed)).readings.num_rows == 6000
+
+
+NARROW = [b'{"asset": "a", "sensor": "v", "ts": %d, "value": %d}' % (START + i, i) for i in range(3000)]
+
+
+@pytest.mark.skipif(native.library() is None, reason="Arrow tells not which messages it does not take")
+@pytest.mark.parametrize("form", ["flat", "narrow"])
+def test_poison_here_and_there_is_found_without_reading_its_neighbours_again_and_again(
+    form, alone, monkeypatch
+) -> None:
+    parsed = []
+    usual = Shape.parse
+    monkeypatch.setattr(
+        Shape, "parse", lambda self, values: parsed.append(len(values)) or usual(self, values)
+    )
+    reader: Any = decoder() if form == "flat" else NarrowJson(DecodeRules(), EventTimeRules(), Limits())
+    values = list(WRAPPED if form == "flat" else NARROW)
+    reader.decode(batch_of(*values))
+    parsed.clear()
+    bad = range(50, 3000, 100)
+    for at in bad:
+        values[at] = b"poison" if at % 200 else b'{"asset": "a", "ts": 17339'
+    found = reader.decode(batch_of(*values))
+    assert reasons(found) == [(at, "not_json") for at in bad] and found.readings.num_rows == 2970
+    assert len(alone) == 30
+    assert sum(parsed) < 2.2 * len(values)
 
 
 @pytest.mark.parametrize(
