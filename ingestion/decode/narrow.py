@@ -24,7 +24,7 @@ _REST = 8
 
 
 class NarrowJson(MessageDecoder):
-    """Decoder of one partition; after a batch that columns could not read it rests from trying for some batches."""
+    """Decoder of one partition; after a batch that columns could not read it rests from trying for eight times as many messages."""
 
     def __init__(self, rules: DecodeRules, times: EventTimeRules, limits: Limits) -> None:
         super().__init__(rules, times, limits)
@@ -40,9 +40,10 @@ class NarrowJson(MessageDecoder):
 
     def decode(self, batch: RecordBatch) -> Decoded:
         """See `ingestion.decode.Decoder`."""
-        if self._rest:
-            self._rest -= 1
+        if 0 < len(batch.values) <= self._rest:
+            self._rest -= len(batch.values)
             return super().decode(batch)
+        self._rest = 0
         indices, self._alone = np.arange(len(batch.values), dtype=np.int64), 0
         good = usable(batch, self.limits.max_message_bytes)
         pieces: list[Piece] = []
@@ -50,7 +51,7 @@ class NarrowJson(MessageDecoder):
             pieces.append(self._one_by_one(indices[~good], batch))
         self._group(indices[good], batch, pieces)
         if self._alone * 2 > len(indices):
-            self._rest = _REST
+            self._rest = _REST * len(indices)
         return unite(pieces)
 
     def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:

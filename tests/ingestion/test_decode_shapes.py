@@ -9,6 +9,7 @@ import pytest
 from ingestion import native
 from ingestion.decode import flat
 from ingestion.decode.flat import FlatJson
+from ingestion.decode.messages import MessageDecoder
 from ingestion.decode.narrow import NarrowJson
 from ingestion.decode.rows import MAX_DEPTH, depth_of
 from ingestion.decode.shape import Shape
@@ -120,6 +121,21 @@ def test_two_gateways_on_one_topic_are_read_in_columns(only_columns) -> None:
 
 
 NARROW = [b'{"asset": "a", "sensor": "v", "ts": %d, "value": %d}' % (START + i, i) for i in range(3000)]
+
+
+@pytest.mark.parametrize("stray", [b"poison", b"[]", message(v=1), NARROW[0].replace(b"0}", b'"on"}')])
+def test_a_poll_of_one_narrow_message_that_columns_do_not_take_is_no_reason_to_rest_for_thousands(
+    stray, alone, monkeypatch
+) -> None:
+    literal = []
+    usual = MessageDecoder.decode
+    monkeypatch.setattr(
+        MessageDecoder, "decode", lambda self, batch: literal.append(len(batch.values)) or usual(self, batch)
+    )
+    reader = NarrowJson(DecodeRules(), EventTimeRules(), Limits())
+    for part in (NARROW, [stray], NARROW, [stray] * 3, NARROW[:5], NARROW):
+        reader.decode(batch_of(*part))
+    assert sum(literal) <= 9
 
 
 @pytest.mark.skipif(native.library() is None, reason="Arrow tells not which messages it does not take")
