@@ -220,8 +220,10 @@ def read_log(bootstrap: str, topic: str) -> list[Any]:
     parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
     found: list[Any] = []
     if parts:
+        # Not where committed reads end now: a killed process may have left a transaction open.
+        with contextlib.closing(KafkaConsumer(bootstrap_servers=bootstrap)) as uncommitted:
+            ends = uncommitted.end_offsets(parts)
         consumer.assign(parts)
-        ends = consumer.end_offsets(parts)
         while any((consumer.position(p) or 0) < ends[p] for p in parts):
             for records in consumer.poll(timeout_ms=500).values():
                 found += records

@@ -5,6 +5,7 @@ committed reads, and the log itself wherever an offset has no place. The committ
 reaches: what lies at or above it is read again by the next run and is `waiting`.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from ingestion.unreachable import unavailable
 _FILE, _REPEAT, _DEAD, _LATE, _DOUBLED, _IN_LOG = 1, 2, 4, 8, 16, 32
 _SHOWN = 10
 _READ_THROUGH = 5_000
+_TRANSACTION_MS = 40_000
+"""The transaction of a killed process stays open for 20 s, and the broker looks every 10 s."""
 
 
 @dataclass(frozen=True)
@@ -282,10 +285,15 @@ class _Audit:
         """(partition, offset, whether the message is a list) of every letter of this very topic that this group sent."""
         group = self._settings.group_id.encode()
         parts = [TopicPartition(name, p) for p in sorted(consumer.partitions_for_topic(name) or ())]
-        ends = consumer.end_offsets(parts, timeout_ms=self._timeout)
+        # Where a killed process left a transaction open, committed reads end before it, and letters behind it would be missed.
+        with contextlib.closing(
+            KafkaConsumer(bootstrap_servers=self._settings.bootstrap, **self._settings.client)
+        ) as uncommitted:
+            ends = uncommitted.end_offsets(parts, timeout_ms=self._timeout)
         starts = consumer.beginning_offsets(parts, timeout_ms=self._timeout)
+        patience = max(self._timeout, _TRANSACTION_MS)
         for part in parts:
-            for record in self._read(consumer, part, starts[part], ends[part]):
+            for record in self._read(consumer, part, starts[part], ends[part], patience):
                 headers = dict(record.headers)
                 ours = headers.get("topic") == topic.encode() and headers.get("group", group) == group
                 if ours and headers.get("topic_id", topic_id.encode()) == topic_id.encode():
@@ -304,7 +312,10 @@ class _Audit:
                 if record.offset - start < promised and flags[record.offset - start] == 0:
                     flags[record.offset - start] = _IN_LOG
 
-    def _read(self, consumer: KafkaConsumer, part: TopicPartition, begin: int, end: int) -> Iterator[Any]:
+    def _read(
+        self, consumer: KafkaConsumer, part: TopicPartition, begin: int, end: int, patience: int | None = None
+    ) -> Iterator[Any]:
+        patience = patience or self._timeout
         if begin >= end:
             return
         consumer.assign([part])
@@ -313,9 +324,9 @@ class _Audit:
         while (consumer.position(part) or begin) < end:
             records = consumer.poll(timeout_ms=500).get(part, [])
             silent = 0 if records else silent + 1
-            if silent * 500 > self._timeout:
+            if silent * 500 > patience:
                 raise BrokerUnavailable(
-                    f"{part.topic}[{part.partition}]: nothing read at {consumer.position(part)} for {self._timeout / 1000:.0f} s; "
+                    f"{part.topic}[{part.partition}]: nothing read at {consumer.position(part)} for {patience / 1000:.0f} s; "
                     "an open transaction or a slow broker: try again later"
                 )
             for record in records:

@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,3 +72,25 @@ def test_offsets_that_hold_no_message_are_no_loss(broker, make_topic, topic, tmp
     (found,) = report.partitions
     assert report.clean
     assert (found.log_end, found.kept, found.duplicate, found.no_record) == (18, 5, 5, 8)
+
+
+def test_letters_behind_the_open_transaction_of_a_killed_process_are_waited_for(
+    broker, make_topic, topic, tmp_path: Path
+):
+    from kafka import KafkaProducer
+
+    site = topic("site")
+    name = make_topic(1, f"iiot.{site}.telemetry.v1")
+    settings = settings_for(broker, site, tmp_path, close_open=True)
+    produce(broker, name, [reading(1), b"poison", reading(2)])
+    killed = KafkaProducer(bootstrap_servers=broker.bootstrap, transactional_id=f"killed-{site}")
+    killed.init_transactions()
+    killed.begin_transaction()
+    killed.send(make_topic(1, settings.sites[0].dead_letter_topic), b"never", partition=0).get(20)
+    ingest(settings, until="end")
+    broker_ends_it = threading.Timer(3, killed.abort_transaction)
+    broker_ends_it.start()
+    report = audit(settings)
+    broker_ends_it.join()
+    killed.close()
+    assert report.clean and [(p.kept, p.dead) for p in report.partitions] == [(2, 1)]
