@@ -55,6 +55,15 @@ def test_the_smallest_file_is_one_site_and_every_default(tmp_path):
             "ingestion.group and scoring.group are both 'g'",
         ),
         (SITE + "[dataset]\nstep = 'often'", "dataset.step = 'often': not a duration"),
+        (SITE + "[training]\nrounds = true", "training.rounds = True: true is not a number; write one"),
+        (
+            SITE + "[training]\nclip_updates = false",
+            "training.clip_updates = False: false is not a number; write one",
+        ),
+        (
+            SITE + "[model]\ndilations = [1, true]",
+            "model.dilations = [1, True]: true is not a number; write one",
+        ),
         (SITE + "[training]\nrounds = 0", "training.rounds = 0: Input should be greater than or equal to 1"),
         (SITE + "[training]\nclient_learning_rate = nan", "training.client_learning_rate = nan"),
         (
