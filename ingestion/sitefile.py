@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ingestion.csvexport import read_csv
 from ingestion.errors import InputDataError
+from ingestion.labels import read_labels
 from ingestion.layout import USUAL, Layout
 from ingestion.longform import Readings, one_row_a_time
 from ingestion.quality import poor_rows
@@ -84,7 +85,7 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
 
     Raises:
         InputDataError: missing or damaged file, or one without a header; no `timestamp`; unsafe site id; duplicate or reserved columns; no numeric sensor;
-            labels other than 0 and 1.
+            labels other than 0 and 1 and the words for them.
     """
     path = Path(path)
     site = check_name("site", path.stem)
@@ -104,7 +105,7 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     if table.num_rows == 0:
         return _without_rows(site)
     times, assets = _times(path, table["timestamp"], layout, notes), _assets(table, site)
-    labels = _labels(path, table["label"]) if "label" in names else None
+    labels = _labels(path, table["label"], notes) if "label" in names else None
     poor = _poor(path, table, layout, notes)
     if layout.sensor is not None and layout.value is not None:
         named = pd.Series(table[layout.sensor].cast(pa.string()).to_pandas(), dtype=object)
@@ -380,10 +381,8 @@ def _cells(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return values, np.isnan(values) & raw.notna().to_numpy()
 
 
-def _labels(path: Path, column: pa.ChunkedArray) -> Any:
-    raw = pd.Series(column.to_pandas())
-    values = pd.to_numeric(raw.astype(object).where(raw.notna(), None), errors="coerce")
-    wrong = raw.notna() & ~values.isin([0, 1])
-    if wrong.any():
-        raise InputDataError(f"{path}: label {raw[wrong].iloc[0]!r}; expected 0, 1 or empty")
-    return values.astype("Int8")
+def _labels(path: Path, column: pa.ChunkedArray, notes: list[str]) -> pd.Series:
+    try:
+        return read_labels(column.to_pandas(), notes)
+    except ValueError as error:
+        raise InputDataError(f"{path}: {error}") from None

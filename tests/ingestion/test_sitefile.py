@@ -161,6 +161,24 @@ def test_labels_follow_their_rows_when_these_are_sorted(tmp_path):
     assert file.labels.tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize(
+    "cells,labels,note",
+    [
+        ("Normal Attack Attack", [0, 1, 1], "labels are words: 'Normal' read as 0, 'Attack' read as 1"),
+        ("anomaly ok FAULT", [1, 0, 1], "'anomaly' read as 1, 'ok' read as 0, 'FAULT' read as 1"),
+        ("True False True", [1, 0, 1], None),
+        ("1.0 0 1", [1, 0, 1], None),
+        ("good 1 0", [0, 1, 0], "'good' read as 0"),
+    ],
+)
+def test_words_for_good_and_bad_are_read_and_told(tmp_path, cells, labels, note):
+    rows = "".join(f"2026-03-0{day},{day},{cell}\n" for day, cell in enumerate(cells.split(), 1))
+    file = read(tmp_path, "timestamp,t,label\n" + rows + "2026-03-09,9,\n")
+    assert file.labels.tolist()[:-1] == labels and file.labels.isna().tolist() == [False] * 3 + [True]
+    told = [each for each in file.notes if "labels are words" in each]
+    assert len(told) == (note is not None) and all(note in each for each in told)
+
+
 def test_one_row_is_read_and_said_to_be_too_little(tmp_path):
     file = read(tmp_path, "timestamp,t\n2026-03-01,1\n")
     assert len(file.frame) == 1
@@ -190,7 +208,10 @@ def test_a_header_without_rows_is_a_site_that_takes_no_part_and_a_folder_of_them
         ("timestamp,state\n2026-03-01,running\n", "no numeric sensor"),
         ("timestamp,t\nyesterday,1\n", "'yesterday' is neither ISO 8601"),
         ("timestamp,t\n31/12/2026 10:00,1\n", "describe it (--time-format"),
-        ("timestamp,t,label\n2026-03-01,1,7\n", "expected 0, 1 or empty"),
+        ("timestamp,t,label\n2026-03-01,1,7\n", "label 7; expected 0 (good), 1 (in an incident) or empty"),
+        ("timestamp,t,label\n2026-03-01,1,-1\n2026-03-02,1,1\n", "label -1; expected 0 (good)"),
+        ("timestamp,t,label\n2026-03-01,1,A4\n", "label 'A4'; expected 0 (good)"),
+        ("timestamp,t,label\n2026-03-01,1,nan1\n", "name that (--label NAME)"),
         ("timestamp,t\n2026-03-01,1\n2026-03-02,1,5\n", "quote cells that hold ','"),
     ],
 )
