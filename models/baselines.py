@@ -29,7 +29,7 @@ def fit_baseline(
     training_runs: Mapping[str, Sequence[NDArray[np.floating]]],
     options: DetectorOptions | None = None,
 ) -> Detector:
-    """Fit baseline `name` on raw training runs float64[N, F] per site; none follows slow changes, weighs sensors or knows operating regimes.
+    """Fit baseline `name` on raw training runs float64[N, F] per site; none follows slow changes, weighs sensors, knows operating regimes or discounts what is ordinary.
 
     Raises:
       InvalidModel: no such baseline. NotEnoughData: no site has a run of `steps` steps.
@@ -43,7 +43,12 @@ def fit_baseline(
 
 
 def plain_options(options: DetectorOptions) -> DetectorOptions:
-    """The same thresholds and averages, without the memory for slow changes, the weights of sensors and operating regimes."""
+    """The same thresholds and averages, without the memory for slow changes, the weights of sensors, operating regimes and what is ordinary."""
     return dataclasses.replace(
-        options, follow_from=_NEVER, follow_from_seconds=None, weigh_sensors=False, regimes=False
+        options,
+        follow_from=_NEVER,
+        follow_from_seconds=None,
+        weigh_sensors=False,
+        regimes=False,
+        ordinary=False,
     )

@@ -14,6 +14,7 @@ from scipy.signal import lfilter
 
 from models.known import known_mean
 from models.options import DetectorOptions
+from models.ordinary import discounted, ordinary
 from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
 from models.scaling import CLIP
 from models.sources.base import Source, Traits
@@ -113,10 +114,11 @@ def calibrate(
     options: DetectorOptions,
     switching: bool = False,
     regimes: bool = False,
+    discounts: bool = False,
 ) -> Calibration:
     """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`.
 
-    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing.
+    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing; `discounts`: what is ordinary for a sensor counts less.
     """
     moved = None
     if switching and context >= STEPS:
@@ -146,11 +148,18 @@ def calibrate(
         combined += source_weight[i] * energy
         strange += source_weight[i] * unscaled
     rest = combined.mean(axis=0)
-    score = _score(strange, rest, options)
-    if len(rest) > LOUDEST:
-        # Of many sensors the loudest are loud: the score's unit is again what is rare.
+    by_sensor = discounts or len(rest) > LOUDEST
+    smoothed = (
+        _smoothed(strange, rest, options) if by_sensor else _smoothed(*_together(strange, rest), options)
+    )
+    score = _score(*smoothed)
+    usual = ordinary(smoothed[0], score) if discounts else np.zeros_like(rest)
+    if usual.any():
+        score = _score(*(discounted(each, usual) for each in smoothed))
+    if len(rest) > LOUDEST or usual.any():
+        # Of many sensors the loudest are loud, and what is discounted is less: the score's unit is again what is rare.
         unit = max(predictive_quantile(score, 0.01, INDEPENDENT * max(options.spans)), _LEAST_SCORE)
-        score, rest, source_weight = score / unit, rest / unit, source_weight / unit
+        score, rest, usual, source_weight = (each / unit for each in (score, rest, usual, source_weight))
     limit = max(threshold(score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
         **stack(parts),
@@ -161,6 +170,7 @@ def calibrate(
         margin=np.mean(np.log(limit / np.clip(score, limit / LARGEST_MARGIN, limit))),
         margin_rate=np.asarray(margin_rate(len(values), options)),
         regime_centre=centres,
+        ordinary=usual,
     )
 
 
@@ -364,20 +374,31 @@ def _average(
     return np.asarray(lfilter([rate], [1.0, rate - 1.0], values, axis=0, zi=before[None])[0])
 
 
-def _score(
+def _together(
+    combined: NDArray[np.float64], rest: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """All sensors as one: [N, 1] and [1]."""
+    return combined.sum(axis=1, keepdims=True), rest.sum(keepdims=True)
+
+
+def _smoothed(
     combined: NDArray[np.float64], rest: NDArray[np.float64], options: DetectorOptions
-) -> NDArray[np.float64]:
-    """Score [N] of what each sensor says, [N, F], beginning at a usual step's, [F]."""
-    shortest = int(np.argmin(options.spans))
-    if len(rest) <= LOUDEST:
-        averages = _averages(combined.sum(axis=1), float(rest.sum()), options)
-        return np.minimum(np.mean(averages, axis=0), RECOVERED * averages[shortest])
-    by_sensor = _averages(combined, rest, options)
-    mean, quickest = (
-        np.partition(each, -LOUDEST, axis=1)[:, -LOUDEST:].sum(axis=1)
-        for each in (np.mean(by_sensor, axis=0), by_sensor[shortest])
-    )
-    return np.minimum(mean, RECOVERED * quickest)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean of the averages of what each sensor says, [N, F], beginning at a usual step's, [F], and the shortest of them."""
+    averages = _averages(combined, rest, options)
+    return np.mean(averages, axis=0), averages[int(np.argmin(options.spans))]
+
+
+def _score(mean: NDArray[np.float64], quickest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Score [N] of what counts of the averages' mean and of the shortest, [N, F] each."""
+    return np.minimum(_loudest(mean), RECOVERED * _loudest(quickest))
+
+
+def _loudest(said: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum [N] over the sensors of [N, F] that say most."""
+    if said.shape[1] > LOUDEST:
+        said = np.partition(said, -LOUDEST, axis=1)[:, -LOUDEST:]
+    return np.asarray(said.sum(axis=1))
 
 
 def _averages(

@@ -40,6 +40,7 @@ class DetectorOptions:
         training from which slow changes are followed; with fewer, sensors that wander in training weigh less instead if `weigh_sensors`.
         `follow_from_seconds`: the same as a duration. `early`: they are followed however short the training is.
       regimes: whether residuals are judged by what the machine is doing.
+      ordinary: whether what is ordinary for a sensor counts less (`models.ordinary`).
     """
 
     sources: tuple[str, ...] = tuple(SOURCES)
@@ -62,6 +63,7 @@ class DetectorOptions:
     early: bool = False
     weigh_sensors: bool = True
     regimes: bool = True
+    ordinary: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
 
     @property

@@ -36,11 +36,15 @@ SWITCHING_VERSION = 5
 """Of a detector of machines that switch, of which a reader of the formats before would leave out what it is told of them."""
 REGIMES_VERSION = 6
 """Of a detector that judges residuals by the regime a machine is in."""
-READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION, REGIMES_VERSION)
+ORDINARY_VERSION = 7
+"""Of a detector that discounts what is ordinary for a sensor."""
+READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION, REGIMES_VERSION, ORDINARY_VERSION)
 
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
+    if detector.calibration.discounts:
+        return ORDINARY_VERSION
     if detector.calibration.has_regimes:
         return REGIMES_VERSION
     soft = any(isinstance(each, RidgeSource) and each.switches is not None for each in detector.sources)
@@ -182,6 +186,8 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
     if (arrays["regime_size"] <= 0).any():
         raise ValueError("regime_size holds what no residual can be divided by")
+    if (arrays["ordinary"] < 0).any():
+        raise ValueError("ordinary holds less than nothing")
     floor = arrays.get("floor")
     if floor is not None:
         known = floor[~np.isnan(floor)]

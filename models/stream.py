@@ -157,8 +157,9 @@ def advance(
     # What the averages still remember of a sensor that is no longer heard would be held against the others.
     # Not `add_n`: it adds into whichever average no other operation still reads and begins with that one, so that the last bit of a
     # sum of three depends on which thread was quicker; of a chain of sums TensorFlow may make an `add_n` of its own.
+    usual = tf.gather(table["ordinary"], rows)[:, None] if "ordinary" in table else None
     quickest, mean = (
-        _loudest(tf.where(muted, 0.0, each))
+        _loudest(_discounted(tf.where(muted, 0.0, each), usual))
         for each in (
             averages[int(np.argmin(detector.options.spans))],
             tf.reduce_sum(tf.stack(averages), axis=0) / np.float32(len(averages)),
@@ -249,6 +250,13 @@ def membership_of(scaled: tf.Tensor, table: Mapping[str, Any], rows: tf.Tensor) 
     centres = tf.gather(table["regime_centre"], rows)
     far = tf.reduce_sum(centres**2, axis=2)[:, None]
     return tf.nn.softmax(2.0 * tf.matmul(scaled, centres, transpose_b=True) - far)
+
+
+def _discounted(said: tf.Tensor, usual: tf.Tensor | None) -> tf.Tensor:
+    """As `models.ordinary.discounted`, float32[B, N, F], beside what is ordinary float32[B, 1, F] if anything is."""
+    import tensorflow as tf
+
+    return said if usual is None else said * tf.math.divide_no_nan(said, said + usual)
 
 
 def _loudest(values: tf.Tensor) -> tf.Tensor:

@@ -17,6 +17,7 @@ Array = NDArray[np.floating]
 _DIMENSIONS = {
     "source_weight": ("sources",),
     "rest": ("sensors",),
+    "ordinary": ("sensors",),
     "regime_centre": ("regimes", "sensors"),
     "regime_shift": ("sources", "regimes", "sensors"),
     "regime_size": ("sources", "regimes", "sensors"),
@@ -24,6 +25,7 @@ _DIMENSIONS = {
 """Of the arrays that are not one number a site; the others of a source have one a source and sensor."""
 _SWITCHING = ("restless",)
 _REGIMES = ("regime_centre", "regime_shift", "regime_size")
+_ORDINARY = ("ordinary",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ class Calibration(SourceCalibration):
     `source_weight` float[S]. `rest` float[F], a usual step's contribution. `follow_rate` float[], 0 where nothing is followed.
     `threshold` float[], where the threshold begins. `margin` float[], by how much the score usually lies below it, in natural
     logarithms, and `margin_rate` float[], how fast that is followed. `regime_centre` float[REGIMES, F], where the regimes lie in scaled readings.
+    `ordinary` float[F], what a sensor says in all but rare steps, which counts less (`models.ordinary`); 0 where nothing is discounted.
     """
 
     source_weight: Array
@@ -65,6 +68,7 @@ class Calibration(SourceCalibration):
     margin: Array
     margin_rate: Array
     regime_centre: Array
+    ordinary: Array
 
     @classmethod
     def stacked(cls, rows: Sequence[Calibration]) -> Calibration:
@@ -83,22 +87,28 @@ class Calibration(SourceCalibration):
         }
 
     def arrays(self) -> Mapping[str, Array]:
-        """All arrays by name; those of switching machines and of regimes only where there are such, as in what was stored before."""
-        left_out = {*(() if self.damped else _SWITCHING), *(() if self.has_regimes else _REGIMES)}
+        """All arrays by name; those of switching machines, of regimes and of what is discounted only where there are such, as in what was stored before."""
+        used = {_SWITCHING: self.damped, _REGIMES: self.has_regimes, _ORDINARY: self.discounts}
+        left_out = {name for names, there in used.items() if not there for name in names}
         every = [each.name for each in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in every if name not in left_out}
 
     @classmethod
     def without(cls, rows: int, sources: int, sensors: int) -> Mapping[str, Array]:
-        """What `arrays` leaves out where no machine switches and none has regimes."""
+        """What `arrays` leaves out where no machine switches, none has regimes and nothing is discounted."""
         shapes = cls.shapes(rows, sources, sensors)
-        found = {name: np.zeros(shapes[name], np.float32) for name in (*_SWITCHING, *_REGIMES)}
+        found = {name: np.zeros(shapes[name], np.float32) for name in (*_SWITCHING, *_REGIMES, *_ORDINARY)}
         return {**found, "regime_size": found["regime_size"] + 1}
 
     @property
     def damped(self) -> bool:
         """Whether residuals count less where the other sensors move."""
         return bool(np.any(self.restless))
+
+    @property
+    def discounts(self) -> bool:
+        """Whether what is ordinary for a sensor counts less."""
+        return bool(np.any(self.ordinary))
 
     def without_regimes(self) -> Calibration:
         """The same, of a site or stacked, as if every step were of one regime."""
@@ -108,6 +118,10 @@ class Calibration(SourceCalibration):
             regime_shift=np.zeros_like(self.regime_shift),
             regime_size=np.ones_like(self.regime_size),
         )
+
+    def without_excuses(self) -> Calibration:
+        """The same without regimes and with nothing discounted."""
+        return dataclasses.replace(self.without_regimes(), ordinary=np.zeros_like(self.ordinary))
 
     @property
     def has_regimes(self) -> bool:

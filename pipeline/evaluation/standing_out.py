@@ -93,9 +93,9 @@ def candidates(
 ) -> dict[str, tuple[Candidate, ...]]:
     """By site what stands out of the rows that it learned from, scored by its own detector; sites where nothing does are not in it.
 
-    Without its operating regimes: an incident of a training is one, and would excuse itself.
+    Without its operating regimes, and without what is ordinary: an incident of a training is part of both, and would excuse itself.
     """
-    detector = replace(detector, calibration=detector.calibration.without_regimes())
+    detector = replace(detector, calibration=detector.calibration.without_excuses())
     found: dict[str, tuple[Candidate, ...]] = {}
     sites = sorted(prepared.dataset.shards)
     for done, site in enumerate(sites, 1):

@@ -32,7 +32,7 @@ def machine(rows: int, seed: int) -> np.ndarray:
 
 
 def fitted(runs, **options) -> Detector:
-    return fit_linear(SENSORS, 60.0, 32, runs, **options)
+    return fit_linear(SENSORS, 60.0, 32, runs, ordinary=False, **options)
 
 
 def plain(detector: Detector) -> Detector:

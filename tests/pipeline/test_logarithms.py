@@ -15,6 +15,7 @@ from models.export import export_detector
 from models.scaling import SensorScaling
 from models.sources.gram import federated_prior
 from models.sources.ridge import RidgeFit
+from models.store import READS
 from pipeline.artefacts import CENTRALISED, FEDERATED, LOCAL, MODES, Evaluation
 from pipeline.cli.main import run
 from pipeline.config import load_config
@@ -207,8 +208,10 @@ def test_the_live_scorer_gives_the_detectors_scores_of_raw_readings(judged, tmp_
     scores = np.concatenate([each.score for each in model.score(jobs)])
     np.testing.assert_allclose(scores, detector.score("east", values).score, rtol=1e-4)
     told = tmp_path / "fleet" / "1" / "assets.extra" / "detector.json"
-    told.write_text(told.read_text().replace('"format_version": 6', '"format_version": 7'))
-    with pytest.raises(ScoringFailed, match="format version 7, this release reads 3, 4, 5, 6"):
+    later = max(READS) + 1
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"format_version": later}))
+    known = ", ".join(map(str, READS))
+    with pytest.raises(ScoringFailed, match=f"format version {later}, this release reads {known}"):
         ServingModel.load(tmp_path / "fleet" / "1")
 
 
