@@ -146,8 +146,7 @@ def interpreted(data: Path, quick: bool) -> dict[str, Any]:
             }
             for name, order in orders.items():
                 for share in (100, 150):
-                    taken = set(order[: int(np.ceil(len(truth) * share / 100))].tolist())
-                    hits[f"{name}_{share}"].append(len(taken & truth) / len(truth))
+                    hits[f"{name}_{share}"].append(hit_rate(order.tolist(), truth, share))
     figures = {name: float(np.mean(values)) for name, values in hits.items()}
     return {
         **figures,
@@ -155,6 +154,11 @@ def interpreted(data: Path, quick: bool) -> dict[str, Any]:
         "point_adjusted_f1_not_a_result": float(np.mean([own for own, _ in adjusted])),
         "point_adjusted_f1_of_a_random_score": float(np.mean([other for _, other in adjusted])),
     }
+
+
+def hit_rate(order: list[int], truth: set[int], percent: int) -> float:
+    """Share of the true sensors among the first of `order`, so many per cent of their number, rounded down as in the paper."""
+    return len(set(order[: len(truth) * percent // 100]) & truth) / len(truth)
 
 
 def mean(entries: list[dict[str, Any]], key: str) -> float | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.detection import ranks
+from benchmarks.detection import hit_rate, ranks
 from benchmarks.detection_sets import LONGEST
 from benchmarks.value_of_federation import held_against_bars
 
@@ -246,3 +246,18 @@ def test_bars_are_held_against_what_was_measured_only():
         "gain_with_200_rows": 0.2,
         "federated_share_of_centralised": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    "order,truth,percent,share",
+    [
+        ([4, 2, 7], {4}, 100, 1.0),
+        # One and a half of one sensor is one: the second does not count.
+        ([2, 4, 7], {4}, 150, 0.0),
+        ([2, 4, 7], {4, 7}, 100, 0.5),
+        ([2, 4, 7], {4, 7}, 150, 1.0),
+        ([1, 2, 3, 4, 5], {1, 4, 5}, 150, 2 / 3),
+    ],
+)
+def test_hit_rate_looks_at_so_many_sensors_rounded_down(order, truth, percent, share):
+    assert hit_rate(order, truth, percent) == pytest.approx(share)
