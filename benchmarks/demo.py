@@ -23,7 +23,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.command import command_line
-from pipeline.manifest import hardware, versions
+from benchmarks.provenance import made_with
 
 SECONDS_BAR, MEMORY_BAR_MB = 180.0, 2000.0
 
@@ -63,8 +63,7 @@ def measure(folder: Path) -> dict[str, Any]:
         "steps": result["run"]["seconds"],
         "scoring_seconds": result["scoring"]["seconds"],
         "auc_pr": {mode: figures["auc_pr"] for mode, figures in mean.items()},
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

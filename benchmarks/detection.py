@@ -40,8 +40,8 @@ from benchmarks.detection_recipes import (
     looked_ahead,
 )
 from benchmarks.detection_sets import SETS, Machine
+from benchmarks.provenance import made_with
 from pipeline.evaluation.injection import KINDS
-from pipeline.manifest import hardware, versions
 
 _SETTLED = 120
 """Steps behind an incident that belong to it: four of the longest averages."""
@@ -260,8 +260,7 @@ def main() -> None:
                     "smd_contributions": explained,
                     "promised_false_alarm_rate": asked.promised,
                     "quick": asked.quick,
-                    "versions": versions(),
-                    "machine": hardware(),
+                    **made_with(),
                 },
                 indent=1,
             )

@@ -33,11 +33,11 @@ from benchmarks.detection_recipes import LEAD, PROMISED, detector_for
 from benchmarks.detection_sets import LONGEST, SETS, SHORT, Machine, lasting
 from benchmarks.made_machines import KINDS
 from benchmarks.made_plants import machine as made_machine
+from benchmarks.provenance import made_with
 from pipeline.evaluation.injection import KINDS as FAULTS
 from pipeline.evaluation.injection import inject
 from pipeline.evaluation.metrics import evaluate
 from pipeline.evaluation.standing_out import Stretch, standing_out
-from pipeline.manifest import hardware, versions
 
 SHARES = (0.01, 0.03, 0.1)
 MADE = tuple(kind for kind in KINDS if kind not in ("many", "young"))
@@ -249,8 +249,7 @@ def main() -> None:
     about = {
         "promised_false_alarm_rate": PROMISED,
         "seconds": round(time.monotonic() - began, 1),
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
     print(json.dumps({**found, **about}, indent=1 if asked.json else 2))
 

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.command import command_line
 from benchmarks.detection_recipes import PROMISED, SIMPLE, Judge, fitted
 from benchmarks.detection_sets import injected, lasting
+from benchmarks.provenance import made_with
 from pipeline.evaluation.ranking import average_precision
-from pipeline.manifest import hardware, versions
 
 PEER = "plain_ridge"
 COMPARED = tuple(recipe for recipe in SIMPLE if recipe != "forest")
@@ -82,7 +82,11 @@ def measure(data: Path, seeds: int) -> dict[str, Any]:
             "gap_to_best_simple": found["default"][0] - max(found[recipe][0] for recipe in COMPARED),
         }
         print(name, longest, {r: round(m, 3) for r, (m, _) in found.items()}, file=sys.stderr, flush=True)
-    return {"sets": sets, "seeds": seeds, "versions": versions(), "machine": hardware()}
+    return {
+        "sets": sets,
+        "seeds": seeds,
+        **made_with(),
+    }
 
 
 def main() -> None:

@@ -266,7 +266,7 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
     import kafka
     import pyarrow
 
-    from pipeline.manifest import hardware, versions
+    from benchmarks.provenance import made_with
 
     names = (f"bench-{os.getpid()}-{int(time.time())}-{number}" for number in itertools.count())
     # The first group of a new broker waits for the broker's own topics.
@@ -285,6 +285,7 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
         topic = next(names)
         size = produce(bootstrap, topic, other(label, max(1000, messages // 10)))
         formats[label] = compared(bootstrap, topic, size, form, repeats)[1]
+    made = made_with()
     return {
         **result,
         "ratio_to_quix": round(result["messages_per_second"] / rates["default"], 1),
@@ -295,15 +296,15 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
         "workers": workers,
         "scan_seconds": round(best(scanned(repeats))["seconds"], 3),
         "formats": formats,
+        **made,
         "versions": {
-            **versions(),
+            **made["versions"],
             "confluent-kafka": confluent_kafka.version(),
             "librdkafka": confluent_kafka.libversion()[0],
             "kafka-python": kafka.__version__,
             "pyarrow": pyarrow.__version__,
             "quixstreams": QUIX[0].split("==")[1],
         },
-        "machine": hardware(),
     }
 
 

@@ -30,8 +30,8 @@ import numpy as np
 from benchmarks.detection import judge, mean
 from benchmarks.detection_sets import Machine
 from benchmarks.made_machines import KINDS
+from benchmarks.provenance import made_with
 from pipeline.evaluation.injection import inject, showing
-from pipeline.manifest import hardware, versions
 
 RECIPES = ("default", "ridge", "pca", "zscore", "pca_50")
 BASELINES = ("zscore", "pca_50")
@@ -116,7 +116,10 @@ def main() -> None:
     as_logarithms = run(by_factors, asked.recipes, asked.seeds, logarithms=True)
     judged = verdict(found) if "default" in asked.recipes else {}
     if asked.json:
-        about = {"seeds": asked.seeds, "versions": versions(), "machine": hardware()}
+        about = {
+            "seeds": asked.seeds,
+            **made_with(),
+        }
         print(
             json.dumps(
                 {

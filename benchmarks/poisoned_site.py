@@ -50,11 +50,11 @@ SUMS: dict[str, Any] = {
 def measure(data: Path, rounds: int) -> dict[str, Any]:
     """Every aggregation with every lie."""
     from benchmarks.liars import LIES, liar, lying
+    from benchmarks.provenance import made_with
     from models.architectures import TcnSpec
     from pipeline.federation.settings import TrainingSettings
     from pipeline.federation.statistics import Design, federated_statistics, impossible
     from pipeline.federation.training import train
-    from pipeline.manifest import hardware, versions
 
     fleet = dict(sorted(smd(data).items())[:SITES])
     bad = sorted(fleet)[SITES // 2]
@@ -97,8 +97,7 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
         "sites": list(fleet),
         "training": table,
         "sums": {lie: impossible(made(gram), design) for lie, made in SUMS.items()},
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

@@ -71,13 +71,13 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
 
     The frameworks drive their rounds themselves and come after.
     """
+    from benchmarks.provenance import made_with
     from models.architectures import AutoencoderSpec
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
     from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
-    from pipeline.manifest import hardware, versions
 
     settings = TrainingSettings(batch=BATCH, client_learning_rate=1e-3)
     spec = AutoencoderSpec(widths=WIDTHS)
@@ -123,6 +123,7 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
         peers = {name: framework_rounds(name, handed, repeats) for name in frameworks}
     # The first of each warms up.
     mine, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    made = made_with()
     return {
         "ratio_to_torch": round(mine / other, 3),
         **{f"ratio_to_{name}": round(mine / statistics.median(times), 3) for name, times in peers.items()},
@@ -137,8 +138,8 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
         "frames_per_site": FRAMES,
         "batch": BATCH,
         "layers": [STEPS * SENSORS, *WIDTHS, *reversed(WIDTHS[:-1]), STEPS * SENSORS],
-        "versions": {**versions(), "torch": torch_version},
-        "machine": hardware(),
+        **made,
+        "versions": {**made["versions"], "torch": torch_version},
     }
 
 

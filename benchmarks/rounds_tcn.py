@@ -43,13 +43,13 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
     """Alternate a federated round and a pass of the plain loop."""
     import tensorflow as tf
 
+    from benchmarks.provenance import made_with
     from models.architectures import TcnSpec, build, loss_fn
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
     from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
-    from pipeline.manifest import hardware, versions
 
     rows = machines(data / "smd19")
     sensors = next(iter(rows.values())).shape[1]
@@ -115,8 +115,7 @@ def measure(data: Path, rounds: int) -> dict[str, Any]:
         "frames_a_round": number_of_frames,
         "plain_frames": len(frames),
         "loss": [round(value, 4) for value in losses],
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

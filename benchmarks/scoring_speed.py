@@ -69,11 +69,11 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    from benchmarks.provenance import made_with
     from models.architectures import TcnSpec, build
     from models.fitting import fit_detector
     from models.options import SOURCES, DetectorOptions
     from models.scaling import moments
-    from pipeline.manifest import hardware, versions
 
     random = np.random.default_rng(0)
     train = random.normal(size=(_TRAINING, sensors))
@@ -96,8 +96,7 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
         "scoring": found,
         "sensors": sensors,
         "rows": rows,
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

@@ -206,7 +206,7 @@ def measure(data: Path, promised: float) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    from pipeline.manifest import hardware, versions
+    from benchmarks.provenance import made_with
 
     parser = command_line(__doc__, data=True)
     parser.add_argument("--promised", type=float, default=PROMISED, help="share of normal steps")
@@ -221,8 +221,7 @@ def main() -> None:
                     "promised": asked.promised,
                     **found,
                     "seconds": seconds,
-                    "versions": versions(),
-                    "machine": hardware(),
+                    **made_with(),
                 },
                 indent=1,
             )

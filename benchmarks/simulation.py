@@ -38,13 +38,13 @@ def memory() -> float:
 
 def measure(rounds: int, sites: int) -> dict[str, Any]:
     """Both simulations with one runtime."""
+    from benchmarks.provenance import made_with
     from models.architectures import AutoencoderSpec
     from pipeline.datasets.frames import shard_spec
     from pipeline.datasets.shards import write_shard
     from pipeline.federation.compiled import compiled
     from pipeline.federation.process import ProcessSpec
     from pipeline.federation.settings import TrainingSettings
-    from pipeline.manifest import hardware, versions
 
     settings = TrainingSettings(batch=32, stride=4)
     with (
@@ -94,8 +94,7 @@ def measure(rounds: int, sites: int) -> dict[str, Any]:
         "milliseconds_a_site_by_sites_in_a_round": {count: round(value, 2) for count, value in each.items()},
         "seconds_a_round_of_100": round(each["100"] / 10, 3) if "100" in each else None,
         "memory_mib_with_all_sites": [round(value, 1) for value in many],
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

@@ -140,10 +140,13 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, help="fleets of each kind")
     asked = parser.parse_args()
-    from pipeline.manifest import hardware, versions
+    from benchmarks.provenance import made_with
 
     began = time.perf_counter()
-    found = {"fleets": measure(asked.kinds, asked.seeds), "versions": versions(), "machine": hardware()}
+    found = {
+        "fleets": measure(asked.kinds, asked.seeds),
+        **made_with(),
+    }
     found["seconds"] = round(time.perf_counter() - began, 1)
     print(json.dumps(found, indent=None if asked.json else 2))
 

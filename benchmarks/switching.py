@@ -29,8 +29,8 @@ from benchmarks.detection import mean
 from benchmarks.detection_sets import Machine
 from benchmarks.held_out_machines import MACHINES as HELD_OUT
 from benchmarks.made_plants import FIGURES, PROMISED, behind, measured, show
+from benchmarks.provenance import made_with
 from benchmarks.switching_machines import MACHINES
-from pipeline.manifest import hardware, versions
 
 RECIPES = ("default", "ridge", "pca", "zscore", "pca_50", "plain_ridge", "forest")
 MIX = 0.3
@@ -74,7 +74,11 @@ def main() -> None:
     overall = over_machines(found)
     judged = {"behind": behind(found)} if "default" in asked.recipes else {}
     if asked.json:
-        about = {"seeds": asked.seeds, "mix": asked.mix, "versions": versions(), "machine": hardware()}
+        about = {
+            "seeds": asked.seeds,
+            "mix": asked.mix,
+            **made_with(),
+        }
         print(
             json.dumps(
                 {

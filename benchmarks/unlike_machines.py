@@ -31,12 +31,12 @@ STRIDE = 32
 
 def measure(data: Path, rounds: int, machines: int | None) -> dict[str, Any]:
     """Train and judge every way."""
+    from benchmarks.provenance import made_with
     from models.architectures import TcnSpec
     from pipeline.federation.clusters import train_clusters
     from pipeline.federation.personal import Personal, personalise
     from pipeline.federation.settings import TrainingSettings
     from pipeline.federation.training import train
-    from pipeline.manifest import hardware, versions
 
     fleet = dict(sorted(smd(data).items())[:machines])
     sensors = next(iter(fleet.values())).train.shape[1]
@@ -104,8 +104,7 @@ def measure(data: Path, rounds: int, machines: int | None) -> dict[str, Any]:
         "ways": table,
         "machines": len(fleet),
         "rounds": rounds,
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

@@ -117,7 +117,7 @@ def compare(fleet: Mapping[str, Machine], judged: Iterable[str] | None = None) -
 
 def measure(data: Path, histories: list[int]) -> dict[str, Any]:
     """Every fleet."""
-    from pipeline.manifest import hardware, versions
+    from benchmarks.provenance import made_with
 
     found = {}
 
@@ -142,7 +142,10 @@ def measure(data: Path, histories: list[int]) -> dict[str, Any]:
                 f"SMD-19, {late} rows, each without a third ({draw})", latest(without_a_third(machines, draw))
             )
         note(f"SMD-19, {late} rows, complete beside incomplete", latest(some), whole)
-    return {"fleets": found, "versions": versions(), "machine": hardware()}
+    return {
+        "fleets": found,
+        **made_with(),
+    }
 
 
 def main() -> None:

@@ -30,10 +30,10 @@ STRIDE, BAR = 32, 0.97
 
 def measure(data: Path, rounds: int, folds: int, machines: int | None, work: Path) -> dict[str, Any]:
     """Train on all machines, and on all but each fold's; judge each machine by both."""
+    from benchmarks.provenance import made_with
     from models.architectures import TcnSpec
     from pipeline.federation.settings import TrainingSettings
     from pipeline.federation.training import train
-    from pipeline.manifest import hardware, versions
 
     fleet = dict(sorted(smd(data).items())[:machines])
     names = list(fleet)
@@ -63,8 +63,7 @@ def measure(data: Path, rounds: int, folds: int, machines: int | None, work: Pat
         "machines": {name: [round(seen[name], 4), round(unseen[name], 4)] for name in with_both},
         "rounds": rounds,
         "folds": folds,
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 

@@ -328,8 +328,8 @@ def held_against_bars(table: Mapping[str, Mapping[str, Figures]]) -> dict[str, f
 
 def measure(data: Path, chosen: list[str], histories: list[str], work: Path | None) -> dict[str, Any]:
     """All tables."""
+    from benchmarks.provenance import made_with
     from pipeline.federation.statistics import Design, federated_statistics
-    from pipeline.manifest import hardware, versions
 
     read: dict[str, Callable[[Path], dict[str, Machine]]] = {"smd19": smd, "cmapss": cmapss}
     result: dict[str, Any] = {}
@@ -352,8 +352,7 @@ def measure(data: Path, chosen: list[str], histories: list[str], work: Path | No
             "gain_with_200_rows": 0.05,
             "federated_share_of_centralised": 0.98,
         },
-        "versions": versions(),
-        "machine": hardware(),
+        **made_with(),
     }
 
 
