@@ -161,11 +161,15 @@ def test_others_are_predicted_as_if_it_still_rested_where_other_sites_know_it_al
     values[100:, STOP] = values[100:, 0] + 20
     found = both.score("young", values)
     # Behind the slowest average of what the others seemed to do while it was heard. What it says itself is left out, so that a score
-    # may be cut to twice its quickest average at other steps.
-    same = np.isclose(
-        found.contribution[330:, [0, 1, 2, LEVEL]], expected.contribution[330:, [0, 1, 2, LEVEL]], 1e-3
-    )
-    assert same.mean() > 0.95
+    # may be cut to twice its quickest average at other steps: that is one factor for all others.
+    others = [0, 1, 2, LEVEL]
+    shares = [
+        each.contribution[330:, others] / each.contribution[330:, others].sum(axis=1, keepdims=True)
+        for each in (found, expected)
+    ]
+    np.testing.assert_allclose(shares[0], shares[1], atol=1e-3)
+    same = np.isclose(found.contribution[330:, others], expected.contribution[330:, others], 1e-3)
+    assert same.mean() > 0.85
 
 
 def test_a_sensor_that_rests_between_two_calls_begins_anew(detector):
