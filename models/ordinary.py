@@ -1,7 +1,7 @@
 """What is ordinary for a sensor counts less: a fault of one sensor among many is lost in the noise of all the others.
 
 What a sensor says, smoothed, is `c`; `o` is what it says in all but a fiftieth of the training's steps. It counts as `c^2 / (c + o)`: by its square far below `o`, half at `o`, as it is far
-above. Shrinkage of this form is known from the non-negative garrote and from Wiener's filter (signal power over signal and noise power). Where a training bursts, which is when its scores are
+above. That is the gain of Wiener's filter, signal over signal and noise, with what is said for the one and what is ordinary for the other. Where a training bursts, which is when its scores are
 much larger in the mean than usually, incidents are what many sensors say a little of, and single sensors burst in good times, as at servers: there nothing is discounted.
 """
 
