@@ -71,6 +71,9 @@ def measure(rounds: int, sites: int) -> dict[str, Any]:
             return outcome.state, time.perf_counter() - began
 
         state, varied = runtime.initialize(), []
+        # Collecting would else walk through all of TensorFlow each round.
+        gc.collect()
+        gc.freeze()
         for number in range(1, rounds + 1):
             state, _ = play(state, number, int(random.integers(3, 20)))
             varied.append(memory())
