@@ -82,11 +82,7 @@ def measure(data: Path, seeds: int) -> dict[str, Any]:
             "gap_to_best_simple": found["default"][0] - max(found[recipe][0] for recipe in COMPARED),
         }
         print(name, longest, {r: round(m, 3) for r, (m, _) in found.items()}, file=sys.stderr, flush=True)
-    return {
-        "sets": sets,
-        "seeds": seeds,
-        **made_with(),
-    }
+    return {"sets": sets, "seeds": seeds, **made_with()}
 
 
 def main() -> None:

@@ -285,7 +285,13 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
         topic = next(names)
         size = produce(bootstrap, topic, other(label, max(1000, messages // 10)))
         formats[label] = compared(bootstrap, topic, size, form, repeats)[1]
-    made = made_with()
+    peers_of = {
+        "confluent-kafka": confluent_kafka.version(),
+        "librdkafka": confluent_kafka.libversion()[0],
+        "kafka-python": kafka.__version__,
+        "pyarrow": pyarrow.__version__,
+        "quixstreams": QUIX[0].split("==")[1],
+    }
     return {
         **result,
         "ratio_to_quix": round(result["messages_per_second"] / rates["default"], 1),
@@ -296,15 +302,7 @@ def measure(bootstrap: str, messages: int, repeats: int) -> Figures:
         "workers": workers,
         "scan_seconds": round(best(scanned(repeats))["seconds"], 3),
         "formats": formats,
-        **made,
-        "versions": {
-            **made["versions"],
-            "confluent-kafka": confluent_kafka.version(),
-            "librdkafka": confluent_kafka.libversion()[0],
-            "kafka-python": kafka.__version__,
-            "pyarrow": pyarrow.__version__,
-            "quixstreams": QUIX[0].split("==")[1],
-        },
+        **made_with(beside=peers_of),
     }
 
 

@@ -116,10 +116,7 @@ def main() -> None:
     as_logarithms = run(by_factors, asked.recipes, asked.seeds, logarithms=True)
     judged = verdict(found) if "default" in asked.recipes else {}
     if asked.json:
-        about = {
-            "seeds": asked.seeds,
-            **made_with(),
-        }
+        about = {"seeds": asked.seeds, **made_with()}
         print(
             json.dumps(
                 {

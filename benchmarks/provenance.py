@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from pipeline.manifest import hardware, versions
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def made_with(called: Sequence[str] = sys.argv) -> dict[str, Any]:
-    """`command`, `code`, `data` where the call names a folder of it, `versions` and `machine`, JSON-safe."""
+def made_with(called: Sequence[str] = sys.argv, *, beside: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`command`, `code`, `data` where the call names a folder of it, `versions`, with those of peers `beside`, and `machine`, JSON-safe."""
     found: dict[str, Any] = {"command": command(called), "code": _CODE}
     if "--data" in called[:-1]:
         found["data"] = digest(Path(called[called.index("--data") + 1]))
-    return {**found, "versions": versions(), "machine": hardware()}
+    return {**found, "versions": {**versions(), **(beside or {})}, "machine": hardware()}
 
 
 def command(called: Sequence[str]) -> str:

@@ -123,7 +123,6 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
         peers = {name: framework_rounds(name, handed, repeats) for name in frameworks}
     # The first of each warms up.
     mine, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
-    made = made_with()
     return {
         "ratio_to_torch": round(mine / other, 3),
         **{f"ratio_to_{name}": round(mine / statistics.median(times), 3) for name, times in peers.items()},
@@ -138,8 +137,7 @@ def measure(repeats: int, frameworks: list[str]) -> dict[str, object]:
         "frames_per_site": FRAMES,
         "batch": BATCH,
         "layers": [STEPS * SENSORS, *WIDTHS, *reversed(WIDTHS[:-1]), STEPS * SENSORS],
-        **made,
-        "versions": {**made["versions"], "torch": torch_version},
+        **made_with(beside={"torch": torch_version}),
     }
 
 

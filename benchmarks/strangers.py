@@ -143,10 +143,7 @@ def main() -> None:
     from benchmarks.provenance import made_with
 
     began = time.perf_counter()
-    found = {
-        "fleets": measure(asked.kinds, asked.seeds),
-        **made_with(),
-    }
+    found = {"fleets": measure(asked.kinds, asked.seeds), **made_with()}
     found["seconds"] = round(time.perf_counter() - began, 1)
     print(json.dumps(found, indent=None if asked.json else 2))
 

@@ -74,11 +74,7 @@ def main() -> None:
     overall = over_machines(found)
     judged = {"behind": behind(found)} if "default" in asked.recipes else {}
     if asked.json:
-        about = {
-            "seeds": asked.seeds,
-            "mix": asked.mix,
-            **made_with(),
-        }
+        about = {"seeds": asked.seeds, "mix": asked.mix, **made_with()}
         print(
             json.dumps(
                 {

@@ -20,6 +20,7 @@ def test_a_result_says_which_call_it_is_of_without_what_is_of_this_machine(tmp_p
     made = made_with(called)
     assert {"command", "code", "data", "versions", "machine"} == set(made)
     assert str(tmp_path) not in str(made)
+    assert made_with(called, beside={"torch": "2.1"})["versions"] == {**made["versions"], "torch": "2.1"}
     assert "data" not in made_with(called[:1]) and "data" not in made_with([*called[:1], "--data"])
 
 
