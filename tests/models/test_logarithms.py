@@ -19,6 +19,7 @@ from models.logarithms import floor_of, logged, logged_tensor, named_sensors
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, moments
 from tests.models.pieces import same_in_pieces
+from tests.models.stored import arrays_in, refused_with, same_when_stored
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 LINEAR = ("ridge", "stiff_ridge", "pca", "excursion")
@@ -221,18 +222,12 @@ def test_rules_on_sensors_speak_in_raw_values():
 
 def test_a_stored_detector_scores_as_before_and_an_older_release_refuses_it(tmp_path, monkeypatch):
     before = with_logarithms()
-    before.save(tmp_path / "kept")
-    after, values = Detector.load(tmp_path / "kept"), hard_values()
+    after = same_when_stored(before, "south", hard_values(), tmp_path / "kept")
     assert after.logarithms == before.logarithms
-    np.testing.assert_array_equal(after.score("south", values).score, before.score("south", values).score)
-    with np.load(tmp_path / "kept") as file:
-        arrays = {name: file[name] for name in file.files}
-    for name, floor in (("negative", -1.0), ("endless", np.inf)):
-        wrong = arrays["floor"].copy()
+    for floor in (-1.0, np.inf):
+        wrong = arrays_in(tmp_path / "kept")["floor"]
         wrong[0, 0] = floor
-        np.savez(tmp_path / f"{name}.npz", **{**arrays, "floor": wrong})
-        with pytest.raises(DetectorUnreadable, match="floor"):
-            Detector.load(tmp_path / f"{name}.npz")
+        refused_with(tmp_path / "kept", "floor", wrong)
     with_logarithms(None, north=plant(500, 1)).save(tmp_path / "plain")
     assert Detector.load(tmp_path / "plain").floor is None
     monkeypatch.setattr(store, "READS", (3, 4, 5))

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from models.baselines import fit_baseline
 from models.detector import Detector
-from models.errors import DetectorUnreadable
 from models.ordinary import LEAST_ROWS, discounted, ordinary
 from models.scaling import moments
 from models.store import format_version
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
+from tests.models.stored import arrays_in, refused_with, same_when_stored
 
 COUNT = 24
 SENSORS = [f"s{number}" for number in range(COUNT)]
@@ -127,15 +127,8 @@ def test_what_was_stored_before_is_read_and_scores_as_it_did(detector, tmp_path)
     )
     assert (format_version(detector), format_version(before)) == (7, 6)
     for each, name in ((detector, "new"), (before, "old")):
-        each.save(tmp_path / name)
-        kept = Detector.load(tmp_path / name)
-        np.testing.assert_array_equal(kept.score("east", values).score, each.score("east", values).score)
-    with np.load(tmp_path / "old") as found:
-        assert "ordinary" not in found.files
-    with np.load(tmp_path / "new") as found:
-        arrays = {name: found[name] for name in found.files}
-    usual = arrays["ordinary"]
+        same_when_stored(each, "east", values, tmp_path / name)
+    assert "ordinary" not in arrays_in(tmp_path / "old")
+    usual = arrays_in(tmp_path / "new")["ordinary"]
     for wrong in (-usual, usual[:, :-1], np.full_like(usual, np.nan)):
-        np.savez(tmp_path / "wrong.npz", **{**arrays, "ordinary": wrong})
-        with pytest.raises(DetectorUnreadable, match="ordinary"):
-            Detector.load(tmp_path / "wrong.npz")
+        refused_with(tmp_path / "new", "ordinary", wrong)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from models.baselines import fit_baseline
 from models.detector import Detector
-from models.errors import DetectorUnreadable
 from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
 from models.scaling import moments
 from models.store import format_version
 from models.stream import membership_of
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
+from tests.models.stored import arrays_in, refused_with, same_when_stored
 
 SENSORS = ["load", "power", "heat", "flow"]
 
@@ -185,15 +185,9 @@ def test_what_was_stored_before_regimes_is_read_and_scores_as_it_did(detector, t
     values, before = machine(200, 6), plain(detector)
     assert (format_version(detector), format_version(before)) == (6, 3)
     for each, name in ((detector, "new"), (before, "old")):
-        each.save(tmp_path / name)
-        kept = Detector.load(tmp_path / name)
-        np.testing.assert_array_equal(kept.score("east", values).score, each.score("east", values).score)
-    with np.load(tmp_path / "new") as found:
-        arrays = {name: found[name] for name in found.files}
-    for wrong in (np.zeros_like(arrays["regime_size"]), arrays["regime_size"][:, :, :-1]):
-        np.savez(tmp_path / "wrong.npz", **{**arrays, "regime_size": wrong})
-        with pytest.raises(DetectorUnreadable, match="regime_size"):
-            Detector.load(tmp_path / "wrong.npz")
-    with np.load(tmp_path / "old") as found:
-        assert not [name for name in found.files if name.startswith("regime")]
+        same_when_stored(each, "east", values, tmp_path / name)
+    size = arrays_in(tmp_path / "new")["regime_size"]
+    for wrong in (np.zeros_like(size), size[:, :, :-1]):
+        refused_with(tmp_path / "new", "regime_size", wrong)
+    assert not [name for name in arrays_in(tmp_path / "old") if name.startswith("regime")]
     assert not np.allclose(before.score("east", values).score[40:], detector.score("east", values).score[40:])

@@ -10,6 +10,7 @@ from models.errors import DetectorUnreadable
 from models.fitting import fit_detector
 from models.options import DetectorOptions
 from models.scaling import moments
+from tests.models.stored import arrays_in
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 
@@ -60,8 +61,7 @@ def test_every_damaged_file_is_refused_and_nothing_in_it_is_run(tmp_path, monkey
     good = tmp_path / "good"
     fit_baseline("pca", SENSORS, 60.0, STEPS, scaling, runs).save(good)
     content = good.read_bytes()
-    with np.load(good) as found:
-        arrays = dict(found)
+    arrays = arrays_in(good)
     header = json.loads(arrays["header"].tobytes())
 
     def stored(**changes):

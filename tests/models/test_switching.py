@@ -21,6 +21,7 @@ from models.stream import movement_of
 from models.switching import damping, movement, restlessness, switches
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
+from tests.models.stored import arrays_in
 
 SENSORS = ["speed", "power", "flow", "heat", "noise", "vibration"]
 GAIN = np.array([60.0, 4.0, 0.5, -8.0, 2.0, 0.3])
@@ -201,8 +202,7 @@ def test_it_is_stored_and_served_and_releases_before_refuse_it(mixed, tmp_path):
 )
 def test_a_damaged_file_is_refused(mixed, change, tmp_path):
     mixed.save(tmp_path / "kept")
-    with np.load(tmp_path / "kept") as found:
-        arrays = dict(found)
+    arrays = arrays_in(tmp_path / "kept")
     change(arrays)
     with (tmp_path / "bad").open("wb") as file:
         np.savez(file, **arrays)
