@@ -2,11 +2,11 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ingestion import native
 from ingestion.decode import flat
 from ingestion.decode.flat import FlatJson
 from ingestion.decode.messages import MessageDecoder
@@ -14,6 +14,7 @@ from ingestion.decode.narrow import NarrowJson
 from ingestion.decode.rows import MAX_DEPTH, depth_of
 from ingestion.decode.shape import Shape
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
+from tests.ingestion.compiling import compiled
 from tests.ingestion.decoding import batch_of, reasons, rows
 
 START = 1_733_904_000_000
@@ -89,6 +90,19 @@ def alone(monkeypatch) -> list[bytes]:
     return seen
 
 
+def calls_of(monkeypatch: Any, kind: type, method: str, size: Callable[[Any], int]) -> list[int]:
+    """How much each call of a method gets, from now on."""
+    seen: list[int] = []
+    usual = getattr(kind, method)
+
+    def noted(self: Any, given: Any) -> Any:
+        seen.append(size(given))
+        return usual(self, given)
+
+    monkeypatch.setattr(kind, method, noted)
+    return seen
+
+
 WRAPPED = [message(values={"v": i / 4}) for i in range(3000)]
 STRAYS = {
     "the same sensor outside values": message(v=1),
@@ -127,27 +141,19 @@ NARROW = [b'{"asset": "a", "sensor": "v", "ts": %d, "value": %d}' % (START + i, 
 def test_a_poll_of_one_narrow_message_that_columns_do_not_take_is_no_reason_to_rest_for_thousands(
     stray, alone, monkeypatch
 ) -> None:
-    literal = []
-    usual = MessageDecoder.decode
-    monkeypatch.setattr(
-        MessageDecoder, "decode", lambda self, batch: literal.append(len(batch.values)) or usual(self, batch)
-    )
+    literal = calls_of(monkeypatch, MessageDecoder, "decode", lambda batch: len(batch.values))
     reader = NarrowJson(DecodeRules(), EventTimeRules(), Limits())
     for part in (NARROW, [stray], NARROW, [stray] * 3, NARROW[:5], NARROW):
         reader.decode(batch_of(*part))
     assert sum(literal) <= 9
 
 
-@pytest.mark.skipif(native.library() is None, reason="Arrow tells not which messages it does not take")
+@compiled
 @pytest.mark.parametrize("form", ["flat", "narrow"])
 def test_poison_here_and_there_is_found_without_reading_its_neighbours_again_and_again(
     form, alone, monkeypatch
 ) -> None:
-    parsed = []
-    usual = Shape.parse
-    monkeypatch.setattr(
-        Shape, "parse", lambda self, values: parsed.append(len(values)) or usual(self, values)
-    )
+    parsed = calls_of(monkeypatch, Shape, "parse", len)
     reader: Any = decoder() if form == "flat" else NarrowJson(DecodeRules(), EventTimeRules(), Limits())
     values = list(WRAPPED if form == "flat" else NARROW)
     reader.decode(batch_of(*values))

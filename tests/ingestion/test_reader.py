@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import struct
 import subprocess
 
@@ -16,13 +15,7 @@ from ingestion import native
 from ingestion.decode import reader, shape
 from ingestion.decode.columns import NotColumnar, parse
 from ingestion.decode.reader import Reader
-
-COMPILER = shutil.which("cc")
-compiled = pytest.mark.skipif(
-    native.library() is None and COMPILER is None,
-    reason="no C compiler where the package was installed: Arrow reads everything",
-)
-
+from tests.ingestion.compiling import COMPILER, compiled
 
 OBJECT = pa.struct(
     [
