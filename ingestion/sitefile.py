@@ -373,7 +373,9 @@ def _cells(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         or pa.types.is_decimal(kind)
     )
     if number or pa.types.is_null(kind):
-        return np.array(column.cast(pa.float64()).to_pandas(), dtype=np.float64), np.zeros(len(column), bool)
+        # Not safe: a meter of 64 bits beyond 2^53 is the nearest float64.
+        values = np.array(column.cast(pa.float64(), safe=False).to_pandas(), dtype=np.float64)
+        return values, np.zeros(len(column), bool)
     raw = pd.Series(column.to_pandas())
     values = np.full(len(raw), np.nan)
     if raw.dtype == object and not pa.types.is_nested(kind) and not pa.types.is_temporal(kind):

@@ -147,6 +147,16 @@ def test_missing_infinite_and_unreadable_cells_become_nan_and_are_named(tmp_path
     assert "'dead' has no value at all" in joined
 
 
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_whole_numbers_beyond_what_a_float_holds_exactly_are_the_nearest_one(tmp_path, kind):
+    frame = pd.DataFrame({"timestamp": pd.date_range(MARCH, periods=3, freq="1min"), "flow": [1.0, 2.0, 3.0]})
+    frame["meter"] = np.array([2**60 + 977, 2**53 + 1, 7], kind)
+    frame.to_parquet(tmp_path / "press-1.parquet")
+    file = read_site_file(tmp_path / "press-1.parquet", Layout())
+    assert file.frame["meter"].tolist() == [float(2**60 + 977), float(2**53), 7.0]
+    assert not file.notes
+
+
 def test_labels_come_apart_from_the_sensors_and_unknown_stays_unknown(tmp_path):
     file = read(tmp_path, "timestamp,t,label\n2026-03-01,1,\n2026-03-02,2,1\n2026-03-03,3,0\n")
     assert file.sensors == ("t",)
