@@ -23,7 +23,8 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.early import LOUD
-from pipeline.evaluation.judging import UNKNOWN, Judged, cut_from, judge
+from pipeline.evaluation.judging import Judged, cut_from, judge
+from pipeline.evaluation.truth import UNKNOWN
 from pipeline.learning import Learned, architecture, calibration
 from pipeline.remarks import listed
 from pipeline.sharing import early_sites, floors_of, young_scaling

@@ -13,11 +13,10 @@ from pipeline.artefacts import Evaluation
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.evaluation.metrics import Metrics, evaluate
+from pipeline.evaluation.truth import UNKNOWN, Truth, reach
 from pipeline.learning import Scorer
 from pipeline.remarks import together
 from pipeline.watch import Step
-
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def judge(
     hold_off: float,
     step: Step | None = None,
 ) -> Evaluation:
-    """Metrics of every mode at every site; steps whose label is not known are scored but not counted against labels.
+    """Metrics of every mode at every site; where some steps are labelled, only time between labels is counted (`pipeline.evaluation.truth`).
 
     `hold_off` is in seconds, as the live scorer's: alarms are counted as an operator would be called.
     """
@@ -123,27 +122,38 @@ def _metrics(
     scorer: Scorer, site: str, judged: Sequence[Judged], step_seconds: float, hold_off: float
 ) -> Metrics:
     """Figures of one mode at one site; a blank step between runs keeps alarms and incidents from joining over a gap."""
+    most = _reach(judged)
     scores: list[NDArray[np.float64]] = []
-    labels: list[NDArray[np.int8]] = []
     thresholds: list[NDArray[np.float64]] = []
+    truths: list[Truth] = []
     for part in judged:
         found = scorer.score(site, part.run.values)
         scores += [np.asarray(found.score, np.float64)[part.lead :], np.array([np.nan])]
         thresholds += [found.threshold[part.lead :], found.threshold[-1:]]
-        labels += [part.label[part.lead :], np.array([UNKNOWN], np.int8)]
-    score, label = np.concatenate(scores), np.concatenate(labels)
-    threshold = np.concatenate(thresholds)
-    known = label != UNKNOWN
-    if known.any():
-        score = np.where(known, score, np.nan)
+        label = np.r_[part.label[part.lead :], np.int8(UNKNOWN)]
+        truths.append(Truth.of(label, most[part.run.asset]))
+    score = np.concatenate(scores)
+    labelled = np.concatenate([truth.labelled for truth in truths])
+    if labelled.any():
+        score = np.where(np.concatenate([truth.judged for truth in truths]), score, np.nan)
     return evaluate(
         score,
-        label == 1 if known.any() else None,
-        threshold,
+        np.concatenate([truth.label for truth in truths]) if labelled.any() else None,
+        np.concatenate(thresholds),
         step_seconds,
+        labelled=labelled,
         training_threshold=scorer.training_threshold(site),
         hold_off=hold_off,
     )
+
+
+def _reach(judged: Sequence[Judged]) -> dict[str, float]:
+    """By machine the most steps from one label to the next that are bridged."""
+    times: dict[str, list[NDArray[np.int64]]] = {}
+    for part in judged:
+        labelled = np.flatnonzero(part.label[part.lead :] != UNKNOWN)
+        times.setdefault(part.run.asset, []).append(labelled)
+    return {asset: reach(of) for asset, of in times.items()}
 
 
 def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[tuple[str, str]]:

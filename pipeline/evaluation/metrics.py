@@ -23,9 +23,10 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 class Metrics:
     """How one detector did on one stretch of data; None is "not measurable" (no label, one class only).
 
-    An incident is an unbroken stretch of labelled steps. An alarm is what an operator is called for: flagged steps of which
-    each is at most the hold-off from the next (`pipeline.evaluation.alarms`). A false alarm overlaps no incident.
-    Precision, recall and F1 count points at the threshold that training set; alarms, and what is said of incidents, are those of
+    An incident is an unbroken stretch of steps labelled anomalous. An alarm is what an operator is called for: flagged steps of which
+    each is at most the hold-off from the next (`pipeline.evaluation.alarms`). A false alarm lies in normal time from end to end; one that
+    overlaps no incident but reaches into time of which labels do not tell is neither false nor right. Point by point only steps with a label
+    of their own count. Precision, recall and F1 count points at the threshold that training set; alarms, and what is said of incidents, are those of
     live scoring, whose threshold may have risen.
 
     Attributes:
@@ -43,8 +44,8 @@ class Metrics:
         alarms: how many alarms.
         false_alarms: how many of them were false.
         flagged_share: share of all scored steps above the threshold.
-        false_flagged_share: share of the normal steps above the threshold, to hold against the promised false-alarm rate.
-        anomaly_share: share of steps labelled anomalous.
+        false_flagged_share: share of the steps labelled normal above the threshold, to hold against the promised false-alarm rate.
+        anomaly_share: share of the labelled steps that are anomalous.
         events: incidents of which a step was scored.
         rows: scored steps.
         threshold: the threshold that training set.
@@ -90,6 +91,7 @@ def evaluate(
     threshold: ArrayLike,
     step_seconds: float,
     *,
+    labelled: ArrayLike | None = None,
     training_threshold: float | None = None,
     hold_off: float = HOLD_OFF,
 ) -> Metrics:
@@ -97,8 +99,10 @@ def evaluate(
 
     Args:
       score: float[N]; NaN was not scored and is left out of every figure.
-      label: 0/1[N], or None if nothing is known. An incident none of whose steps was scored is not counted.
+      label: 1 in an incident, 0 normal, negative where nobody can tell, [N]; or None if nothing is known. An incident none of whose steps
+        was scored is not counted.
       threshold: a step is flagged when its score is above it; a number, or float[N] where it moves while scoring.
+      labelled: which steps carry a label themselves, bool[N], while those of others follow from their neighbours; None: all.
       training_threshold: where it began; None: its lowest.
       step_seconds: time from one step to the next.
       hold_off: seconds of silence that end an alarm.
@@ -127,55 +131,62 @@ def evaluate(
     }
     if label is None:
         return Metrics(**known)
-    truth = np.asarray(label).astype(bool)
-    if truth.shape != values.shape:
-        raise ValueError(f"{values.shape} scores but {truth.shape} labels; they must be of equal length")
-    above = scored & (values > first)
+    told = np.asarray(label)
+    own = np.ones(told.shape, bool) if labelled is None else np.asarray(labelled, bool)
+    if not told.shape == own.shape == values.shape:
+        raise ValueError(f"{values.shape} scores but {told.shape} labels; they must be of equal length")
+    # What was not scored keeps apart what lies on either side of it.
+    kept = own | ~scored
     return Metrics(
         **known
-        | _at_one_threshold(above, scored & truth)
-        | _against(values, scored, flagged, truth, called, step_seconds)
+        | _by_step(values[kept], limit[kept], told[kept] > 0, first)
+        | _by_event(scored, flagged, told > 0, told == 0, called, step_seconds)
     )
 
 
-def _at_one_threshold(above: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    hits, taken, positives = int((above & truth).sum()), int(above.sum()), int(truth.sum())
+def _by_step(
+    values: NDArray[np.float64], limit: NDArray[np.float64], truth: NDArray[np.bool_], first: float
+) -> dict[str, Any]:
+    """Figures of the labelled steps, NaN between those that are no neighbours: how they are ranked, and at the training threshold `first`."""
+    scored = ~np.isnan(values)
+    score, positive = values[scored], truth[scored]
+    above = score > first
+    hits, taken, positives = int((above & positive).sum()), int(above.sum()), int(positive.sum())
+    normal = len(score) - positives
+    # Where every step is of an incident any score is perfect, and would raise a fleet's mean.
     return {
+        "auc_pr": average_precision(score, positive) if normal else None,
+        "auc_roc": roc_area(score, positive),
+        "vus_pr": vus_pr(values, truth) if normal else None,
         "precision": _ratio(hits, taken),
         "recall": _ratio(hits, positives),
         "f1": 2 * hits / (taken + positives) if positives else None,
+        "false_flagged_share": _ratio(int((~positive & (score > limit[scored])).sum()), normal),
+        "anomaly_share": _ratio(positives, len(score)),
     }
 
 
-def _against(
-    values: NDArray[np.float64],
+def _by_event(
     scored: NDArray[np.bool_],
     flagged: NDArray[np.bool_],
     truth: NDArray[np.bool_],
+    normal: NDArray[np.bool_],
     called: list[Stretch],
     step_seconds: float,
 ) -> dict[str, Any]:
-    """The ranking figures, and those of live scoring's alarms, that need labels."""
+    """Figures of incidents and alarms, at the threshold of live scoring."""
     incidents = [(a, b) for a, b in stretches(truth) if scored[a:b].any()]
     delays = tuple(
         float(np.argmax(flagged[a:b]) * step_seconds) if flagged[a:b].any() else None for a, b in incidents
     )
-    rows, positives = int(scored.sum()), int((scored & truth).sum())
-    normal = rows - positives
-    false = sum(not truth[a:b].any() for a, b in called)
-    per_day = _ratio(false, normal * step_seconds / _DAY)
-    # Where every step is of an incident any score is perfect, and would raise a fleet's mean.
+    false = sum(bool(normal[a:b].all()) for a, b in called)
+    per_day = _ratio(false, int((scored & normal).sum()) * step_seconds / _DAY)
     return {
-        "auc_pr": average_precision(values[scored], truth[scored]) if normal else None,
-        "auc_roc": roc_area(values[scored], truth[scored]),
-        "vus_pr": vus_pr(values, truth) if normal else None,
         "event_recall": _ratio(sum(delay is not None for delay in delays), len(delays)),
         "detection_delay": delays,
         "false_alarms_per_day": per_day,
         "false_alarms_per_week": None if per_day is None else 7 * per_day,
         "false_alarms": false,
-        "false_flagged_share": _ratio(int((flagged & ~truth).sum()), normal),
-        "anomaly_share": _ratio(positives, rows),
         "events": len(incidents),
     }
 

@@ -86,18 +86,36 @@ def test_no_label_behind_the_end_of_learning_changes_what_is_learned(tmp_path):
     ),
     st.integers(0, 45),
 )
-def test_every_labelled_reading_before_an_instant_is_left_out_and_no_other(rows, until):
+def test_every_labelled_reading_before_an_instant_is_left_out_and_none_but_those_between_two(rows, until):
     from ingestion.sitefile import SiteFile
     from pipeline.jobs.labelled import incidents, labelled_stretches, seen_by_learning
 
     times = pd.to_datetime(np.arange(len(rows)) * S, utc=True)
     frame = pd.DataFrame({"timestamp": times, "asset": [asset for asset, _ in rows], "x": 1.0})
-    file = SiteFile("s", frame, ("x",), pd.Series([label for _, label in rows]), ())
+    labels = pd.Series([pd.NA if np.isnan(label) else int(label) for _, label in rows], dtype="Int8")
+    file = SiteFile("s", frame, ("x",), labels, ())
     stretches = labelled_stretches({"s": file}, until * S)
     assert all(each.labelled and each.to_ns <= until * S for each in stretches)
     seen = seen_by_learning(file, stretches, until * S)
-    assert seen.tolist() == [at < until and label != 1 for at, (_, label) in enumerate(rows)]
+    for at, (asset, label) in enumerate(rows):
+        known = [of for a, of in rows[:at] if a == asset and of == of][-1:]
+        behind = [of for a, of in rows[at + 1 : until] if a == asset and of == of][:1]
+        if at >= until or label == 1:
+            assert not seen[at]
+        elif label == 0 or known != [1] or behind != [1]:
+            assert seen[at]
     assert incidents(file, np.arange(len(rows)) < until) == len(stretches)
+
+
+def test_an_incident_labelled_at_every_third_reading_is_left_out_as_one(tmp_path, capsys):
+    """Its readings between, without a label, would be learned as ordinary."""
+    broken = plant(1)
+    broken.loc[201:291, "label"] = 1
+    broken["label"] = broken["label"].where(broken.index % 3 == 0)
+    data = write_plants(tmp_path / "data", {"east": broken, "west": plant(2)})
+    asked = (data, Path(linear_config(tmp_path)), capsys, "--dry-run", "--leave-out-labelled")
+    east = backtest(*asked)["sites"]["east"]
+    assert (east["left_out_incidents"], east["left_out"], east["incidents"]) == (1, 91, 1)
 
 
 def test_an_incident_that_settings_leave_out_is_no_more_taken_for_ordinary(tmp_path, capsys):
