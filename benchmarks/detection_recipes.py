@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.detection_sets import Machine
 from benchmarks.linear_recipe import fit_components, fit_ridges
-from pipeline.evaluation.metrics import HOLD_OFF
 
 PROMISED = 0.01
 LEAD = 64
@@ -124,7 +123,7 @@ def looked_ahead(recipe: str, machines: list[Machine], promised: float) -> dict[
 
     What `fedplant backtest` tells as expected, on arrays.
     """
-    from models.options import DetectorOptions
+    from models.options import HOLD_OFF, DetectorOptions
     from pipeline.artefacts import FEDERATED
     from pipeline.datasets.run import Run
     from pipeline.datasets.survey import split_runs

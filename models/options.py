@@ -13,6 +13,8 @@ SOURCES: Mapping[str, float] = MappingProxyType(
 )
 """Every residual source and its weight in the score of a detector that has them all."""
 
+HOLD_OFF = 600.0
+"""Seconds, the live scorer's default (`scoring.hold_off`)."""
 _LEAST_MEMORY = 4
 """Times `follow_from`: the baseline's memory, a fifth of a gain's, is then a little shorter than the shortest training that is followed."""
 
@@ -27,7 +29,8 @@ class DetectorOptions:
       sources: names of `SOURCES`; each alone is valid.
       rule: `quantile`, `tail` (peaks over threshold) or `alarms_per_week`.
       false_alarm_rate: share of normal steps that may score above the threshold, for the first two rules.
-      alarms_per_week: alarms that the third rule allows in a normal week.
+      alarms_per_week: alarms that the third rule allows in a normal week. `hold_off_seconds`: flagged steps at most so far apart are one of them, as
+        the live scorer counts; neighbours always are.
       threshold_follows: whether the threshold follows, while scoring, what the score usually is.
       ridge, stiff_ridge: ridge strengths, shares of the number of rows, a tenth of them where a machine switches. `pca`: share of variance the components explain.
       cap: largest squared normalised residual of a sensor.
@@ -47,6 +50,7 @@ class DetectorOptions:
     rule: str = "quantile"
     false_alarm_rate: float = 0.005
     alarms_per_week: float = 1.0
+    hold_off_seconds: float = HOLD_OFF
     threshold_follows: bool = True
     ridge: float = 0.1
     stiff_ridge: float = 1.0
@@ -109,6 +113,8 @@ class DetectorOptions:
             )
         if not 0 < self.alarms_per_week < 10_000:
             raise InvalidModel(f"alarms_per_week is {self.alarms_per_week}; expected between 0 and 10,000")
+        if not self.hold_off_seconds >= 0:
+            raise InvalidModel(f"hold_off_seconds is {self.hold_off_seconds}; expected 0 or more")
         if not self.spans or min(self.spans) < 1:
             raise InvalidModel(f"spans are {self.spans}; expected numbers of steps from 1 on")
         durations = (*(self.average_seconds or (1.0,)), self.follow_from_seconds or 1.0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.architectures.spec import from_dict
 from models.errors import DetectorUnreadable, ModelError
-from models.options import DetectorOptions
+from models.options import HOLD_OFF, DetectorOptions
 from models.sensors import SensorHistory
 from models.sources.base import Source
 from models.sources.grouped import GroupedNetwork
@@ -67,7 +67,7 @@ def save_detector(detector: Detector, path: Path) -> None:
         "step_seconds": detector.step_seconds,
         "steps": detector.steps,
         "sites": list(detector.sites),
-        "options": dataclasses.asdict(detector.options),
+        "options": _options(detector.options),
         "sources": [_describe(source) for source in detector.sources],
     }
     arrays = {"mean": detector.mean, "scale": detector.scale, **detector.calibration.arrays()}
@@ -114,6 +114,14 @@ def load_detector(path: Path) -> Detector:
         ModelError,
     ) as error:
         raise DetectorUnreadable(f"{path}: not a saved detector ({error}); fit it again") from error
+
+
+def _options(of: DetectorOptions) -> dict[str, Any]:
+    """Plain form; the hold-off, which releases before do not know, only where the threshold was set by another than theirs."""
+    plain = dataclasses.asdict(of)
+    if of.rule != "alarms_per_week" or of.hold_off_seconds == HOLD_OFF:
+        del plain["hold_off_seconds"]
+    return plain
 
 
 def _describe(source: Source) -> dict[str, Any]:

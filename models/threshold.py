@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.options import DetectorOptions
+from models.options import HOLD_OFF, DetectorOptions
 
 _RESOLVED = 60
 """Steps above a quantile for it to be known: neighbouring scores share most of their longest average."""
@@ -20,19 +20,17 @@ _VISITS = 20
 INDEPENDENT = 3
 """Longest averages between two scores that share nothing any more."""
 _WEEK = 7 * 86_400.0
-_HOLD_OFF = 600.0
-"""Seconds between flagged steps that still make one alarm, as the live scorer's default."""
 
 
 def threshold(score: NDArray[np.float64], options: DetectorOptions, step_seconds: float) -> float:
     """Threshold by the rule of `options`, from finite training scores float64[N] in time order, N at least 1."""
     if options.rule == "alarms_per_week":
-        return alarm_threshold(score, options.alarms_per_week, step_seconds)
+        return alarm_threshold(score, options.alarms_per_week, step_seconds, options.hold_off_seconds)
     rule = tail_quantile if options.rule == "tail" else predictive_quantile
     return rule(score, options.false_alarm_rate, INDEPENDENT * max(options.spans), _VISITS)
 
 
-def independent_visits(above: NDArray[np.bool_], apart: int) -> int:
+def independent_visits(above: NDArray[np.bool_], apart: float) -> int:
     """How often bool[N] was entered anew, visits at most `apart` steps from each other being one."""
     at = np.flatnonzero(above)
     return int(len(at) > 0) + int((np.diff(at) > apart).sum())
@@ -90,10 +88,12 @@ def tail_quantile(score: NDArray[np.float64], rate: float, apart: int, visits: i
     return base + scale * float(grown)
 
 
-def alarm_threshold(score: NDArray[np.float64], alarms_per_week: float, step_seconds: float) -> float:
+def alarm_threshold(
+    score: NDArray[np.float64], alarms_per_week: float, step_seconds: float, hold_off: float = HOLD_OFF
+) -> float:
     """The lowest threshold at which the training scores give at most the wanted alarms, by bisection.
 
-    Flagged steps at most ten minutes apart are one alarm. A wanted number below one alarm in the whole training lies above
+    Flagged steps at most `hold_off` seconds apart are one alarm, and neighbours always. A wanted number below one alarm in the whole training lies above
     every training score, by an exponential tail.
     """
     weeks = len(score) * step_seconds / _WEEK
@@ -102,7 +102,7 @@ def alarm_threshold(score: NDArray[np.float64], alarms_per_week: float, step_sec
         base, excess, ratio = _foot(score, max(wanted, 1e-6) / len(score))
         beyond = float(excess.mean()) * float(np.log(ratio)) if len(excess) else 0.0
         return max(float(score.max()), base + beyond)
-    apart = max(1, round(_HOLD_OFF / step_seconds))
+    apart = max(1.0, hold_off / step_seconds)
     low, high = 0.0, float(score.max())
     for _ in range(40):
         middle = (low + high) / 2

@@ -221,6 +221,7 @@ def calibration(config: Config) -> DetectorOptions:
         rule=asked.threshold,
         false_alarm_rate=asked.false_alarm_rate,
         alarms_per_week=asked.alarms_per_week,
+        hold_off_seconds=config.scoring.hold_off,
         threshold_follows=asked.threshold_follows,
         average_seconds=None if asked.averages is None else tuple(asked.averages),
         follow_from_seconds=asked.follow_from,

@@ -37,8 +37,8 @@ class DetectorConfig(Section):
         1.0,
         gt=0,
         lt=10_000,
-        description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`; flagged steps at most ten minutes apart are "
-        "one alarm there, whatever `scoring.hold_off` is.",
+        description="Alarms that a normal week may bring, for `threshold = 'alarms_per_week'`; flagged steps at most `scoring.hold_off` "
+        "apart are one alarm.",
     )
     threshold_follows: bool = Field(
         True,

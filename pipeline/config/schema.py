@@ -106,4 +106,9 @@ class Config(Section):
             of = getattr(self, section)
             if getattr(of, key) == type(of).model_fields[key].get_default(call_default_factory=True):
                 del found[section][key]
+        # Alarms a week are counted by it; other thresholds know nothing of it, and releases before counted by the default.
+        hold_off = self.scoring.hold_off
+        counted = self.detector.threshold == "alarms_per_week"
+        if counted and hold_off != type(self.scoring).model_fields["hold_off"].default:
+            found["scoring"] = {"hold_off": hold_off}
         return found

@@ -17,6 +17,8 @@ class ScoringConfig(Section):
         description="Kafka consumer group, in printable ASCII and another than ingestion's.",
     )
     hold_off: Seconds = Field(
-        600.0, ge=0, description="An alert ends after the score stayed normal for this long."
+        600.0,
+        ge=0,
+        description="An alert ends after the score stayed normal for this long; `detector.alarms_per_week` counts by it.",
     )
     top_sensors: int = Field(5, ge=1, le=100, description="How many contributing sensors an alert names.")

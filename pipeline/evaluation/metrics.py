@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.options import HOLD_OFF
 from pipeline.evaluation.alarms import Stretch, alarms, stretches
 from pipeline.evaluation.ranking import average_precision, roc_area
 from pipeline.evaluation.volume import vus_pr
 
-HOLD_OFF = 600.0
-"""Seconds, the live scorer's default (`scoring.hold_off`)."""
 _DAY = 86400.0
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 

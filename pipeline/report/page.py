@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from models.options import HOLD_OFF
 from pipeline.artefacts import (
     ArtefactError,
     Evaluation,
@@ -30,7 +31,6 @@ from pipeline.report.words import Totals, headline, next_steps, verdict
 
 _CHART_BYTES = 3_500_000
 _MOST_SPANS = 40_000
-_DEFAULT_HOLD_OFF_S = 600.0
 
 Part = TypeVar("Part")
 
@@ -91,7 +91,7 @@ def _hold_off(manifest: Mapping[str, Any] | None) -> int:
     try:
         seconds = float((manifest or {})["configuration"]["scoring"]["hold_off"])
     except (KeyError, TypeError, ValueError):
-        seconds = _DEFAULT_HOLD_OFF_S
+        seconds = HOLD_OFF
     with suppress(KeyError, TypeError, ValueError):
         seconds = max(seconds, float((manifest or {})["step_seconds"]))
     return int(seconds * 1e9)

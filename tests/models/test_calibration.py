@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,8 @@ from models.threshold import (
     tail_quantile,
     threshold,
 )
+from pipeline.scoring.alerts import flagged_runs
+from tests.models.stored import arrays_in, same_when_stored
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 
@@ -280,6 +284,35 @@ def test_wanted_alarms_per_week_are_what_the_training_gives():
     flagged = np.flatnonzero(score > found)
     assert 1 + (np.diff(flagged) > 10).sum() in (19, 20)
     assert alarm_threshold(score, 0.01, 60.0) > score.max()
+
+
+@pytest.mark.parametrize("hold_off", [0.0, 90.0, 600.0, 7200.0])
+def test_wanted_alarms_are_counted_as_the_live_scorer_calls_with_its_hold_off(hold_off):
+    """Scores that come in bursts, as faults do: how many alarms they make depends on what ends one."""
+    score = np.random.default_rng(4).exponential(size=40_320)
+    score[np.repeat(np.arange(500, 40_000, 4000), 6) + np.tile([0, 5, 10, 70, 75, 80], 10)] += 20.0
+    options = DetectorOptions(rule="alarms_per_week", alarms_per_week=5.0, hold_off_seconds=hold_off)
+    found = threshold(score, options, 60.0)
+    time = np.arange(len(score)) * 60 * 10**9
+    live = max(int(hold_off * 1e9), 60 * 10**9)
+    assert len(flagged_runs(time, score > found, live)) in (19, 20)
+
+
+def test_a_stored_detector_names_the_hold_off_only_where_its_threshold_was_set_by_another_than_releases_before_know(
+    tmp_path,
+):
+    runs = {"north": [plant(500, 1)]}
+    for options, named in (
+        ({"hold_off_seconds": 30.0}, False),
+        ({"rule": "alarms_per_week"}, False),
+        ({"rule": "alarms_per_week", "hold_off_seconds": 30.0}, True),
+    ):
+        kept = same_when_stored(fitted(runs, **options), "north", plant(200, 6), tmp_path / "detector.npz")
+        header = json.loads(arrays_in(tmp_path / "detector.npz")["header"].tobytes())
+        assert ("hold_off_seconds" in header["options"]) is named
+        assert kept.options.hold_off_seconds == (30.0 if named else 600.0)
+    with pytest.raises(InvalidModel, match="hold_off_seconds"):
+        DetectorOptions(hold_off_seconds=-1.0)
 
 
 def test_blocks_are_contiguous_and_cover_every_step_once():

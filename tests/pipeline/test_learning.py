@@ -61,8 +61,19 @@ def test_every_key_of_the_detectors_table_reaches_the_detector():
         average_seconds=(300.0, 3600.0),
         follow_from_seconds=172_800.0,
     )
+    assert calibration(changed(config, {"scoring": {"hold_off": "30s"}})).hold_off_seconds == 30.0
     # Logarithms are of the data set; with another key this test asks where it goes.
     assert set(asked) | {"logarithms"} == set(type(config.detector).model_fields)
+
+
+def test_another_hold_off_is_another_training_only_where_alarms_are_counted_by_it():
+    config = Config(sites=[SiteConfig(name="any")])
+    other = {"scoring": {"hold_off": "30s"}}
+    counted = changed(config, {"detector": {"threshold": "alarms_per_week"}})
+    assert changed(config, other).fingerprint_fields() == config.fingerprint_fields()
+    assert changed(counted, other).fingerprint_fields() != counted.fingerprint_fields()
+    # Results of releases before, which counted by the default, are still those of these settings.
+    assert "scoring" not in counted.fingerprint_fields()
 
 
 def test_linear_sources_of_a_federation_are_those_of_the_pooled_data(tmp_path):
