@@ -93,6 +93,8 @@ def test_an_update_a_hundred_times_too_long_is_named() -> None:
     assert diverged({"a": 1.0, "b": 2.0, "c": 1.5, "d": 1e4}, dict.fromkeys("abcd", 4)) == {
         "d": "its update diverged: 6.67e+03 times as long as a typical site's"
     }
+    edge = {number: {"a": 1.0, "b": 1.0, "c": 1.0, "d": number} for number in (99.0, 101.0)}
+    assert [set(diverged(each, dict.fromkeys("abcd", 4))) for each in edge.values()] == [set(), {"d"}]
     assert diverged({"a": 1.0, "b": 1e6}, dict.fromkeys("ab", 1)) == {}
     assert diverged({"a": 1.0, "b": 2.0, "c": 90.0}, {"a": 1, "b": 1, "c": 10_000}) == {}
     assert diverged({"a": 0.0, "b": 0.0, "c": 1.0}, dict.fromkeys("abc", 1)) == {}
@@ -102,6 +104,8 @@ def test_a_length_is_held_against_the_other_sites_whatever_their_number_and_step
     alike = dict.fromkeys("abcd", 4)
     assert too_long({"a": 1.0, "b": 2.0, "c": 1.5, "d": 10.0}, alike) == {"d": 1.5}
     assert too_long({"a": 1.0, "b": 2.0, "c": 1.5, "d": 4.4}, alike) == {}
+    edge = {number: {"a": 1.0, "b": 1.0, "c": 1.0, "d": number} for number in (2.9, 3.1)}
+    assert [too_long(each, alike) for each in edge.values()] == [{}, {"d": 1.0}]
     # Two sites: either may be the liar. Of three, one that says nothing makes no honest one look long.
     assert too_long({"a": 1.0, "b": 50.0}, alike) == {} == too_long({"a": 1.0, "b": 1.2, "c": 1e-9}, alike)
     assert diverged({"a": 1.0, "b": 1.2, "c": 1e-9}, alike) == {}
@@ -114,6 +118,16 @@ def test_a_length_is_held_against_the_other_sites_whatever_their_number_and_step
         == {}
         == too_long({"a": 1.0, "b": 1.0, "c": 100.0}, much)
     )
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+def test_what_is_too_long_does_not_depend_on_the_size_of_all_updates(size: float) -> None:
+    norms, steps = {"a": 1.0, "b": 2.0, "c": 1.5, "d": 5.0, "e": 1e4}, dict.fromkeys("abcde", 4)
+    scaled = {site: size * norm for site, norm in norms.items()}
+    assert set(too_long(norms, steps)) == {"d", "e"} and set(diverged(norms, steps)) == {"e"}
+    assert diverged(scaled, steps) == diverged(norms, steps)
+    expected = {site: pytest.approx(size * usual) for site, usual in too_long(norms, steps).items()}
+    assert too_long(scaled, steps) == expected
 
 
 def one_round(

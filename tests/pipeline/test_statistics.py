@@ -10,8 +10,20 @@ from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit, ridge_weights
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError, TrainingFailed
-from pipeline.federation.privacy import StatisticsNoise, gaussian_epsilon, gram_sensitivity
-from pipeline.federation.statistics import Design, federated_statistics, impossible, statistics_process
+from pipeline.federation.privacy import (
+    Budget,
+    StatisticsNoise,
+    gaussian_epsilon,
+    gram_sensitivity,
+    noisy_gram,
+)
+from pipeline.federation.statistics import (
+    Design,
+    FleetStatistics,
+    federated_statistics,
+    impossible,
+    statistics_process,
+)
 
 SENSORS = 4
 Runs = dict[str, list[np.ndarray]]
@@ -138,6 +150,46 @@ def test_noise_keeps_the_matrix_regular_is_drawn_once_and_tells_its_budget(tmp_p
         federated_statistics(made, Design(SENSORS), noise=noise)
 
 
+def test_noise_moves_no_cell_one_way_and_has_the_same_size_in_each() -> None:
+    gram, random = np.arange(9.0).reshape(3, 3), np.random.default_rng(7)
+    gram += gram.T
+    added = np.stack([noisy_gram(gram, 2.0, random) - gram for _ in range(4000)])
+    np.testing.assert_allclose(added, added.transpose(0, 2, 1), atol=1e-12)
+    # Four standard errors of the mean of so many draws.
+    assert np.abs(added.mean(axis=0)).max() < 4 * 2.0 / np.sqrt(4000)
+    np.testing.assert_allclose(added.std(axis=0), 2.0, rtol=0.06)
+
+
+@pytest.mark.parametrize(("noise_multiplier", "delta"), [(0.0, 0.1), (np.inf, 0.1), (1.0, 0.0), (1.0, 1.0)])
+def test_noise_that_hides_nothing_or_everything_is_refused(noise_multiplier: float, delta: float) -> None:
+    with pytest.raises(ConfigError, match="expected a p"):
+        StatisticsNoise(noise_multiplier, delta)
+
+
+def test_noise_takes_nothing_but_negative_directions_from_what_the_others_are_told() -> None:
+    budget = Budget(1.0, 1e-5, "row", 1.0, 1.0, "")
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+
+    def told(*directions: float) -> np.ndarray:
+        gram = rotation @ np.diag(directions) @ rotation.T
+        prior = FleetStatistics(GramStatistics(2 * gram, 2.0), {}, budget=budget).prior()
+        assert prior is not None and prior.rows == 1.0
+        return np.asarray(rotation.T @ prior.gram @ rotation)
+
+    np.testing.assert_allclose(told(3.0, 2.0, 1.0), np.diag([3.0, 2.0, 1.0]), atol=1e-9)
+    # A millionth of the mean diagonal is left where there is nothing.
+    np.testing.assert_allclose(told(3.0, 2.0, -2.0), np.diag([3.0, 2.0, 1e-6]), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sensors": 0}, {"lags": -1}, {"clip": 0.0}, {"largest_norm": 0.0}, {"clip": np.nan}]
+)
+def test_a_design_without_columns_or_of_bounds_that_leave_nothing_is_refused(wrong: dict[str, float]) -> None:
+    assert Design(1, lags=0).width == 2
+    with pytest.raises(ConfigError, match="expected"):
+        Design(**{"sensors": 1, "lags": 0, **wrong})  # type: ignore[arg-type]
+
+
 def test_no_row_is_longer_than_the_bound(tmp_path: Path) -> None:
     made = shards(tmp_path, sites())
     bounded = federated_statistics(made, Design(SENSORS, largest_norm=2.0))
@@ -158,7 +210,23 @@ def test_statistics_that_no_rows_can_have_are_refused_with_the_reason(tmp_path: 
         return reason
 
     assert "mean square" in spoilt(lambda g: g.__imul__(1000))
-    assert "rows a row" in spoilt(lambda g: g.__imul__(2))
+    assert "rows a row" in spoilt(lambda g: g.__imul__(2)) and "rows a row" in spoilt(
+        lambda g: g.__imul__(0.5)
+    )
     assert "negative direction" in spoilt(lambda g: g[:-1, :-1].__imul__(-1))
     assert "not finite" in spoilt(lambda g: g.fill(np.nan))
     assert "not symmetric" in spoilt(lambda g: g[0].fill(0.5))
+
+
+@pytest.mark.parametrize("longest", [0.5, 2.0])
+def test_statistics_of_rows_longer_than_the_bound_are_refused(longest: float, tmp_path: Path) -> None:
+    design = Design(SENSORS, largest_norm=longest)
+    honest = federated_statistics(shards(tmp_path, sites()), design).own["a"].gram
+    assert impossible(honest, design) is None
+    # The bound on a row bounds its square's mean, the trace: a little more of every sensor is beyond it.
+    most = longest**2 - float(np.trace(honest))
+    more = np.diag(np.r_[np.ones(design.width - 1), 0.0]) / (design.width - 1)
+    assert impossible(honest + 0.99 * most * more, design) is None
+    assert "rows longer than" in str(impossible(honest + (most + 0.01) * more, design))
+    constant = np.diag(np.r_[np.zeros(design.width - 1), 1.01 * min(1.0, longest**2)])
+    assert "rows a row" in str(impossible(constant, design))
