@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.artefacts import Evaluation
-from pipeline.evaluation.metrics import evaluate
+from pipeline.evaluation.metrics import Metrics, evaluate
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=60))
@@ -71,3 +72,17 @@ def test_flags_within_the_hold_off_are_one_alarm_and_true_if_it_overlaps_an_inci
     assert found.false_flagged_share == pytest.approx(7 / 1438)
     assert found.event_recall == 0
     assert evaluate(score, label, 1.0, 60.0, hold_off=60.0).alarms == 7
+
+
+def test_quantiles_are_scores_that_were_seen_and_an_infinite_one_is_not_interpolated_towards():
+    quantiles = evaluate(np.r_[np.arange(1, 1000.0), np.inf], None, 1.0, 60.0).score_quantiles
+    assert quantiles == {"0.5": 500.0, "0.9": 900.0, "0.99": 990.0, "0.999": 999.0}
+    # Where a quantile itself is infinite there is none to tell.
+    assert evaluate([1.0, np.inf, np.inf], None, 1.0, 60.0).score_quantiles == {}
+
+
+def test_figures_are_read_back_as_they_were_and_those_of_later_versions_are_passed_over():
+    found = evaluate([1.0, 2.0, 0.0, 3.0], [0, 1, 0, 1], 1.5, 60.0)
+    raw = json.loads(json.dumps(dataclasses.asdict(found)))
+    assert Metrics.from_json({**raw, "of_tomorrow": 1.0}) == found
+    assert Metrics.from_json({}) == Metrics()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluation.adjusted import point_adjusted
@@ -68,6 +68,25 @@ def test_steps_without_a_score_change_nothing_and_no_buffer_reaches_over_them(bl
     longer = np.concatenate([score[: len(left[0])], more, score[len(left[0]) :]])
     labels = np.concatenate([truth[: len(left[0])], more == 0, truth[len(left[0]) :]])
     assert vus_pr(score, truth, buffer=buffer) == pytest.approx(vus_pr(longer, labels, buffer=buffer))
+
+
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 9))
+@settings(max_examples=15, deadline=None)
+def test_stretches_that_were_scored_count_alike_in_any_order_and_behind_any_silence(buffer, before, after):
+    # Incidents at both ends of the second, in reach of what lies beyond the silence.
+    parts = [case("one incident"), case("edges and neighbours"), (wave(90, 0.6), np.arange(90) < 4)]
+
+    def volume(*order):
+        silence = (np.full(before, np.nan), np.ones(before, bool))
+        pieces = [each for place in order for each in (silence, parts[place])]
+        score, truth = (np.concatenate(column) for column in zip(*pieces, strict=True))
+        return vus_pr(
+            np.r_[score, np.full(after, np.nan)], np.r_[truth, np.zeros(after, bool)], buffer=buffer
+        )
+
+    found = volume(0, 1, 2)
+    assert volume(1, 2, 0) == volume(2, 0, 1) == pytest.approx(found)
+    assert volume(1) == pytest.approx(vus_pr(*parts[1], buffer=buffer))
 
 
 def test_thirty_thousand_steps_with_a_thousand_incidents_take_seconds():
