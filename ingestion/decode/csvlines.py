@@ -61,8 +61,16 @@ class CsvLines(MessageDecoder):
             item = {item[sensor]: item["value"]}
         for name, field in item.items():
             text = field if mark == "," else field.replace(",", ".")
-            self.put(row, name, text or None)
+            self.put(row, name, (text or None) if name in self.rules.states else _number(text))
         return row
+
+
+def _number(text: str) -> float | str | None:
+    """A field's number (the format's own notation, no repair to be counted), None if it is empty; any other text as it is."""
+    try:
+        return float(text) if text.isascii() and "_" not in text else text
+    except ValueError:
+        return text or None
 
 
 def build(settings: IngestSettings) -> CsvLines:

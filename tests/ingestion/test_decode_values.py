@@ -48,6 +48,15 @@ def test_csv_reads_headers_narrow_lines_and_decimal_commas(tmp_path: Path) -> No
     assert reasons(found) == [(2, "not_csv"), (3, "not_csv")]
 
 
+def test_in_csv_text_is_how_numbers_are_written_and_no_repair(tmp_path: Path) -> None:
+    batch = batch_of(b"timestamp;a;b;c;d\n1451649600512;1,5;-2e3;;7\n1451649601512;true;1_000;nan;off")
+    found = decoder("csv", tmp_path).decode(batch)
+    second = {"offset": 0, "event_time": 1451649601_512_000_000, "asset": "plant", "a": 1.0}
+    first = {"offset": 0, "event_time": 1451649600_512_000_000, "asset": "plant", "a": 1.5, "b": -2000.0}
+    assert rows(found) == [{**first, "d": 7.0}, second]
+    assert found.counts == {"text_number": 1, "not_a_number": 2, "non_finite": 1}
+
+
 def test_opc_ua_keeps_seven_digits_and_turns_status_codes_into_quality(tmp_path: Path) -> None:
     bare = b'{"Payload":{"a":5,"b":{"Value":{"Type":10,"Body":1.5},"StatusCode":1073741824}},"DataSetWriterName":"press","Timestamp":"2022-03-18T12:55:21Z"}'
     meta = b'{"MessageType":"ua-metadata","PublisherId":"x","MetaData":{"Fields":[]}}'
