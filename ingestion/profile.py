@@ -47,7 +47,8 @@ class SensorProfile:
 class Profile:
     """A topic as its sample shows it. Times in seconds.
 
-    `skew_*` is event time minus the record's own time, of rows that have both; `disorder` is the largest step back of event time within
+    `skew_*` is event time minus the record's own time, of rows that have both. `ahead` are the rows that ingestion would refuse for it;
+    unless they are most of the rows, which is a wrong zone and no wrong clock, nothing else but `rows` takes them in. `disorder` is the largest step back of event time within
     a partition, `disorder_most` covers 99.9 % of the rows; `duplicates` are rows that repeat another.
     """
 
@@ -120,8 +121,19 @@ def profile(
             decoded = [(batch, _after(births, settings, batch)) for batch in sample.batches]
     if not any(found.readings.num_rows for _, found in decoded):
         raise InputDataError(f"topic {sample.topic!r}: {_why_nothing(sample, chosen, votes, decoded)}")
+    skews = [_skew(batch, found) for batch, found in decoded]
+    ahead = [skew > max_future_skew for skew in skews]
+    refused = sum(int(each.sum()) for each in ahead)
+    if 2 * refused <= sum(map(len, ahead)):
+        decoded = [_without(pair, each) for pair, each in zip(decoded, ahead, strict=True)]
     readings = pa.concat_tables([found.readings for _, found in decoded], promote_options="default")
-    return _described(sample, chosen, votes, decoded, readings, texts, max_future_skew), readings
+    told = _described(sample, chosen, votes, decoded, readings, texts, np.concatenate(skews), refused)
+    return told, readings
+
+
+def _without(pair: tuple[RecordBatch, Decoded], left_out: np.ndarray) -> tuple[RecordBatch, Decoded]:
+    batch, found = pair
+    return batch, replace(found, readings=found.readings.filter(pa.array(~left_out)))
 
 
 def _format(sample: Sample, given: str | None) -> tuple[str, int]:
@@ -171,14 +183,15 @@ def _described(
     decoded: list[tuple[RecordBatch, Decoded]],
     readings: pa.Table,
     texts: Texts,
-    max_future_skew: float,
+    skews: np.ndarray,
+    ahead: int,
 ) -> Profile:
     counts: Counter[str] = sum((found.counts for _, found in decoded), Counter())
     rejects = Counter(reject.reason for _, found in decoded for reject in found.rejects)
     times = readings.column("event_time").cast(pa.int64()).to_numpy()
-    own, skews, back = counts["unknown_time"], _skews(decoded), _steps_back(decoded)
-    if own:
-        skews = skews[skews != 0.0]
+    own, back = counts["unknown_time"], _steps_back(decoded)
+    rows = len(skews)
+    skews = skews[~np.isnan(skews) & ((skews != 0.0) | (own == 0))]
     codes, names = _assets(readings)
     sizes = np.array([len(value or b"") for batch in sample.batches for value in batch.values])
     span = float(times.max() - times.min()) / NS
@@ -200,14 +213,14 @@ def _described(
             name: int(n) for name, n in zip(names, np.bincount(codes, minlength=len(names)), strict=True)
         },
         sensors=tuple(sorted(sensors, key=lambda s: s.name)),
-        rows=readings.num_rows,
+        rows=rows,
         rejects=dict(rejects.most_common()),
         counts={name: n for name, n in sorted(counts.items()) if ":" not in name},
         without_time=own,
         skew_median=float(np.median(skews)) if len(skews) else None,
         skew_lowest=float(skews.min()) if len(skews) else None,
         skew_highest=float(skews.max()) if len(skews) else None,
-        ahead=int((skews > max_future_skew).sum()),
+        ahead=ahead,
         disorder=float(back.max()),
         disorder_most=float(np.quantile(back, 0.999)),
         duplicates=sum(tidy(found.readings).duplicate_rows for _, found in decoded if len(found.readings)),
@@ -219,15 +232,12 @@ def _described(
     )
 
 
-def _skews(decoded: list[tuple[RecordBatch, Decoded]]) -> np.ndarray:
-    """float64[N] seconds that each row's event time is ahead of its record; rows of records without a time are left out."""
-    parts = []
-    for batch, found in decoded:
-        place = np.searchsorted(batch.offsets, found.readings.column("offset").to_numpy())
-        stamps = batch.timestamps[place]
-        times = found.readings.column("event_time").cast(pa.int64()).to_numpy()
-        parts.append(((times - stamps * 1_000_000) / NS)[stamps >= 0])
-    return np.concatenate(parts)
+def _skew(batch: RecordBatch, found: Decoded) -> np.ndarray:
+    """float64[N] seconds that each row's event time is ahead of its record; NaN for rows of records without a time."""
+    place = np.searchsorted(batch.offsets, found.readings.column("offset").to_numpy())
+    stamps = batch.timestamps[place]
+    times = found.readings.column("event_time").cast(pa.int64()).to_numpy()
+    return np.where(stamps >= 0, (times - stamps * 1_000_000) / NS, np.nan)
 
 
 def _steps_back(decoded: list[tuple[RecordBatch, Decoded]]) -> np.ndarray:

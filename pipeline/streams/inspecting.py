@@ -129,8 +129,10 @@ def _notes(found: Profile, zone: str | None, codes: Sequence[Code]) -> tuple[str
     if found.without_time:
         notes.append(f"{found.without_time:,} readings have no time of their own and get their record's")
     if found.ahead:
+        most = found.ahead * 2 > found.rows
+        outcome = "" if most else ": dead letters (future_timestamp), and no part of the figures above"
         notes.append(
-            f"{found.ahead:,} of {found.rows:,} readings are dated more than 5 min after their record's own time"
+            f"{found.ahead:,} of {found.rows:,} readings are dated more than 5 min after their record's own time{outcome}"
         )
     if len(found.sites) > 1:
         notes.append(

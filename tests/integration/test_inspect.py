@@ -143,6 +143,22 @@ def test_the_look_measures_rates_gaps_clocks_order_and_repetition(broker, make_t
     assert 'out_of_orderness = "30s"' in answer["config"]
 
 
+def test_one_clock_that_jumped_ahead_does_not_decide_the_settings(broker, make_topic, capfd) -> None:
+    name = make_topic(1, None)
+    jumped = {"asset": "pump-0", "ts": NOW + 5 * 365 * 86_400_000, "values": {"temperature": 1}}
+    messages = [flat(i) for i in range(200)]
+    messages[50:50] = [("pump-0", json.dumps(jumped).encode())]
+    send(broker, name, messages)
+    answer = looked(capfd, name, "--bootstrap", broker.bootstrap)
+    seen = answer["profile"]
+    assert (seen["rows"], seen["ahead"]) == (201, 1) and seen["skew_highest"] > 1e8
+    assert (seen["span"], seen["disorder"]) == (99, 0)
+    (temperature,) = (sensor for sensor in seen["sensors"] if sensor["name"] == "temperature")
+    assert (temperature["low"], temperature["missing"]) == (20, 0)
+    assert 'out_of_orderness = "10s"' in answer["config"] and 'window = "1min"' in answer["config"]
+    assert any("1 of 201 readings" in note and "future_timestamp" in note for note in answer["notes"])
+
+
 def test_names_from_a_topic_cannot_drive_the_terminal(broker, make_topic, capfd) -> None:
     name = make_topic(1, None)
     value = {"asset": "pump\x1b[2J", "values": {"t": 1.5, "mode": "\x1b]0;owned\x07"}}
