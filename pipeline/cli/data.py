@@ -127,6 +127,8 @@ def ingest(
         print_json(report.to_dict())
     else:
         show(counts_table(counts_by_site(report)))
+        for topic in report.missing_topics:
+            show(f"no topic {topic} yet")
 
 
 def compact(

@@ -172,7 +172,8 @@ def _topics(cluster: Cluster, admin: Any) -> list[Finding]:
                     f"topic {name}",
                     "warn",
                     "does not exist",
-                    "It appears when the plant sends its first message; otherwise correct the site's `topic`.",
+                    "Correct the site's `topic`, or create it; where the cluster makes topics by itself (the embedded broker does not), "
+                    "it appears with the plant's first message.",
                 )
             )
         elif code == 3:

@@ -7,6 +7,7 @@ from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
 from ingestion.settings import Site
 from ingestion.store import footers, read_site
+from pipeline.cli.main import run
 from tests.ingestion.harness import START_MS, letters, on_disk, origin, produce, reading, rows, settings_for
 
 
@@ -149,6 +150,19 @@ def test_an_empty_topic_and_a_missing_one_are_named_and_no_error(broker, make_to
     report = ingest(both, until="end")
     assert report.missing_topics == [f"iiot.{other}.telemetry.v1"]
     assert report.sites[site].read == report.sites[other].read == 0
+
+
+def test_a_missing_topic_is_named_on_the_screen_beside_the_counts(
+    broker, make_topic, topic, tmp_path: Path, capfd
+):
+    site, other = topic("site"), topic("site")
+    produce(broker, make_topic(1, f"iiot.{site}.telemetry.v1"), [reading(s) for s in range(100)])
+    config = tmp_path / "plant.toml"
+    config.write_text(f'[[sites]]\nname = "{site}"\n[[sites]]\nname = "{other}"\n')
+    assert run(["ingest", str(config), "--bootstrap", broker.bootstrap]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1] == f"no topic iiot.{other}.telemetry.v1 yet"
+    assert sum("no topic" in line for line in lines) == 1
 
 
 def test_a_topic_created_again_stops_the_run_until_the_operator_decides(

@@ -106,6 +106,7 @@ def test_topics_rights_and_clock_of_a_real_broker(tmp_path, broker, make_topic):
     assert found[f"topic {telemetry}"].status == "ok"
     assert found[f"topic {telemetry}"].detail.startswith("3 partitions")
     assert found["topic absent-telemetry"].status == "warn"
+    assert "or create it" in found["topic absent-telemetry"].advice  # this broker makes no topic by itself
     assert "absent-alerts" in found["topics to be created"].detail
     assert found["clock"].status == "ok"
 
