@@ -21,6 +21,8 @@ WIDTH, PLOT_LEFT, PLOT_RIGHT = 960, 46, 8
 LANE, PLOT_TOP, PLOT_HEIGHT, ALERT_LANE, AXIS = 10, 16, 170, 12, 24
 HEIGHT = PLOT_TOP + PLOT_HEIGHT + 6 + ALERT_LANE + AXIS
 _MISSING = 65535
+_LOOKS = ("alert", "alert false", "alert untold")
+"""As in `page.js`."""
 
 
 def score_chart(view: AssetView, identity: str, title: str) -> str:
@@ -36,9 +38,7 @@ def score_chart(view: AssetView, identity: str, title: str) -> str:
         "bottom": scale.bottom,
         "relative": scale.relative,
         "ticks": scale.ticks(),
-        "alerts": [
-            [a.start_ns / 1e6, a.end_ns / 1e6, {None: 0, True: 1, False: 2}[a.true]] for a in view.alerts
-        ],
+        "alerts": [[a.start_ns / 1e6, a.end_ns / 1e6, _LOOKS.index(_look(a, view))] for a in view.alerts],
         "incidents": [[i.start_ns / 1e6, i.end_ns / 1e6, int(i.delay_s is not None)] for i in incidents],
     }
     return (
@@ -94,7 +94,7 @@ def _score_drawing(view: AssetView, scale: LevelScale, identity: str) -> str:
     else:
         parts.append(f'<path class="level" d="{path}"/>')
     for alert in view.alerts:
-        parts.append(_alert_bar(alert, x, bottom + 6))
+        parts.append(_alert_bar(alert, _look(alert, view), x, bottom + 6))
     return "".join(parts)
 
 
@@ -112,10 +112,16 @@ def _incident_band(incident: Incident, x: Callable[[float], float]) -> str:
     )
 
 
-def _alert_bar(alert: Alert, x: Callable[[float], float], top: float) -> str:
+def _look(alert: Alert, view: AssetView) -> str:
+    """The class of an alert's bar; without any labels all look alike."""
+    if alert.true is None and view.incidents is not None:
+        return "alert untold"
+    return "alert false" if alert.true is False else "alert"
+
+
+def _alert_bar(alert: Alert, look: str, x: Callable[[float], float], top: float) -> str:
     left, right = x(alert.start_ns), x(alert.end_ns)
-    kind = {None: "alert", True: "alert", False: "alert false"}[alert.true]
-    return f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{max(3.0, right - left):.1f}" height="{ALERT_LANE}"/>'
+    return f'<rect class="{look}" x="{left:.1f}" y="{top}" width="{max(3.0, right - left):.1f}" height="{ALERT_LANE}"/>'
 
 
 def _outline(

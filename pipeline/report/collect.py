@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.evaluation.truth import UNKNOWN, known_stretches, reach
 from pipeline.report.downsample import Envelope, envelope
 from pipeline.report.signals import Clip, read_clips
 from pipeline.scoring.alerts import Contribution, flagged_runs
@@ -26,7 +27,10 @@ _NEEDED = ("event_time", "score")
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert as the page lists it; `ratio` is peak score over threshold, `true` None without labels."""
+    """One alert as the page lists it; `ratio` is peak score over threshold.
+
+    `true`: whether it touches a known incident (True) or lies in time known to be normal (False); None where labels do not tell.
+    """
 
     asset: str
     start_ns: int
@@ -164,10 +168,21 @@ def _columns(table: pa.Table, site: str) -> _Columns:
     return _Columns(time, codes, assets, score, threshold, flagged, label)
 
 
+@dataclass(frozen=True)
+class _Stretch:
+    """Time of one label, ns: from its first row to its last; what the label says holds to before `until_ns`, where the next row is."""
+
+    start_ns: int
+    end_ns: int
+    until_ns: int
+    incident: bool
+
+
 def _truth(
     labels: pd.DataFrame | None, asset: str, columns: _Columns, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
-    """Times and labels of one machine, from the labels given or else from the score file; None if unknown."""
+) -> list[_Stretch] | None:
+    """What is known of one machine's time, from the labels given or else from the score file; None if nothing is."""
+    scored = columns.time[rows]
     if labels is not None and len(labels):
         frame = labels
         if "asset" in frame.columns and (frame["asset"] == asset).any():
@@ -176,14 +191,22 @@ def _truth(
         moments = pd.DatetimeIndex(frame[name] if name else frame.index)
         moments = moments.tz_localize("UTC") if moments.tz is None else moments.tz_convert("UTC")
         time = moments.as_unit("ns").asi8
-        value = frame["label"].fillna(0).to_numpy() > 0
+        value = frame["label"].to_numpy(np.float64, na_value=np.nan)
         order = np.argsort(time, kind="stable")
-        time, value = time[order], value[order]
-        inside = (time >= columns.time[rows[0]]) & (time <= columns.time[rows[-1]])
-        return (time[inside], value[inside]) if inside.any() else None
-    if columns.label is None or not np.isfinite(columns.label[rows]).any():
+        inside = order[(time[order] >= scored[0]) & (time[order] <= scored[-1])]
+        time, value = time[inside], value[inside]
+    elif columns.label is not None:
+        time, value = scored, columns.label[rows]
+    else:
         return None
-    return columns.time[rows], columns.label[rows] > 0
+    label = np.where(np.isnan(value), UNKNOWN, value > 0).astype(np.int8)
+    last = int(time[-1]) + int(np.median(np.diff(scored))) if len(time) and len(scored) > 1 else 0
+    next_ns = np.r_[time[1:], max(last, int(time[-1]) + 1)] if len(time) else time
+    found = [
+        _Stretch(int(time[begin]), int(time[end - 1]), int(next_ns[end - 1]), incident == 1)
+        for begin, end, incident in known_stretches(time, label, reach([time[label != UNKNOWN]]))
+    ]
+    return found or None
 
 
 def _asset_view(
@@ -191,7 +214,7 @@ def _asset_view(
     columns: _Columns,
     rows: NDArray[np.int64],
     top: pa.Table,
-    truth: tuple[NDArray[np.int64], NDArray[np.bool_]] | None,
+    truth: Sequence[_Stretch] | None,
     hold_off_ns: int,
     spans: int,
 ) -> AssetView:
@@ -199,7 +222,6 @@ def _asset_view(
     threshold = columns.threshold[rows]
     relative = bool(np.isfinite(threshold).any() and np.nanmin(threshold) > 0)
     level = score / threshold if relative else score
-    stretches = _stretches(truth) if truth is not None else None
     alerts = []
     for run in flagged_runs(time, flagged, hold_off_ns):
         peak = int(run[np.nanargmax(score[run])]) if np.isfinite(score[run]).any() else int(run[0])
@@ -214,11 +236,11 @@ def _asset_view(
                 ratio=float(level[peak]),
                 steps=len(run),
                 sensors=_sensors(top, int(rows[peak])),
-                true=None if stretches is None else any(a <= end and b >= start for a, b in stretches),
+                true=_right(start, end, truth or ()),
             )
         )
     hits = time[flagged]
-    incidents = None if stretches is None else tuple(_incident(a, b, hits) for a, b in stretches)
+    incidents = None if truth is None else tuple(_incident(each, hits) for each in truth if each.incident)
     return AssetView(
         asset,
         envelope(time, level, spans),
@@ -231,22 +253,18 @@ def _asset_view(
     )
 
 
-def _stretches(truth: tuple[NDArray[np.int64], NDArray[np.bool_]]) -> list[tuple[int, int]]:
-    """Start and end of each unbroken stretch of labelled rows (a hole of over five usual steps breaks it)."""
-    time, value = truth
-    usual = int(np.median(np.diff(time))) if len(time) > 1 else 0
-    change = np.flatnonzero((value[1:] != value[:-1]) | (np.diff(time) > 5 * max(usual, 1))) + 1
-    return [
-        (int(time[part[0]]), int(time[part[-1]]))
-        for part in np.split(np.arange(len(time)), change)
-        if len(part) and value[part[0]]
-    ]
+def _right(start: int, end: int, truth: Sequence[_Stretch]) -> bool | None:
+    """Whether an alert from `start` to `end`, ns, touches an incident; None if it does not and it is not in normal time from end to end."""
+    if any(each.incident and each.start_ns <= end and start < each.until_ns for each in truth):
+        return True
+    normal = any(each.start_ns <= start and end < each.until_ns for each in truth if not each.incident)
+    return False if normal else None
 
 
-def _incident(start: int, end: int, hits: NDArray[np.int64]) -> Incident:
-    first = int(np.searchsorted(hits, start))
-    found = first < len(hits) and hits[first] <= end
-    return Incident(start, end, (int(hits[first]) - start) / 1e9 if found else None)
+def _incident(of: _Stretch, hits: NDArray[np.int64]) -> Incident:
+    first = int(np.searchsorted(hits, of.start_ns))
+    found = first < len(hits) and hits[first] < of.until_ns
+    return Incident(of.start_ns, of.end_ns, (int(hits[first]) - of.start_ns) / 1e9 if found else None)
 
 
 def _sensors(top: pa.Table, row: int) -> tuple[Contribution, ...]:

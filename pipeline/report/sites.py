@@ -28,6 +28,8 @@ def fleet_table(views: Sequence[SiteView]) -> str:
         if with_labels
         else ""
     )
+    in_part = any(view.incidents is not None and _not_labelled(view.alerts) for view in views)
+    head += '<th class="n">Alerts not labelled</th>' if in_part else ""
     rows = []
     for index, view in enumerate(views):
         picture = sparkline(view.assets[0]) if view.assets else "–"
@@ -46,11 +48,17 @@ def fleet_table(views: Sequence[SiteView]) -> str:
                 found = sum(i.delay_s is not None for i in incidents)
                 false = sum(a.true is False for a in view.alerts)
                 row += f'<td class="n">{found} of {len(incidents)}</td><td class="n">{false}</td>'
+        if in_part:
+            row += f'<td class="n">{_not_labelled(view.alerts)}</td>'
         rows.append(f"<tr>{row}</tr>")
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         '<p class="note">“Strongest” is the highest score as a multiple of the alert line (dashed in the pictures).</p>'
     )
+
+
+def _not_labelled(alerts: Sequence[Alert]) -> int:
+    return sum(alert.true is None for alert in alerts)
 
 
 def _rate(view: SiteView) -> str:
@@ -109,6 +117,11 @@ def _asset_chart(view: SiteView, asset: AssetView, identity: str) -> str:
     if asset.incidents is not None:
         legend += [
             '<span><i class="k-false"></i>alert without known incident</span>',
+            *(
+                ['<span><i class="k-untold"></i>alert in time that is not labelled</span>']
+                if _not_labelled(asset.alerts)
+                else []
+            ),
             '<span><i class="k-incident"></i>true incident</span>',
             '<span><i class="k-found"></i>noticed</span>',
             '<span><i class="k-missed"></i>missed</span>',
@@ -199,5 +212,5 @@ def _alert_row(alert: Alert, machines: bool, labelled: bool, chart_of: dict[str,
     row += f'<td class="name">{escape(alert.asset)}</td>' if machines else ""
     row += f'<td class="n">{lasted}</td><td class="n">{number(alert.ratio, 2)} ×</td><td class="wide">{sensors}</td>'
     return row + (
-        f"<td>{ {None: 'not known', True: 'yes', False: 'no'}[alert.true] }</td>" if labelled else ""
+        f"<td>{ {None: 'not labelled', True: 'yes', False: 'no'}[alert.true] }</td>" if labelled else ""
     )

@@ -63,7 +63,11 @@ METRIC_WORDS: Sequence[tuple[str, str, str]] = (
         "Incidents noticed",
         "Share of incidents during which the score was above the alert line at least once.",
     ),
-    ("false_alarms_per_day", "False alarms a day", "Alerts that touch no known incident, per day and site."),
+    (
+        "false_alarms_per_day",
+        "False alarms a day",
+        "Alerts in time labelled normal from end to end, per day of such time and site.",
+    ),
     (
         "detection_delay",
         "Delay",
@@ -74,7 +78,7 @@ METRIC_WORDS: Sequence[tuple[str, str, str]] = (
 
 @dataclass(frozen=True)
 class Totals:
-    """Figures over all sites; `found` and `false_alerts` are None without labels."""
+    """Figures over all sites; `found`, `false_alerts` and `not_labelled`, alerts of which labels do not tell, are None without labels."""
 
     sites: int
     machines: int
@@ -83,6 +87,7 @@ class Totals:
     incidents: int | None
     found: int | None
     false_alerts: int | None
+    not_labelled: int | None
     delay_s: float | None
 
     @classmethod
@@ -100,6 +105,7 @@ class Totals:
             None if incidents is None else len(incidents),
             None if incidents is None else len(delays),
             None if incidents is None else sum(a.true is False for a in alerts),
+            None if incidents is None else sum(a.true is None for a in alerts),
             float(np.median(delays)) if delays else None,
         )
 
@@ -133,7 +139,8 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
         )
     if totals.incidents is not None and totals.found is not None:
         if totals.incidents == 0:
-            lines.append("The labels hold no incident in this time, so every alert is a false one.")
+            every = "every alert" if not totals.not_labelled else "every alert in labelled time"
+            lines.append(f"The labels hold no incident in this time, so {every} is a false one.")
         else:
             typical = (
                 ""
@@ -147,6 +154,12 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
                 f" ({percent(totals.found / totals.incidents)}){typical}."
                 f" {plural(totals.false_alerts or 0, 'alert')} had no known incident behind"
                 f" {'it' if totals.false_alerts == 1 else 'them'}."
+            )
+        if totals.not_labelled:
+            lie, count = ("lies", "counts") if totals.not_labelled == 1 else ("lie", "count")
+            lines.append(
+                f"{plural(totals.not_labelled, 'alert')} {lie} in time that is not labelled, or only in part,"
+                f" and {count} neither as right nor as false."
             )
     elif totals.alerts or totals.days:
         lines.append("No labels were given, so this page cannot say which alerts were right.")

@@ -297,6 +297,72 @@ def test_labels_that_are_not_known_are_none(tmp_path, before, unknown):
     assert view.incidents is None and view.alerts and all(each.true is None for each in view.alerts)
 
 
+def partly_labelled(run, every=3, blank=()):
+    """`full_run` of one site with a label at every so manieth row, and none in some stretches."""
+    label = np.full(3000, -1)
+    label[::every] = 0
+    for begin, end in ((495, 520), (1000, 1010)):
+        label[begin:end] = np.where(label[begin:end] == 0, 1, -1)
+    for begin, end in blank:
+        label[begin:end] = -1
+    peaks = ((500, 530), (700, 760), (1800, 1803), (2500, 2520))
+    write_scores(run, "press", label=label, peaks=peaks)
+
+
+def test_alerts_in_time_that_is_not_labelled_are_told_apart_and_count_neither_as_right_nor_as_false(tmp_path):
+    partly_labelled(tmp_path / "run", blank=((740, 800), (1700, 2400)))
+    view = read_site(tmp_path / "run" / "scores" / "press.parquet", None, hold_off_ns=10 * MINUTE, spans=1000)
+    # The second reaches from labelled time into other.
+    assert [a.true for a in view.alerts] == [True, None, None, False]
+    # Labelled at every third row, an incident is one all the same.
+    assert [i.delay_s for i in view.incidents] == [300.0, None]
+    html, read = page(tmp_path / "run", tmp_path)
+    assert "1 alert had no known incident behind it." in read.words
+    assert (
+        "2 alerts lie in time that is not labelled, or only in part, and count neither as right nor as false"
+        in (read.words)
+    )
+    assert html.count("<td>not labelled</td>") == 2 and html.count("<td>no</td>") == 1
+    assert "Alerts not labelled" in read.words and "alert in time that is not labelled" in read.words
+    (chart,) = charts(html)
+    assert [a[2] for a in chart["alerts"]] == [0, 2, 2, 1]
+    assert html.count('class="alert untold"') == 2
+
+
+def test_where_everything_is_labelled_nothing_is_said_of_time_that_is_not(tmp_path):
+    html, _ = page(full_run(tmp_path / "run"), tmp_path)
+    assert "not labelled" not in html and "alert untold" not in html.split("</style>")[1].split("<script>")[0]
+    assert all(a[2] < 2 for chart in charts(html) for a in chart["alerts"])
+
+
+def test_labels_that_hold_no_incident_accuse_only_alerts_in_labelled_time(tmp_path):
+    label = np.zeros(3000, int)
+    label[1500:] = -1
+    write_scores(tmp_path / "run", "press", label=label)
+    _, read = page(tmp_path / "run", tmp_path)
+    assert "every alert in labelled time is a false one" in read.words
+    assert "1 alert lies in time that is not labelled, or only in part, and counts neither" in read.words
+
+
+@pytest.mark.parametrize("shift", [0, 7, 59])
+def test_labels_of_readings_off_the_grid_leave_no_alert_of_labelled_time_untold(tmp_path, shift):
+    """A row of scores stands for the readings since the row before it."""
+    run = full_run(tmp_path / "run")
+    moments = pd.date_range("2026-03-01", periods=3000, freq="1min") - pd.Timedelta(seconds=shift)
+    labels = pd.DataFrame({"timestamp": moments, "label": 0})
+    labels.loc[495:519, "label"] = 1
+    labels.loc[1803:, "label"] = 1
+    given = {"labels": labels, "hold_off_ns": 10 * MINUTE, "spans": 1000}
+    view = read_site(run / "scores" / "press.parquet", **given)
+    assert [a.true for a in view.alerts] == [True, False]
+    assert [i.delay_s for i in view.incidents] == [300.0 + shift, None]
+    # With a label at every third reading nobody can tell when between 1800 and 1803 the second incident began.
+    labels["label"] = labels["label"].where(labels.index % 3 == 0)
+    view = read_site(run / "scores" / "press.parquet", **given)
+    assert [a.true for a in view.alerts] == [True, None]
+    assert [i.delay_s for i in view.incidents] == [300.0 + shift, None]
+
+
 def test_without_labels_nothing_is_claimed_about_right_and_wrong(tmp_path):
     write_scores(tmp_path / "run", "press")
     _, read = page(tmp_path / "run", tmp_path)

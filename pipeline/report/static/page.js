@@ -3,6 +3,7 @@
 (function () {
   var LEFT = 46, RIGHT = 8, TOP = 16, PLOT = 170, LANE = 12, AXIS = 24, HEIGHT = TOP + PLOT + 6 + LANE + AXIS, BOTTOM = TOP + PLOT;
   var NS = "http://www.w3.org/2000/svg", MISSING = 65535, BELOW = 0.4;
+  var LOOKS = ["alert", "alert false", "alert untold"];
   var STEPS = [1, 5, 15, 60, 300, 900, 3600, 10800, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000];
 
   function unpack(text) {
@@ -135,7 +136,7 @@
     d.alerts.forEach(function (a) {
       if (!seen(a[0], a[1])) return;
       var x = self.x(a[0]);
-      inside.appendChild(node("rect", { "class": a[2] === 2 ? "alert false" : "alert", x: x, y: BOTTOM + 6, width: Math.max(3, self.x(a[1]) - x), height: LANE }));
+      inside.appendChild(node("rect", { "class": LOOKS[a[2]], x: x, y: BOTTOM + 6, width: Math.max(3, self.x(a[1]) - x), height: LANE }));
     });
     this.cursor = node("line", { "class": "cursor", y1: TOP, y2: BOTTOM, visibility: "hidden" }); svg.appendChild(this.cursor);
     this.brush = node("rect", { "class": "brush", y: TOP, height: PLOT, visibility: "hidden" }); svg.appendChild(this.brush);
