@@ -14,9 +14,11 @@ known. With `--held-out` it is ten other machines by another hand, six of which 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +60,32 @@ def over_machines(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Command line."""
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, `machines` and `mix` as they are to be run; machines of the other set, and a mix of the ten that have none, are refused."""
     parser = command_line(__doc__)
-    parser.add_argument("--machines", nargs="+", choices=sorted({**MACHINES, **HELD_OUT}))
+    parser.add_argument("--machines", nargs="+", metavar="MACHINE", help="some of the set, default all")
     parser.add_argument(
         "--held-out", action="store_true", help="the ten machines that no rule was chosen with"
     )
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--mix", type=float, default=MIX, help="share of a state's spread in a fault's size")
-    asked = parser.parse_args()
-    names = asked.machines or list(HELD_OUT if asked.held_out else MACHINES)
-    found = run(names, asked.recipes, asked.seeds, asked.mix)
+    parser.add_argument("--mix", type=float, help="share of a state's spread in a fault's size")
+    asked = parser.parse_args(given)
+    of: Collection[str] = HELD_OUT if asked.held_out else MACHINES
+    asked.machines = asked.machines or list(of)
+    if strange := [name for name in asked.machines if name not in of]:
+        whose = "with --held-out" if asked.held_out else "without --held-out"
+        parser.error(f"--machines {' '.join(strange)}: {whose} the machines are {', '.join(of)}")
+    if asked.held_out and asked.mix is not None:
+        parser.error("--mix: the faults of --held-out are as large as they are")
+    asked.mix = MIX if asked.mix is None else asked.mix
+    return asked
+
+
+def main() -> None:
+    """Command line."""
+    asked = arguments()
+    found = run(asked.machines, asked.recipes, asked.seeds, asked.mix)
     overall = over_machines(found)
     judged = {"behind": behind(found)} if "default" in asked.recipes else {}
     if asked.json:

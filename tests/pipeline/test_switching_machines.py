@@ -6,7 +6,8 @@ import pytest
 import models.switching
 from benchmarks.detection_recipes import fitted
 from benchmarks.made_plants import PROMISED, behind
-from benchmarks.switching import MIX, machine, over_machines
+from benchmarks.held_out_machines import MACHINES as HELD_OUT
+from benchmarks.switching import MIX, arguments, machine, over_machines
 from benchmarks.switching_faults import FITS
 from benchmarks.switching_machines import MACHINES
 from pipeline.evaluation.metrics import evaluate
@@ -58,3 +59,25 @@ def test_the_mean_is_over_machines_and_those_behind_are_named():
     found = {"good": of(0.5, 0.505), "weak": of(0.3, 0.52)}
     assert behind(found) == ["weak"]
     assert over_machines(found)["default"]["auc_pr"] == pytest.approx(0.4)
+
+
+def test_machines_are_of_the_set_that_is_asked_for():
+    assert arguments([]).machines == list(MACHINES)
+    assert arguments(["--held-out"]).machines == list(HELD_OUT)
+    some = arguments(["--held-out", "--machines", "die_casting"])
+    assert (some.machines, some.mix) == (["die_casting"], MIX)
+    assert arguments(["--machines", "oven", "--mix", "0"]).mix == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--held-out", "--machines", "die_casting", "oven"], "oven: with --held-out the machines are"),
+        (["--machines", "die_casting"], "die_casting: without --held-out the machines are"),
+        (["--held-out", "--mix", "0.1"], "--mix: the faults of --held-out"),
+    ],
+)
+def test_what_contradicts_the_set_is_refused(given, told, capsys):
+    with pytest.raises(SystemExit):
+        arguments(given)
+    assert told in capsys.readouterr().err
