@@ -5,8 +5,8 @@ import pytest
 
 import models.switching
 from benchmarks.detection_recipes import fitted
-from benchmarks.made_plants import PROMISED, behind
 from benchmarks.held_out_machines import MACHINES as HELD_OUT
+from benchmarks.made_plants import PROMISED, behind
 from benchmarks.switching import MIX, arguments, machine, over_machines
 from benchmarks.switching_faults import FITS
 from benchmarks.switching_machines import MACHINES
