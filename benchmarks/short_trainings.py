@@ -90,7 +90,7 @@ def cuts(data: Path) -> Iterator[Cut]:
 
 def judge(cut: Cut, promised: float) -> dict[str, Any]:
     """Figures of one training."""
-    from models.calibration import wander
+    from models.slow_changes import wander
 
     machine = cut.machine
     detector = detector_for("default", [machine], promised)

@@ -143,10 +143,10 @@ class Others:
         follows: Callable[[int], bool],
     ) -> Any:
         """What the machines, each beside the rest of them, tell of so short a history; measured once for each source and length."""
-        from models.calibration import steady_sensors
         from models.fitting import components_of
         from models.options import DetectorOptions
         from models.sharing import asked
+        from models.slow_changes import steady_sensors
         from models.sources.base import Traits
         from models.sources.experience import added, experience
         from models.sources.gram import federated_prior

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.architectures.spec import ArchitectureSpec
-from models.calibration import Judge, calibrate, steady_sensors, typical_calibration, wander
+from models.calibration import calibrate, typical_calibration
 from models.detector import Detector
 from models.errors import InvalidModel
+from models.judges import Judge
 from models.options import DetectorOptions
 from models.scaling import SensorScaling
 from models.sensors import SensorHistory
 from models.sharing import Elders, Young, share_chooser
+from models.slow_changes import steady_sensors, wander
 from models.sources.base import Source, SourceFit, Traits
 from models.sources.folds import FOLDS, ChooseShare, fit_rows, fold_rows
 from models.sources.gram import GramStatistics

@@ -7,8 +7,13 @@ much larger in the mean than usually, incidents are what many sensors say a litt
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LEAST_ROWS = 1000
 """Scored steps of training from which a sensor's rare ones are known."""
@@ -31,3 +36,10 @@ def discounted(said: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray
     """What counts of float64[N, F], none negative, beside what is ordinary float64[F]; all of it where that is 0."""
     both = said + usual
     return np.asarray(said * np.divide(said, both, out=np.zeros_like(said), where=both > 0))
+
+
+def discounted_tensor(said: tf.Tensor, usual: tf.Tensor) -> tf.Tensor:
+    """As `discounted`, of float32[B, N, F] beside what is ordinary float32[B, 1, F]."""
+    import tensorflow as tf
+
+    return said * tf.math.divide_no_nan(said, said + usual)

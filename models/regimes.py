@@ -10,6 +10,7 @@ its residuals as half as large again as usual at most. Where a machine switches 
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from scipy.special import softmax
 
 from models.known import known_mean
 from models.sources.folds import fold_rows, segments
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 REGIMES = 8
 _SEEN = 100
@@ -60,6 +64,14 @@ def membership(values: NDArray[np.float64], centres: NDArray[np.float64]) -> NDA
     """
     closeness = 2.0 * np.nan_to_num(values, nan=0.0) @ centres.T - (centres**2).sum(axis=1)
     return np.asarray(softmax(closeness, axis=1))
+
+
+def membership_tensor(scaled: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
+    """As `membership`, float32[B, N, REGIMES], of scaled steps float32[B, N, F] in which unknown readings are 0, by `centres` float32[B, REGIMES, F]."""
+    import tensorflow as tf
+
+    far = tf.reduce_sum(centres**2, axis=2)[:, None]
+    return tf.nn.softmax(2.0 * tf.matmul(scaled, centres, transpose_b=True) - far)
 
 
 def usual_in(

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import steady_sensors
 from models.options import DetectorOptions
 from models.scaling import SensorMoments, SensorScaling
+from models.slow_changes import steady_sensors
 from models.sources.base import SourceFit, Traits
 from models.sources.experience import LONGER, Experience, added, age, experience
 from models.sources.folds import ChooseShare, PriorWithout

@@ -7,24 +7,26 @@ half the training: a baseline of each residual, and a gain for residuals that ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from models import waking
+from models.averages import Decays, decays, exponential, last, rate_of, step_before
 from models.logarithms import logged_tensor
+from models.ordinary import discounted_tensor
+from models.regimes import membership_tensor
 from models.scaling import CLIP
 from models.sensors import trailing
 from models.state import STATE, no_sensor_memory
-from models.switching import LARGEST_MOVE, STEPS
+from models.switching import movement_tensor
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from models.detector import Detector
 
-BLOCK = 32
 CHUNK = 2048
 LARGEST_GAIN = 3.0
 CLIPPED_AT = 3.0
@@ -112,78 +114,26 @@ def advance(
     import tensorflow as tf
 
     context = detector.state_shape.context
-    low, high = (tf.gather(table[name], rows) for name in ("resting_low", "resting_high"))
-    muted, woken = waking.wake(low, high, raw, state, waking.told_after(detector.options.spans))
-    scaled = scale(table, raw, rows)
-    heard = tf.logical_not(tf.logical_or(tf.math.is_nan(scaled), muted))
-    # As if it still rested, so that the others are judged as in training; one that training never saw is unknown.
-    asleep = tf.where(low > high, np.float32(np.nan), 0.0)[:, None]
-    scaled = tf.where(tf.logical_and(muted, tf.math.is_finite(scaled)), asleep, scaled)
-    count = tf.shape(scaled)[1]
-    joined = tf.concat([state["recent"], scaled], axis=1)
-    known = tf.logical_not(tf.math.is_nan(scaled))
-    filled = tf.where(tf.math.is_nan(joined), 0.0, joined)
-    before = state["seen"][:, None] + tf.range(count)[None]
-    combined = tf.zeros_like(scaled)
-    baselines, levels = [], []
-    pace = _pace(table, rows, count)
-    moved = movement_of(joined, context) if "restless" in table else None
-    regime = membership_of(filled[:, context:], table, rows) if "regime_centre" in table else None
-    for index, source in enumerate(detector.sources):
-        arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
-        residual = source.residuals(arrays, filled[:, context - source.context :], rows)
-        if regime is not None and not source.excursion:
-            shift, size = (tf.gather(table[f"regime_{name}"], rows)[:, index] for name in ("shift", "size"))
-            residual = (residual - tf.matmul(regime, shift)) / tf.matmul(regime, size)
-        if moved is not None:
-            residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
-        usable = tf.logical_and(known, (before >= source.context)[:, :, None])
-        energy, baseline, level = _energy(
-            source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
-        )
-        baselines.append(baseline)
-        levels.append(level)
-        weight = tf.where(usable, tf.gather(table["sensor_weight"], rows)[:, None, index], 0.0)
-        present = tf.maximum(tf.reduce_sum(weight, axis=2, keepdims=True), 1e-6)
-        combined += energy * weight / present * tf.gather(table["source_weight"], rows)[:, None, index, None]
-    spoke = tf.reduce_any(heard, axis=2)
-    scored = tf.logical_and(spoke, before >= context)
+    read = _read(detector, table, rows, raw, state)
+    said, slow = _said(detector, table, rows, read, state)
+    scored = tf.logical_and(read.spoke, read.before >= context)
     rest = tf.gather(table["rest"], rows)[:, None]
-    combined = tf.where(scored[:, :, None], combined, rest)
+    said = tf.where(scored[:, :, None], said, rest)
     averages = [
-        exponential(combined, decays(2.0 / (span + 1.0), count), state["average"][:, i])
+        exponential(said, decays(rate_of(span), tf.shape(said)[1]), state["average"][:, i])
         for i, span in enumerate(detector.options.spans)
     ]
-    # What the averages still remember of a sensor that is no longer heard would be held against the others.
-    # Not `add_n`: it adds into whichever average no other operation still reads and begins with that one, so that the last bit of a
-    # sum of three depends on which thread was quicker; of a chain of sums TensorFlow may make an `add_n` of its own.
-    usual = tf.gather(table["ordinary"], rows)[:, None] if "ordinary" in table else None
-    quickest, mean = (
-        _loudest(_discounted(tf.where(muted, 0.0, each), usual))
-        for each in (
-            averages[int(np.argmin(detector.options.spans))],
-            tf.reduce_sum(tf.stack(averages), axis=0) / np.float32(len(averages)),
-        )
-    )
-    contribution = tf.where(scored[:, :, None], mean, 0.0)
-    total = tf.reduce_sum(contribution, axis=2)
-    limited = tf.minimum(total, RECOVERED * tf.reduce_sum(quickest, axis=2))
-    contribution *= tf.math.divide_no_nan(limited, total)[:, :, None]
-    score = tf.where(scored, limited, np.float32(np.nan))
+    score, contribution = _score(detector, table, rows, averages, read.muted, scored)
     threshold, margin = _threshold(table, rows, score, state["margin"])
+    steps = read.joined
     after = {
-        "recent": tf.ensure_shape(
-            joined[:, tf.shape(joined)[1] - context :], (None, context, joined.shape[2])
-        ),
-        "seen": tf.minimum(state["seen"] + count, context),
-        "baseline": tf.stack(baselines, axis=1),
-        "level": tf.stack(levels, axis=1),
+        "recent": tf.ensure_shape(steps[:, tf.shape(steps)[1] - context :], (None, context, steps.shape[2])),
+        "seen": tf.minimum(state["seen"] + tf.shape(raw)[1], context),
+        **slow,
         "margin": margin,
         **trailing(state, raw),
-        **woken,
-        "average": tf.stack(
-            [_last(average, state["average"][:, i]) for i, average in enumerate(averages)], axis=1
-        ),
+        **read.woken,
+        "average": tf.stack([last(each, state["average"][:, i]) for i, each in enumerate(averages)], axis=1),
     }
     return Scored(score, threshold, contribution, after)
 
@@ -231,32 +181,118 @@ def series(
     )
 
 
-def movement_of(joined: tf.Tensor, context: int) -> tf.Tensor:
-    """As `models.switching.movement`, float32[B, N, F], of scaled steps float32[B, context + N, F]."""
+class _Read(NamedTuple):
+    """Steps as sources look at them.
+
+    `joined` float32[B, context + N, F], scaled and behind the steps before them, NaN where nothing is known; `known` bool[B, N, F], of the N; `muted` bool[B, N, F], what is not heard;
+    `spoke` bool[B, N], whether anything is; `before` int32[B, N], steps of the stretch before each; `woken`, what is remembered of sensors that wake up.
+    """
+
+    joined: Any
+    known: Any
+    muted: Any
+    spoke: Any
+    before: Any
+    woken: dict[str, Any]
+
+
+def _read(
+    detector: Detector,
+    table: Mapping[str, Any],
+    rows: tf.Tensor,
+    raw: tf.Tensor,
+    state: Mapping[str, tf.Tensor],
+) -> _Read:
     import tensorflow as tf
 
-    recent = joined[:, context - STEPS :]
-    change = tf.abs(recent[:, 1:] - recent[:, :-1])
-    change = tf.minimum(tf.where(tf.math.is_nan(change), 0.0, change), LARGEST_MOVE)
-    count = tf.shape(joined)[1] - context
-    moved = tf.reduce_max(tf.stack([change[:, lag : lag + count] for lag in range(STEPS)]), axis=0)
-    return (tf.reduce_sum(moved, axis=2, keepdims=True) - moved) / max(joined.shape[2] - 1, 1)
+    low, high = (tf.gather(table[name], rows) for name in ("resting_low", "resting_high"))
+    muted, woken = waking.wake(low, high, raw, state, waking.told_after(detector.options.spans))
+    scaled = scale(table, raw, rows)
+    heard = tf.logical_not(tf.logical_or(tf.math.is_nan(scaled), muted))
+    # As if it still rested, so that the others are judged as in training; one that training never saw is unknown.
+    asleep = tf.where(low > high, np.float32(np.nan), 0.0)[:, None]
+    scaled = tf.where(tf.logical_and(muted, tf.math.is_finite(scaled)), asleep, scaled)
+    return _Read(
+        tf.concat([state["recent"], scaled], axis=1),
+        tf.logical_not(tf.math.is_nan(scaled)),
+        muted,
+        tf.reduce_any(heard, axis=2),
+        state["seen"][:, None] + tf.range(tf.shape(scaled)[1])[None],
+        woken,
+    )
 
 
-def membership_of(scaled: tf.Tensor, table: Mapping[str, Any], rows: tf.Tensor) -> tf.Tensor:
-    """As `models.regimes.membership`, float32[B, N, REGIMES], of scaled steps float32[B, N, F] in which unknown readings are 0."""
+def _said(
+    detector: Detector,
+    table: Mapping[str, Any],
+    rows: tf.Tensor,
+    read: _Read,
+    state: Mapping[str, tf.Tensor],
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """What each sensor says by all sources, float32[B, N, F], and their baselines and levels after the last step, float32[B, S, F] each."""
     import tensorflow as tf
 
-    centres = tf.gather(table["regime_centre"], rows)
-    far = tf.reduce_sum(centres**2, axis=2)[:, None]
-    return tf.nn.softmax(2.0 * tf.matmul(scaled, centres, transpose_b=True) - far)
+    context = detector.state_shape.context
+    filled = tf.where(tf.math.is_nan(read.joined), 0.0, read.joined)
+    pace = _pace(table, rows, tf.shape(read.known)[1])
+    moved = movement_tensor(read.joined, context) if "restless" in table else None
+    regime = (
+        membership_tensor(filled[:, context:], tf.gather(table["regime_centre"], rows))
+        if "regime_centre" in table
+        else None
+    )
+    said = tf.zeros_like(filled[:, context:])
+    baselines, levels = [], []
+    for index, source in enumerate(detector.sources):
+        arrays = {name: table[f"{index}.{name}"] for name in source.tables()}
+        residual = source.residuals(arrays, filled[:, context - source.context :], rows)
+        if regime is not None and not source.excursion:
+            shift, size = (tf.gather(table[f"regime_{name}"], rows)[:, index] for name in ("shift", "size"))
+            residual = (residual - tf.matmul(regime, shift)) / tf.matmul(regime, size)
+        if moved is not None:
+            residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
+        usable = tf.logical_and(read.known, (read.before >= source.context)[:, :, None])
+        energy, baseline, level = _energy(
+            source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
+        )
+        baselines.append(baseline)
+        levels.append(level)
+        weight = tf.where(usable, tf.gather(table["sensor_weight"], rows)[:, None, index], 0.0)
+        present = tf.maximum(tf.reduce_sum(weight, axis=2, keepdims=True), 1e-6)
+        said += energy * weight / present * tf.gather(table["source_weight"], rows)[:, None, index, None]
+    return said, {"baseline": tf.stack(baselines, axis=1), "level": tf.stack(levels, axis=1)}
 
 
-def _discounted(said: tf.Tensor, usual: tf.Tensor | None) -> tf.Tensor:
-    """As `models.ordinary.discounted`, float32[B, N, F], beside what is ordinary float32[B, 1, F] if anything is."""
+def _score(
+    detector: Detector,
+    table: Mapping[str, Any],
+    rows: tf.Tensor,
+    averages: Sequence[tf.Tensor],
+    muted: tf.Tensor,
+    scored: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Score float32[B, N], NaN for steps that are not `scored`, and what of it is each sensor's, float32[B, N, F], of the averages float32[B, N, F] of what they say."""
     import tensorflow as tf
 
-    return said if usual is None else said * tf.math.divide_no_nan(said, said + usual)
+    # What the averages still remember of a sensor that is no longer heard would be held against the others.
+    # Not `add_n`: it adds into whichever average no other operation still reads and begins with that one, so that the last bit of a
+    # sum of three depends on which thread was quicker; of a chain of sums TensorFlow may make an `add_n` of its own.
+    heard = [
+        tf.where(muted, 0.0, each)
+        for each in (
+            averages[int(np.argmin(detector.options.spans))],
+            tf.reduce_sum(tf.stack(averages), axis=0) / np.float32(len(averages)),
+        )
+    ]
+    if "ordinary" in table:
+        usual = tf.gather(table["ordinary"], rows)[:, None]
+        heard = [discounted_tensor(each, usual) for each in heard]
+    quickest, mean = map(_loudest, heard)
+    contribution = tf.where(scored[:, :, None], mean, 0.0)
+    total = tf.reduce_sum(contribution, axis=2)
+    limited = tf.minimum(total, RECOVERED * tf.reduce_sum(quickest, axis=2))
+    contribution *= tf.math.divide_no_nan(limited, total)[:, :, None]
+    return tf.where(scored, limited, np.float32(np.nan)), contribution
 
 
 def _loudest(values: tf.Tensor) -> tf.Tensor:
@@ -290,84 +326,11 @@ def _threshold(
     below = tf.where(tf.math.is_nan(score), usual, below)
     slow = decays(tf.gather(table["margin_rate"], rows), tf.shape(score)[1])
     followed = exponential(below[:, :, None], slow, margin[:, None])[:, :, 0]
-    before = _shifted(followed[:, :, None], margin[:, None])[:, :, 0]
+    before = step_before(followed[:, :, None], margin[:, None])[:, :, 0]
     lift = tf.clip_by_value(
         usual - before, -np.float32(np.log(LARGEST_FALL)), np.float32(np.log(LARGEST_LIFT))
     )
-    return first * tf.exp(lift), _last(followed[:, :, None], margin[:, None])[:, 0]
-
-
-class Decays(NamedTuple):
-    """What `exponential` multiplies by at one rate: `inside` float32[B or 1, 1, BLOCK, BLOCK] within a block, `across` float32[B or 1, L, L]
-    from block to block, `reach` float32[B or 1, 1, BLOCK, 1] from a block's start to each of its steps."""
-
-    inside: Any
-    across: Any
-    reach: Any
-
-
-def decays(rate: tf.Tensor | float, count: tf.Tensor) -> Decays:
-    """For averages with `rate`, a number or float32[B], over `count` steps; made once, as many are taken over the same steps."""
-    import tensorflow as tf
-
-    rates = tf.reshape(tf.convert_to_tensor(rate, tf.float32), (-1, 1, 1))
-    reach = tf.pow(1.0 - rates, tf.cast(tf.range(1, BLOCK + 1), tf.float32)[None, None])
-    return Decays(
-        (rates * _decay(rates, tf.range(BLOCK)))[:, None],
-        _decay(rates, tf.range(_blocks(count)) * BLOCK),
-        tf.transpose(reach[:, None], (0, 1, 3, 2)),
-    )
-
-
-def exponential(values: tf.Tensor, by: Decays, first: tf.Tensor) -> tf.Tensor:
-    """Running averages y_t = y_{t-1} + rate (x_t - y_{t-1}) of float32[B, N, F], y_{-1} = `first` float32[B, F].
-
-    `by` are the rate's `decays` over N steps. As products with triangular matrices, first inside blocks, then over the blocks' ends:
-    a loop over the steps would cost a hundred times more. The numbers are the loop's but for rounding.
-    """
-    import tensorflow as tf
-
-    count = tf.shape(values)[1]
-    blocks = _blocks(count)
-    padded = tf.pad(values, [[0, 0], [0, blocks * BLOCK - count], [0, 0]])
-    batch, width = tf.shape(values)[0], values.shape[2]
-    parts = tf.reshape(padded, (batch, blocks, BLOCK, width))
-    inside = tf.matmul(by.inside, parts)
-    # What has decayed to the start of each block: the ends of the blocks before it, and what came first.
-    ends = tf.concat([first[:, None], inside[:, :-1, -1]], axis=1)
-    carried = tf.matmul(by.across, ends)
-    found = inside + carried[:, :, None] * by.reach
-    return tf.reshape(found, (batch, blocks * BLOCK, width))[:, :count]
-
-
-def _blocks(count: tf.Tensor) -> tf.Tensor:
-    """Blocks that hold so many steps, one at least."""
-    import tensorflow as tf
-
-    return tf.maximum(-(-count // BLOCK), 1)
-
-
-def _decay(rates: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Lower triangular (1 - rate)^(at_i - at_j), float32[B or 1, L, L]."""
-    import tensorflow as tf
-
-    apart = tf.cast(at[:, None] - at[None], tf.float32)
-    powers = tf.pow(1.0 - rates, tf.maximum(apart, 0.0)[None])
-    return tf.where(apart[None] >= 0, powers, 0.0)
-
-
-def _last(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """The last step of float32[B, N, F], or `first` if there is none."""
-    import tensorflow as tf
-
-    return tf.concat([first[:, None], values], axis=1)[:, -1]
-
-
-def _shifted(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """Each step's value before it."""
-    import tensorflow as tf
-
-    return tf.concat([first[:, None], values], axis=1)[:, :-1]
+    return first * tf.exp(lift), last(followed[:, :, None], margin[:, None])[:, 0]
 
 
 class _Pace(NamedTuple):
@@ -410,12 +373,12 @@ def _energy(
     limit = row("limit")
     clipped = tf.where(usable, tf.clip_by_value(residual, -limit, limit), row("centre"))
     baseline = exponential(clipped, pace.baseline, baselines[:, index])
-    centred = tf.where(pace.followed, residual - _shifted(baseline, baselines[:, index]), residual)
+    centred = tf.where(pace.followed, residual - step_before(baseline, baselines[:, index]), residual)
     size = tf.abs(centred) / row("spread")
     usual = row("usual")
     held = tf.where(usable, tf.minimum(size, CLIPPED_AT * row("tail")), usual)
     level = exponential(held, pace.level, levels[:, index])
-    gain = tf.clip_by_value(_shifted(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)
+    gain = tf.clip_by_value(step_before(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)
     size = tf.where(pace.followed, size / gain, size)
     if excursion:
         energy = tf.math.log1p(tf.maximum(size / row("tail") - 1.0, 0.0))
@@ -423,6 +386,6 @@ def _energy(
         energy = tf.minimum(size * size, table["cap"])
     return (
         tf.where(usable, energy, 0.0),
-        _last(baseline, baselines[:, index]),
-        _last(level, levels[:, index]),
+        last(baseline, baselines[:, index]),
+        last(level, levels[:, index]),
     )

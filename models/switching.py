@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.known import known_mean
 from models.sources.base import Traits
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 STEPS = 3
 """Steps over which a movement lasts: as many as a ridge looks back."""
@@ -82,6 +86,18 @@ def movement(run: NDArray[np.floating]) -> NDArray[np.float64]:
     )
     moved = _largest(change)
     return np.asarray((moved.sum(axis=1, keepdims=True) - moved) / max(moved.shape[1] - 1, 1))
+
+
+def movement_tensor(joined: tf.Tensor, context: int) -> tf.Tensor:
+    """As `movement`, float32[B, N, F], of scaled steps float32[B, context + N, F]."""
+    import tensorflow as tf
+
+    recent = joined[:, context - STEPS :]
+    change = tf.abs(recent[:, 1:] - recent[:, :-1])
+    change = tf.minimum(tf.where(tf.math.is_nan(change), 0.0, change), LARGEST_MOVE)
+    count = tf.shape(joined)[1] - context
+    moved = tf.reduce_max(tf.stack([change[:, lag : lag + count] for lag in range(STEPS)]), axis=0)
+    return (tf.reduce_sum(moved, axis=2, keepdims=True) - moved) / max(joined.shape[2] - 1, 1)
 
 
 def _largest(change: NDArray[np.floating]) -> NDArray[np.floating]:

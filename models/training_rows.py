@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import traits_of
 from models.errors import InvalidModel, NotEnoughData
 from models.logarithms import floor_of
 from models.options import DetectorOptions
 from models.scaling import SensorScaling, as_float32, moments
+from models.slow_changes import steady_sensors
 from models.sources.base import Traits
-from models.switching import as_elders_do
+from models.switching import as_elders_do, switches
 
 _FLEET_ROWS = 60_000
 """Rows the fleet's calibration looks at, the last ones of every run: it serves sites that nothing is known of."""
@@ -108,7 +108,9 @@ def training_rows(
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
     every = np.ones(sensors, np.bool_)
     traits = [
-        traits_of(runs, of_row[row]) if row in alone or row == len(sites) else Traits(every)
+        Traits(steady_sensors(runs, of_row[row]), switches(runs))
+        if row in alone or row == len(sites)
+        else Traits(every)
         for row, runs in enumerate(scaled)
     ]
     as_elders_do(traits, [sum(map(len, runs)) for runs in scaled[: len(sites)]], options.follow_from)

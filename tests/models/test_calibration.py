@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
-from models.calibration import beyond
 from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.fitting import Fitted, fit_detector, fit_sources
 from models.options import DetectorOptions
 from models.scaling import moments
+from models.source_calibration import beyond
 from models.sources.folds import fold_rows, segments
 from models.sources.zscore import ZScoreSource
 from models.threshold import (

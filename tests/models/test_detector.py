@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from models import calibration
+from models import calibration, source_calibration
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.detector import Detector
 from models.errors import DetectorExists, InvalidModel, NotEnoughData
@@ -149,8 +149,8 @@ def test_training_scores_are_what_the_graph_gives_for_the_training(switches, mon
     def usual_in_all(residual, of, floor, switching):
         return tuple(of @ each for each in usual_in(residual, of, floor, switching))
 
-    monkeypatch.setattr(calibration, "beyond", in_sample)
-    monkeypatch.setattr(calibration, "usual_in_others", usual_in_all)
+    monkeypatch.setattr(source_calibration, "beyond", in_sample)
+    monkeypatch.setattr(source_calibration, "usual_in_others", usual_in_all)
     options = DetectorOptions(sources=("excursion", "network"), follow=0.1, follow_from=60)
     jumps = np.arange(1500)[:, None] // 60 % 2 * [20, 20, 20, 20, 0] * switches
     runs = {"north": [plant(1500, 1) + jumps]}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import calibration
+from models import calibration, source_calibration
 from models.architectures import TcnSpec
 from models.export import export_detector
 from models.fitting import fit_detector
@@ -76,7 +76,7 @@ def test_calibration_is_the_arithmetic_of_the_graph_and_a_score_of_one_is_rare(m
         calibration, "threshold", lambda score, *rest: seen.append(score) or real(score, *rest)
     )
     monkeypatch.setattr(
-        calibration, "beyond", lambda sizes: np.abs(sizes) / np.quantile(np.abs(sizes), 0.99, axis=0)
+        source_calibration, "beyond", lambda sizes: np.abs(sizes) / np.quantile(np.abs(sizes), 0.99, axis=0)
     )
     runs = {"north": [wide(1000, 1)]}
     scaling = {"north": moments(runs["north"], len(SENSORS)).scaling()}

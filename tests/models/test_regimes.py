@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from models.baselines import fit_baseline
 from models.detector import Detector
-from models.regimes import REGIMES, centres_of, membership, usual_in, usual_in_others
+from models.regimes import REGIMES, centres_of, membership, membership_tensor, usual_in, usual_in_others
 from models.scaling import moments
 from models.store import format_version
-from models.stream import membership_of
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
 from tests.models.stored import arrays_in, refused_with, same_when_stored
@@ -67,8 +66,9 @@ def test_a_step_is_of_all_regimes_together_once_and_of_the_nearest_most_as_in_th
     known = np.nan_to_num(values)
     far = ((known[:, None] - centres) ** 2).sum(axis=2)
     assert (far[np.arange(rows), of.argmax(axis=1)] <= far.min(axis=1) + 1e-9).all()
-    table = {"regime_centre": tf.constant(centres[None].astype(np.float32))}
-    graph = membership_of(tf.constant(known[None].astype(np.float32)), table, tf.constant([0])).numpy()[0]
+    graph = membership_tensor(
+        tf.constant(known[None], tf.float32), tf.constant(centres[None], tf.float32)
+    ).numpy()[0]
     np.testing.assert_allclose(graph, of, atol=1e-3)
 
 

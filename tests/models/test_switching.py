@@ -17,8 +17,7 @@ from models.options import DetectorOptions
 from models.scaling import moments
 from models.sources.base import Traits
 from models.sources.ridge import LAGS, RidgeFit, RidgeSource
-from models.stream import movement_of
-from models.switching import damping, movement, restlessness, switches
+from models.switching import damping, movement, movement_tensor, restlessness, switches
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
 from tests.models.stored import arrays_in
@@ -103,7 +102,7 @@ def test_movement_is_that_of_the_others_and_the_graph_has_the_same(sensors, rows
         for sensor in range(sensors):
             others = np.delete(largest, sensor)
             assert found[step, sensor] == pytest.approx(others.mean() if len(others) else 0.0, abs=1e-6)
-    graph = movement_of(tf.constant(run[None]), 5).numpy()[0]
+    graph = movement_tensor(tf.constant(run[None]), 5).numpy()[0]
     np.testing.assert_allclose(graph, found, atol=1e-6)
 
 

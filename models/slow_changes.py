@@ -1,0 +1,43 @@
+"""Slow changes of a machine: whether and how fast they are followed, and which of its sensors wander."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.known import known_mean
+from models.options import DetectorOptions
+from models.sources.folds import FOLDS
+
+MUTED = 0.5
+"""Share of wandering from which a sensor that is not followed says nothing to the components."""
+
+
+def follow_rate(rows: int, options: DetectorOptions) -> float:
+    """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
+    return 2.0 / (max(options.follow * rows, options.least_memory) + 1.0) if options.follows(rows) else 0.0
+
+
+def margin_rate(rows: int, options: DetectorOptions) -> float:
+    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `least_memory` steps.
+
+    0 if it shall stay where the training put it.
+    """
+    return 2.0 / (max(rows, options.least_memory) + 1.0) if options.threshold_follows else 0.0
+
+
+def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of each sensor's variance that lies between five contiguous blocks of float[N, F]: near 1 for a random walk."""
+    means = np.stack([known_mean(block) for block in np.array_split(values, FOLDS)])
+    total = np.nanvar(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
+    return np.asarray(np.clip(means.var(axis=0) / (total + 1e-9), 0.0, 1.0))
+
+
+def steady_sensors(scaled: Sequence[NDArray[np.float32]], options: DetectorOptions) -> NDArray[np.bool_]:
+    """Sensors bool[F] that do not wander in scaled runs float32[N_i, F], where training is too short to follow those that do; else all."""
+    values = np.concatenate(scaled).astype(np.float64)
+    if not options.weigh_sensors or follow_rate(len(values), options) > 0:
+        return np.ones(values.shape[1], np.bool_)
+    return np.asarray(wander(values) < MUTED)
