@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.records import BASE_FIELDS, EVENT_TIME
-from ingestion.windowing import Closed, Rules, Step, Windows, unite
+from ingestion.windowing import NEVER, Closed, Piece, Rules, Step, Windows, unite
 
 S = 1_000_000_000
 RULES = Rules(length=60 * S, disorder=5 * S, lateness=300 * S)
@@ -75,6 +75,28 @@ def test_a_row_beyond_the_allowed_lateness_is_handed_back_and_not_kept():
     assert list(windows.open) == [960 * S]
 
 
+def test_a_row_is_too_late_from_the_moment_its_window_ended_as_long_ago_as_is_allowed():
+    # The window ends at 60 and waits for 300 more; the watermark is 5 behind the largest time.
+    for largest, late in ((364, True), (365, False)):
+        windows = Windows(RULES, 0)
+        step = run(windows, [(0, [largest]), (1, [10])], [2])
+        assert pairs(step.too_late) == ([] if late else [(1, 10)])
+        assert (0 in windows.open) is late
+
+
+def test_what_comes_for_a_window_that_was_closed_early_is_late_and_what_it_holds_is_taken_once():
+    windows = Windows(RULES, 0)
+    run(windows, [(0, [10]), (1, [20])], [2])
+    (closed,) = windows.close_early("idle")
+    assert (pairs(closed.rows), closed.position_at_close) == ([(0, 10), (1, 20)], 2)
+    run(windows, [(2, [30])], [1])
+    # It gathers for a window length from the watermark that it was opened at.
+    assert (windows.open[0].late, windows.open[0].closes_at) == (True, (20 - 5 + 60) * S)
+    again = Windows(RULES, 0, handled=windows.handled)
+    step = run(again, [(0, [10]), (1, [20]), (2, [30])], [3])
+    assert step.already == 2 and pairs(unite(again.open[0].pieces)) == [(2, 30)]
+
+
 @settings(max_examples=150)
 @given(streams, batching, batching)
 def test_how_messages_were_batched_never_changes_a_decision(messages, first, second):
@@ -101,6 +123,21 @@ def test_every_row_has_exactly_one_place(messages, sizes):
             c.start <= t * S < c.start + RULES.length and o < c.position_at_close for o, t in pairs(c.rows)
         )
         assert c.first_offset == min(o for o, _ in pairs(c.rows))
+    # A window is late whose first row came when it had ended, or when a file of it was there.
+    there: set[int] = set()
+    for c in step.closed:
+        before = max((t * S for o, times in messages if o < c.first_offset for t in times), default=NEVER)
+        ended = c.start + RULES.length <= before - RULES.disorder
+        assert c.reason == ("late" if ended or c.start in there else "watermark")
+        there.add(c.start)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=9))
+def test_pieces_are_united_in_the_order_given(cuts):
+    tables = [readings([(10 * which + i, i) for i in range(10)]) for which in (0, 1)]
+    pieces = [Piece(tables[which], begin, min(begin + size, 10)) for which, begin, size in cuts]
+    expected = [pair for each in pieces for pair in pairs(each.table)[each.begin : each.end]]
+    assert pairs(unite(pieces)) == expected
 
 
 @settings(max_examples=200)
