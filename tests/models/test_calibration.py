@@ -268,6 +268,29 @@ def test_scores_of_one_visit_count_once():
     assert predictive_quantile(few, 0.001, 3) > 1.5 * predictive_quantile(many, 0.001, 3)
 
 
+@pytest.mark.parametrize("rate", [0.19, 0.12, 0.01, 1e-4])
+def test_what_a_short_training_cannot_resolve_is_left_to_the_tail_its_visits_foretell(rate):
+    score = np.zeros(200)
+    for visit, start in enumerate(range(10, 200, 20)):
+        score[start : start + 4] = visit + np.arange(1.0, 5.0)
+    base = np.quantile(score, 0.8)
+    excess, visits = score[score > base] - base, independent_visits(score > base, 5)
+    beyond = predictive_quantile(score, rate, 5) - base
+    # Above the foot is a fifth of the steps, and of these the share that the next excess exceeds is the rate's.
+    assert visits == 10
+    assert 0.2 * (1 + beyond / (visits * excess.mean())) ** -visits == pytest.approx(rate)
+
+
+def test_a_fitted_tail_is_that_of_the_highest_fiftieth_and_asked_for_more_or_of_too_few_steps_a_quantile():
+    score = np.random.default_rng(4).exponential(size=20_000)
+    blunt = np.where(score < np.quantile(score, 0.975), 0.0, score)
+    assert tail_quantile(blunt, 1e-4, 90) == tail_quantile(score, 1e-4, 90)
+    assert tail_quantile(score, 0.05, 90) == np.quantile(score, 0.95)
+    for few in (score[:1], score[:40], np.ones(500)):
+        assert tail_quantile(few, 1e-4, 90, 20) == predictive_quantile(few, 1e-4, 90, 20)
+        assert np.isfinite(tail_quantile(few, 1e-4, 90, 20))
+
+
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.3])
 def test_a_fitted_tail_extrapolates_where_a_quantile_cannot(shape):
     random = np.random.default_rng(2)
