@@ -67,11 +67,6 @@ class CheckpointStore:
                 return checkpoint
         return None
 
-    def clear(self) -> None:
-        """Remove all checkpoints."""
-        for path in self.folder.glob("round-*"):
-            path.unlink(missing_ok=True)
-
     def _read(self, path: Path) -> Checkpoint | None:
         content = path.read_bytes()
         if len(content) < 32 or hashlib.sha256(content[32:]).digest() != content[:32]:

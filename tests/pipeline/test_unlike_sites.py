@@ -21,7 +21,7 @@ from pipeline.config import load_config
 from pipeline.config.change import changed
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError
-from pipeline.federation.clusters import train_clusters, update_clusters
+from pipeline.federation.clusters import site_updates, train_clusters, update_clusters
 from pipeline.federation.personal import HEAD, Personal, personalise
 from pipeline.federation.privacy import gaussian_epsilon
 from pipeline.federation.settings import TrainingResult, TrainingSettings
@@ -80,6 +80,30 @@ def test_a_thousand_sites_are_grouped_in_seconds() -> None:
     groups = update_clusters(updates, 5)
     assert [{int(name[1:]) % 5 for name in group} for group in groups] == [{0}, {1}, {2}, {3}, {4}]
     assert time.process_time() - began < 10
+
+
+def test_what_sites_are_grouped_by_is_where_each_goes_from_the_common_weights_by_plain_descent(
+    common: tuple[dict[str, ShardPaths], TrainingResult], tmp_path: Path
+) -> None:
+    shards, together = common
+    # All frames in one batch, so that their order says nothing.
+    settings = replace(SETTINGS, rounds=1, batch=128, local_epochs=2)
+    found = site_updates(shards, together.weights, SPEC, settings, steps=STEPS, sensors=SENSORS)
+    assert list(found) == list(shards)
+    for site in ("a1", "b2"):
+        alone = train(
+            {site: shards[site]},
+            SPEC,
+            replace(settings, client_optimizer="sgd"),
+            steps=STEPS,
+            sensors=SENSORS,
+            workdir=tmp_path / site,
+            mode="local",
+            initial=together.weights,
+        )
+        moved = [np.ravel(new - old) for new, old in zip(alone.weights, together.weights, strict=True)]
+        np.testing.assert_allclose(found[site], np.concatenate(moved), rtol=0, atol=1e-6)
+        assert np.abs(found[site]).max() > 1e-4
 
 
 def test_two_kinds_of_sites_are_told_apart_and_learn_better_apart(
