@@ -9,7 +9,7 @@ Fractions of s and ms in binary floating point are rounded to whole microseconds
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -55,7 +55,7 @@ def from_numbers(values: np.ndarray, rules: EventTimeRules) -> Times:
         if rules.unit not in ("auto", unit):
             continue
         scale = NS // per_unit
-        inside = (values >= low * scale) & (values < min(high * scale, 2**63 - 1))
+        inside = (values >= low * scale) & (values < high * scale)
         if inside.any():
             chosen = values[inside]
             if whole:
@@ -125,7 +125,7 @@ def one_time(raw: object, rules: EventTimeRules, counts: Counter[str]) -> int | 
 
 def _plausible(ns: np.ndarray, rules: EventTimeRules) -> np.ndarray:
     low, high = _span_seconds(rules)
-    return (ns >= low * NS) & (ns < min(high * NS, 2**63 - 1))
+    return (ns >= low * NS) & (ns < high * NS)
 
 
 def _spelled_out(text: str) -> str:
@@ -153,19 +153,21 @@ def _spelled_out(text: str) -> str:
 
 def _by_calendar(text: str) -> str:
     """Week dates (2026-W09-7) and ordinal dates (2026-060) as year, month and day."""
-    found = _OTHER_DATES.match(text)
-    if found is None:
+    match = _OTHER_DATES.match(text)
+    if match is None:
         return text
-    year, week, day, ordinal = found.groups()
+    year, week, day, ordinal = match.groups()
     try:
-        date = (
-            datetime.strptime(f"{year}{ordinal}", "%Y%j")
-            if ordinal
-            else datetime.strptime(f"{year} {week} {day}", "%G %V %u")
-        )
-    except ValueError:
+        # Not `strptime`: of a year without a 366th day or a 53rd week it makes days of the next.
+        if ordinal:
+            found = date(int(year), 1, 1) + timedelta(days=int(ordinal) - 1)
+        else:
+            found = date.fromisocalendar(int(year), int(week), int(day))
+    except (ValueError, OverflowError):
         return text
-    return f"{date:%Y-%m-%d}{text[found.end() :]}"
+    if ordinal and found.year != int(year):
+        return text
+    return f"{found.isoformat()}{text[match.end() :]}"
 
 
 def _iso(text: str, rules: EventTimeRules, counts: Counter[str]) -> int | None:

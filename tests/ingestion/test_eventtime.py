@@ -80,6 +80,48 @@ def test_iso_8601_in_every_spelling_is_one_instant(text: str) -> None:
     assert from_text(pa.array([text]), BERLIN).ns.tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("2026-02-28T24:00:00Z", "2026-03-01T00:00:00+00:00"),
+        ("2026-12-31T24:00+01:00", "2026-12-31T23:00:00+00:00"),
+        ("2026-12-31T24:00:00.000Z", "2027-01-01T00:00:00+00:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+        ("2016-12-31T18:59:60.5-05:00", "2017-01-01T00:00:00+00:00"),
+        ("2026-W09-7T10:00:00Z", "2026-03-01T10:00:00+00:00"),
+        ("2026W097T10:00:00Z", "2026-03-01T10:00:00+00:00"),
+        ("2026-W53-5T10:00:00Z", "2027-01-01T10:00:00+00:00"),
+        ("2026-060T10:00:00Z", "2026-03-01T10:00:00+00:00"),
+        ("2024366 10:00:00Z", "2024-12-31T10:00:00+00:00"),
+        ("2026-03-01T11:00:00+01:00[Europe/Berlin]", "2026-03-01T10:00:00+00:00"),
+        ("2026-03-01T10:00:00 UTC", "2026-03-01T10:00:00+00:00"),
+        ("2026-03-01 10:00 GMT", "2026-03-01T10:00:00+00:00"),
+    ],
+)
+def test_the_corners_of_iso_8601_are_the_instants_they_mean(text: str, plain: str) -> None:
+    assert one_time(text, EventTimeRules(), Counter()) == ns(plain)
+    assert from_text(pa.array([text]), EventTimeRules()).ns.tolist() == [ns(plain)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-01T24:00:01Z",
+        "2026-03-01T24:00:00.5Z",
+        "2026-03-01T10:00:60Z",
+        "9999-12-31T24:00:00Z",
+        "2026-W54-1T10:00:00Z",
+        "2025-W53-1T10:00:00Z",
+        "2026-366T10:00:00Z",
+        "2026-000T10:00:00Z",
+        "0000-001T10:00:00Z",
+        "2026-02-29T10:00:00Z",
+    ],
+)
+def test_instants_that_no_calendar_or_clock_has_are_refused(text: str) -> None:
+    assert one_time(text, EventTimeRules(), Counter()) is None
+
+
 def test_a_time_without_offset_and_without_a_zone_is_refused_and_counted() -> None:
     found = from_text(pa.array(["2026-03-01T10:00:00", "2026-03-01T10:00:00Z"]), EventTimeRules())
     assert found.bad.tolist() == [True, False] and found.counts == {"naive_time": 1}
@@ -125,3 +167,28 @@ def test_a_declared_first_year_decides_what_is_plausible() -> None:
     sent = int(datetime(2005, 6, 1, tzinfo=timezone.utc).timestamp())
     assert one_time(sent, EventTimeRules(), Counter()) == sent * NS
     assert one_time(sent, EventTimeRules(earliest_year=2020), Counter()) is None
+
+
+@pytest.mark.parametrize("instant", [1_767_571_200_123_456_000, 1_767_571_200_999_999_000, 10**18])
+def test_fractions_are_read_to_the_microsecond_that_was_meant(instant: int) -> None:
+    rules = EventTimeRules()
+    for unit in ("s", "ms"):
+        sent = instant / PER_UNIT[unit]
+        assert one_time(sent, rules, Counter()) == instant
+        assert one_time(repr(sent), rules, Counter()) == instant
+    # A float of us or ns has no decimals to keep.
+    assert one_time(float(instant // 1000), rules, Counter()) == instant
+
+
+def test_years_are_plausible_up_to_the_last_second_of_2199_in_numbers_and_texts() -> None:
+    last = int(datetime(2199, 12, 31, 23, 59, 59, tzinfo=timezone.utc).timestamp())
+    rules = EventTimeRules(earliest_year=2005)
+    first = int(datetime(2005, 1, 1, tzinfo=timezone.utc).timestamp())
+    for second, plausible in ((first - 1, False), (first, True), (last, True), (last + 1, False)):
+        text = datetime.fromtimestamp(second, timezone.utc).isoformat()
+        expected = second * NS if plausible else None
+        assert one_time(text, rules, Counter()) == expected == one_time(second, rules, Counter())
+        found = from_text(pa.array([text, None]), rules)
+        assert found.bad.tolist() == [not plausible, True] and found.ns.tolist() == [expected or 0, 0]
+        numbers = from_numbers(np.array([second]), rules)
+        assert numbers.bad.tolist() == [not plausible] and numbers.ns.tolist() == [expected or 0]
