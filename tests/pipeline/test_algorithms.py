@@ -299,6 +299,10 @@ def test_a_rate_rises_and_falls_as_its_schedule_says(schedule: Schedule, rates: 
         ({"privacy": "tree", "clip_updates": 1.0, "algorithm": "fedadam"}, "not linear"),
         ({"compression_bits": 8, "aggregation": "krum"}, "rounding errors"),
         ({"compression_bits": 0}, "expected 1 to 16"),
+        ({"compression_bits": 17}, "expected 1 to 16"),
+        ({"delta": 0.0}, "probability between"),
+        ({"delta": 1.0}, "probability between"),
+        ({"trimmed_share": -0.1}, "less than 0.5"),
         ({"trimmed_share": 0.5}, "nothing is left"),
         ({"clip_gradients": 0.0}, "positive number"),
     ],
@@ -307,3 +311,50 @@ def test_what_makes_no_sense_is_refused_with_the_reason(changed: dict[str, objec
     base = {} if "client_optimizer" in changed else {"client_optimizer": "sgd"}
     with pytest.raises(ConfigError, match=reason):
         TrainingSettings(**{**base, **changed})  # type: ignore[arg-type]
+
+
+FROM_ONE = (
+    "rounds local_epochs local_steps max_steps batch stride patience keep_checkpoints weight_cap sites_per_round "
+    "compression_bits"
+)
+FROM_ZERO = "seed warmup_rounds malicious_sites"
+
+
+@pytest.mark.parametrize(
+    ("key", "least"), [*((key, 1) for key in FROM_ONE.split()), *((key, 0) for key in FROM_ZERO.split())]
+)
+def test_numbers_begin_where_they_say_something(key: str, least: int) -> None:
+    assert getattr(TrainingSettings(**{key: least}), key) == least  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"^{key} = {least - 1}: expected"):
+        TrainingSettings(**{key: least - 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["client_learning_rate", "server_learning_rate", "clip_gradients", "noise_multiplier", "clip_updates"],
+)
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.inf, np.nan])
+def test_rates_and_norms_are_positive_and_finite(key: str, wrong: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} = .*: expected a positive number"):
+        TrainingSettings(**{key: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"warmup_rounds": 19},
+        {"rounds": 1},
+        {"compression_bits": 16},
+        {"trimmed_share": 0.0},
+        {"aggregation": "krum", "sites_per_round": 5},
+        {"aggregation": "krum", "malicious_sites": 0, "sites_per_round": 3},
+        {"aggregation": "median", "sites_per_round": 3, "weighting": "site"},
+        {"privacy": "gaussian_adaptive", "clip_updates": "adaptive"},
+        {"privacy": "tree", "clip_updates": 1.0, "algorithm": "fedavgm", "weighting": "site"},
+        {"algorithm": "scaffold", "weighting": "site", "local_steps": 3},
+        {"algorithm": "mimelite", "weighting": "capped", "clip_gradients": 1.0},
+        {"local_epochs": 2, "max_steps": 3},
+    ],
+)
+def test_what_makes_sense_is_taken(changed: dict[str, object]) -> None:
+    TrainingSettings(**{"client_optimizer": "sgd", **changed})  # type: ignore[arg-type]
