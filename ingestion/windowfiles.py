@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingestion.compacted import Compact, Reader, listed, window_of, windows_of
+from ingestion.compacted import Compact, Reader, listed, start_of, window_of, windows_of
 from ingestion.errors import StorageError
 from ingestion.footer import Footer, read_footer
 from ingestion.records import RESERVED
@@ -65,22 +65,43 @@ def read_site(data_dir: Path, site: str) -> Iterator[pa.Table]:
             yield table
 
 
-def _read_all(window: str, parts: list[Part], reader: Reader) -> list[pa.Table]:
+def machines_heard(data_dir: Path, site: str, begin_ns: int, end_ns: int) -> Iterator[set[str]]:
+    """Window by window, the machines of a site with a reading from one event time to before another, ns since 1970 UTC.
+
+    Raises StorageError naming a file that cannot be read.
+    """
+    reader = Reader()
+    for window, parts in window_parts(data_dir, site):
+        first, last = (start_of(edge) for edge in window.split("_"))
+        if not (first < end_ns and begin_ns < last):
+            continue
+        found: set[str] = set()
+        for table in _read_all(window, parts, reader, ["event_time", "asset"]):
+            times = table.column("event_time").cast(pa.int64()).to_numpy()
+            inside = table.column("asset").filter(pa.array((begin_ns <= times) & (times < end_ns)))
+            found.update(inside.unique().to_pylist())
+        yield found
+
+
+def _read_all(
+    window: str, parts: list[Part], reader: Reader, columns: list[str] | None = None
+) -> list[pa.Table]:
     """The tables of one window. A compaction may take its files away meanwhile: then they are looked for again, once."""
     try:
-        return [_read(part, reader) for part in parts]
+        return [_read(part, reader, columns) for part in parts]
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
     again = dict(_parts_in(sorted({part.path.parent for part in parts})))
-    return [_read(part, reader) for part in again.get(window, [])]
+    return [_read(part, reader, columns) for part in again.get(window, [])]
 
 
-def _read(part: Part, reader: Reader) -> pa.Table:
+def _read(part: Part, reader: Reader, columns: list[str] | None) -> pa.Table:
+    """A part's rows; of `columns` alone where they are few, None: all."""
     try:
         if part.compact is not None:
             return reader.window(part.compact, part.start)
-        return pq.ParquetFile(part.path).read().replace_schema_metadata()
+        return pq.ParquetFile(part.path).read(columns).replace_schema_metadata()
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"window file {part.path} cannot be read: {error}; ingest again to rebuild it"

@@ -26,8 +26,9 @@ def doctor(config: ConfigPath, bootstrap: Bootstrap = None, as_json: AsJson = Fa
     """Check configuration, broker, topics, rights, disk and versions; each finding says what to do."""
     from pipeline.cli.tables import findings_table
     from pipeline.doctor.checkup import check_up
+    from pipeline.jobs.idle import idle_stretches
 
-    findings = check_up(config, bootstrap)
+    findings = check_up(config, bootstrap, idle_stretches)
     failed = any(finding.status == "fail" for finding in findings)
     if as_json:
         fields = ("name", "status", "detail", "advice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.config import Config, load_config
@@ -13,8 +14,10 @@ from pipeline.streams.cluster import EMBEDDED, client_options
 from pipeline.streams.intake import sites_of
 
 
-def check_up(path: Path, bootstrap: str | None) -> list[Finding]:
-    """All findings; a configuration that is refused is one of them, and nothing is raised for what is found."""
+def check_up(
+    path: Path, bootstrap: str | None, more: Callable[[Config], Iterable[Finding]] = lambda _: ()
+) -> list[Finding]:
+    """All findings, those of `more` on a usable configuration among them; one that is refused is a finding, and nothing is raised for what is found."""
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -28,12 +31,13 @@ def check_up(path: Path, bootstrap: str | None) -> list[Finding]:
             cluster = _cluster(config, address)
     except ConfigError as error:
         return diagnose(data_dir=config.project.data_dir, configuration_error=str(error))
-    return diagnose(
+    findings = diagnose(
         data_dir=config.project.data_dir,
         cluster=cluster,
         configuration=str(path),
         embedded=config.kafka.bootstrap == EMBEDDED,
     )
+    return [findings[0], *more(config), *findings[1:]]
 
 
 def _embedded_address(config: Config) -> str | None:

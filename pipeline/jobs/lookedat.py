@@ -6,15 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ingestion.errors import StorageError
+from ingestion.windowfiles import folders_of
 from pipeline.artefacts import ArtefactError, Evaluation, RunSummary, read_evaluation, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.leaveout import LeftOut, Period, concerns, matches
 from pipeline.datasets.run import Run
+from pipeline.datasets.shards import load_dataset
+from pipeline.datasets.untouched import Ingested
+from pipeline.errors import PipelineError
 from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.lookedat import parted
 from pipeline.jobs.leftout import touches_nothing
-from pipeline.jobs.settings import looked_at
+from pipeline.jobs.settings import dataset_settings, looked_at
 from pipeline.remarks import together
+
+_NOTHING = "of dataset.looked_at touches no reading"
+"""In every remark on an entry in which nothing lies (`pipeline.jobs.leftout.touches_nothing`)."""
 
 
 def looked_at_remarks(
@@ -32,12 +40,16 @@ def looked_at_remarks(
       until_ns: learning ends before it, ns since 1970 UTC; None is the end of the data.
     """
     for each in stretches:
-        if any(each.meets(other.from_ns, other.to_ns) for other in leave_out):
+        if _left_out(each, leave_out):
             continue
         sites = [site for site in sorted(seen) if concerns(each, site)]
         if not any(_touches(each, run) for site in sites for run in seen[site]):
-            told = touches_nothing(each, "looked_at", until_ns)
+            told = _nothing(each, until_ns)
             yield from ((site, told) for site in sites)
+
+
+def _left_out(entry: Period, leave_out: Sequence[LeftOut]) -> bool:
+    return any(entry.meets(other.from_ns, other.to_ns) for other in leave_out)
 
 
 def _touches(stretch: Period, run: Run) -> bool:
@@ -59,17 +71,41 @@ def told_anew(config: Config, folder: Path, summary: RunSummary) -> RunSummary:
     except (ArtefactError, ValueError):
         # It is damaged, which the page tells; nothing can be told anew.
         return summary
-    if evaluation == earlier:
-        return summary
     was, now = (
         together(candidate_remarks(each.candidates, each.looked_at_before)) for each in (earlier, evaluation)
     )
-    summary = replace(summary, warnings=_exchanged(summary.warnings, was, now))
-    evaluation = replace(evaluation, notes=_exchanged(evaluation.notes, was, now))
+    warnings, notes = (_exchanged(lines, was, now) for lines in (summary.warnings, evaluation.notes))
+    stale = [line for line in warnings if _NOTHING in line]
+    idle = _idle_entries(config, summary, stale)
+    told = replace(summary, warnings=_exchanged(warnings, stale, idle) if stale else (*warnings, *idle))
+    evaluation = replace(evaluation, notes=_exchanged(notes, stale, idle))
     # The evaluation last: as long as it is the earlier one all is done again, whatever was killed.
-    write_json(folder / "summary.json", summary)
-    write_json(folder / "evaluation.json", evaluation)
-    return summary
+    if told != summary:
+        write_json(folder / "summary.json", told)
+    if evaluation != earlier:
+        write_json(folder / "evaluation.json", evaluation)
+    return told
+
+
+def _idle_entries(config: Config, summary: RunSummary, told: Sequence[str]) -> list[str]:
+    """What to tell of entries that touch nothing that a run learned from; of those that its windows, gone or never there, do not tell, what was told before."""
+    settings, entries = dataset_settings(config), looked_at(config)
+    usable = [each for each in entries if not _left_out(each, settings.leave_out)]
+    before = [line for line in told if any(_nothing(each, settings.until_ns) in line for each in usable)]
+    data_dir, sites = config.project.data_dir, summary.sites
+    if not usable or not any(folders_of(data_dir, site) for site in sites):
+        return before
+    try:
+        dataset = load_dataset(data_dir / "datasets" / (summary.snapshot or ""))
+        held = 0 if dataset is None else dataset.max_gap_ns
+        found = list(Ingested(data_dir, sites, settings.until_ns, held).untouched(usable))
+    except (StorageError, PipelineError):
+        return before
+    return together((site, _nothing(each, settings.until_ns)) for each, of in found for site in of)
+
+
+def _nothing(entry: Period, until_ns: int | None) -> str:
+    return touches_nothing(entry, "looked_at", until_ns)
 
 
 def _sorted_anew(config: Config, evaluation: Evaluation) -> Evaluation:

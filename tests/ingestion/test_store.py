@@ -13,7 +13,10 @@ from ingestion.eventtime import NS
 from ingestion.footer import fingerprint
 from ingestion.records import BASE_FIELDS, Imprint, readings_schema
 from ingestion.store import Identity, PartitionStore, TakenOver
+from ingestion.windowfiles import machines_heard
 from ingestion.windowing import Closed, Rules, Windows
+from pipeline.datasets.leaveout import Period
+from pipeline.datasets.untouched import Ingested
 from tests.ingestion.harness import START_MS, rows
 
 IDENTITY = Identity("plant", "cluster-1", "topic", "id-1", 3)
@@ -36,6 +39,27 @@ def store(folder: Path) -> PartitionStore:
 def closed(windows: Windows | None = None) -> list[Closed]:
     windows = windows or Windows(RULES, 10)
     return windows.push(readings([10, 12, 12, 13, 15], [2, 1, 1, 40, 70]), 16).closed
+
+
+def test_who_was_heard_when_is_found_by_window_and_instant(tmp_path: Path):
+    """Readings of `m` at 1, 1, 2 and 40 s."""
+    store(tmp_path).publish(closed())
+
+    def heard(begin: float, end: float) -> list[set[str]]:
+        return list(machines_heard(tmp_path, "plant", START + int(begin * NS), START + int(end * NS)))
+
+    assert heard(0, 1) == heard(41, 60) == heard(3, 40) == [set()]
+    assert heard(2, 3) == heard(40, 41) == heard(-1e6, 1e6) == [{"m"}]
+    assert heard(60, 1e6) == heard(-60, 0) == []
+    span = Period(START + 3 * NS, START + 40 * NS)
+    ingested = Ingested(tmp_path, ["plant", "silent"], None)
+    assert list(ingested.untouched([span])) == [(span, ["plant"])]
+    for touched in (
+        replace(ingested, held_ns=2 * NS),
+        replace(ingested, patience=-1.0),
+        replace(ingested, sites=["silent"]),
+    ):
+        assert list(touched.untouched([span])) == []
 
 
 def test_a_footer_says_everything_that_a_restart_an_audit_and_a_reader_ask(tmp_path: Path):

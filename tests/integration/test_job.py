@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from pipeline.cli.main import run
 from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
 from tests.pipeline.test_codes import cure
+from tests.pipeline.test_leave_out import stretch
 
 
 class Operator:
@@ -180,6 +181,61 @@ def test_what_was_looked_at_is_not_told_again_and_nothing_is_trained_for_it(oper
     forced = operator("run", config, "--force")
     assert (forced["status"], forced["version"], forced["snapshot"]) == ("trained", 2, first["snapshot"])
     assert forced["warnings"] == again["warnings"]
+
+
+def test_an_entry_that_touches_nothing_is_told_at_once_and_no_more_once_it_is_right(operator, topic):
+    site = topic("east")
+    data = write_plants(operator.folder / "data", {site: plant(1, faulty=False)})
+    config = operator.configure([site], 'compare = false\n[detector]\nsources = ["ridge", "pca"]\n')
+    plain = config.read_text()
+
+    def entries(**of):
+        return plain + "".join(
+            stretch(table, **{"from": "2026-03-01T03:00:00", "to": "2026-03-01T04:00:00", **of})
+            for table in ("leave_out", "looked_at")
+        )
+
+    def findings(table):
+        told = [f for f in operator("doctor", config)["findings"] if f["name"] == f"dataset.{table}"]
+        assert all(f["status"] == "warn" for f in told)
+        return [(f["detail"], f["advice"]) for f in told]
+
+    def nothing(table, day="2026-03-01"):
+        times = f"{day} 03:00:00Z to 2026-03-01 04:00:00Z"
+        return f"the stretch {times} of dataset.{table} touches no reading that is learned from"
+
+    advice = "Check its year, its zone and the names of sites and machines."
+    wrong_machine = {"assets": '["lathe"]'}
+    config.write_text(entries(**wrong_machine))
+    assert findings("looked_at") == findings("leave_out") == []  # Nothing was ingested that could tell.
+    operator("replay", data, "--config", config)
+    config.write_text(plain)
+    first = operator("run", config)
+    config.write_text(entries(**wrong_machine))
+    for table in ("leave_out", "looked_at"):
+        assert findings(table) == [(nothing(table), advice)]
+    config.write_text(entries())
+    assert findings("looked_at") == findings("leave_out") == []
+
+    looked = stretch("looked_at", **{"from": "2026-03-01T03:00:00", "to": "2026-03-01T04:00:00"})
+    late = looked.replace("2026-03-01T03", "2026-03-01T11").replace("2026-03-01T04", "2026-03-01T12")
+    config.write_text(plain + looked + 'assets = ["lathe"]\n' + late)
+    again = operator("run", config)
+    assert (again["status"], again["run_id"]) == ("nothing_new", first["run_id"])
+    ended = "the stretch 2026-03-01 11:00:00Z to 2026-03-01 12:00:00Z of dataset.looked_at touches no reading that is learned from"
+    assert again["warnings"] == [
+        *first["warnings"],
+        f"{site}: {nothing('looked_at')}: {advice[0].lower()}{advice[1:-1]}",
+        f"{site}: {ended}: it begins where learning has ended (train_until)",
+    ]
+    operator("report", config)
+    assert nothing("looked_at") in (Path(first["run_path"]) / "report.html").read_text()
+    # What a training says of the same configuration is the same.
+    assert operator("run", config, "--force")["warnings"] == again["warnings"]
+    config.write_text(plain + looked)
+    assert operator("run", config)["warnings"] == first["warnings"]
+    config.write_text(plain)
+    assert operator("run", config)["warnings"] == first["warnings"]
 
 
 def test_a_counter_is_heard_neither_by_a_job_nor_by_the_scorer(operator, topic):
