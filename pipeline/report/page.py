@@ -69,7 +69,7 @@ def write_report(run_dir: Path, out: Path, *, labels: Mapping[str, pd.DataFrame]
         sections.card("learning", "How the learning went", sections.learning(curves)),
         *looked_at,
         sections.card("messages", "What was read", sections.messages(summary)),
-        sections.card("privacy", "What left a site, and what did not", sections.privacy()),
+        sections.card("privacy", "What left a site, and what did not", sections.privacy(summary, curves)),
         sections.card("origin", "Where this comes from", sections.provenance(summary, manifest)),
         "</main>",
         "<footer><p>All times are UTC. This page is one file, loads nothing from elsewhere and sends nothing.</p></footer>",

@@ -112,8 +112,12 @@ def _per_site(evaluation: Evaluation, modes: Sequence[str]) -> str:
 
 def learning(curves: Curves | None) -> str:
     """How the error fell round by round."""
-    if curves is None or not curves.modes:
-        return note("The run recorded no learning curve (curves.json is missing or empty).")
+    if curves is None:
+        return note("The run recorded no learning curve (curves.json is missing or damaged).")
+    if not curves.modes:
+        return note(
+            "There were no rounds: no network was learned, and the other sources need one sum over the sites."
+        )
     main_mode = FEDERATED if FEDERATED in curves.modes else next(iter(curves.modes))
     main = curves.modes[main_mode]
     others = {m: c for m, c in curves.modes.items() if m != main_mode and c.rounds}
@@ -189,16 +193,25 @@ def _left_out(summary: RunSummary) -> str:
     return note(f"Readings that learning did not see, because settings or labels leave them out: {told}.")
 
 
-def privacy() -> str:
-    """What left the sites in this version, and what did not."""
+def privacy(summary: RunSummary | None, curves: Curves | None) -> str:
+    """What left the sites in this version, and what did not: of a run that read topics, or of one that was given files."""
+    files = summary is not None and not summary.ingestion
+    changes = (
+        ""
+        if curves is not None and not curves.modes
+        else "Changes of model weights, one set a round, averaged over sites; "
+    )
+    sums = "sums over each site’s readings that say how sensors go together, how far they move and how little a short history tells of it"
     rows = (
         (
             "Sensor readings",
-            "Went from each site’s Kafka topic to the host that ran this training, into a separate folder per site. No other site and no other host received them.",
+            "Were read from files on this machine. Nothing was sent anywhere."
+            if files
+            else "Went from each site’s Kafka topic to the host that ran this training, into a separate folder per site. No other site and no other host received them.",
         ),
         (
             "What sites exchange in learning",
-            "Changes of model weights, one set a round, averaged over sites; sums over each site’s readings that say how sensors go together, how far they move and how little a short history tells of it; the number of training examples; error figures. No readings.",
+            f"{changes}{sums if changes else sums.capitalize()}; the number of training examples; error figures. No readings.",
         ),
         (
             "Scaling and calibration",
@@ -206,7 +219,9 @@ def privacy() -> str:
         ),
         (
             "Alerts",
-            "Go to the site’s own alert topic, with the names and values of the sensors that stood out.",
+            "None were sent. Live scoring sends them to the site’s own alert topic, with the names and values of the sensors that stood out."
+            if files
+            else "Go to the site’s own alert topic, with the names and values of the sensors that stood out.",
         ),
         (
             "This page",
@@ -214,8 +229,9 @@ def privacy() -> str:
         ),
     )
     body = "".join(f"<tr><td><b>{a}</b></td><td>{b}</td></tr>" for a, b in rows)
+    read = "file" if files else "topic"
     return (
-        "<p>This version trains in one place (the hub): it reads every site’s topic and keeps the sites apart.</p>"
+        f"<p>This version trains in one place (the hub): it reads every site’s {read} and keeps the sites apart.</p>"
         f'<div class="scroll"><table><tbody>{body}</tbody></table></div>'
     )
 

@@ -222,7 +222,7 @@ def next_steps(
             f"Look at the strongest alert first: <b>{escape(site)}</b>"
             f"{'' if alert.asset == site else ', machine <b>' + escape(alert.asset) + '</b>'}{because}."
         )
-    noisy = [v for v in views if v.days > 0 and len(v.alerts) / v.days > 5]
+    noisy = [v for v in views if len(v.alerts) > 5 * max(1.0, v.days)]
     if noisy:
         names = _names([v.site for v in noisy])
         steps.append(

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 
 from ingestion.errors import InputDataError
 from ingestion.layout import USUAL
+from pipeline import report
 from pipeline.artefacts import (
     Curve,
     Curves,
@@ -409,6 +411,30 @@ def test_the_minimal_documented_columns_are_enough(tmp_path):
     pq.write_table(pa.table(columns), scores / "m.parquet")
     _, read = page(tmp_path / "run", tmp_path)
     assert "Contributing most, without sizes: flow, temp." in read.words
+
+
+def test_a_run_of_files_without_rounds_claims_no_topic_and_no_weights(tmp_path):
+    topics = Reader(write_report(full_run(tmp_path), tmp_path / "page.html").read_text())
+    assert "Went from each site’s Kafka topic" in topics.words and "Changes of model weights" in topics.words
+    write_json(tmp_path / "summary.json", RunSummary("run-8", sites=("press", "mill"), sensors=3))
+    write_json(tmp_path / "curves.json", Curves())
+    files = Reader(write_report(tmp_path, tmp_path / "page.html").read_text())
+    assert "read from files on this machine" in files.words and "There were no rounds" in files.words
+    assert "Went from" not in files.words and "Changes of model weights" not in files.words
+    assert "None were sent" in files.words and "curves.json" not in files.words
+
+
+def test_a_few_alerts_in_a_few_hours_are_not_called_more_than_five_a_day(tmp_path):
+    write_scores(tmp_path, "short", count=300, peaks=((100, 102), (200, 202)))
+    write_scores(tmp_path, "noisy", count=300, peaks=[(n, n + 2) for n in range(50, 300, 40)])
+    page = write_report(tmp_path, tmp_path / "page.html").read_text()
+    assert re.search(r"<li>(<b>\w+</b>): more than five alerts a day", page)[1] == "<b>noisy</b>"
+
+
+def test_names_without_a_place_to_break_stay_on_their_card():
+    sheet = (Path(report.__file__).parent / "static" / "page.css").read_text()
+    body = re.search(r"^body \{([^}]*)\}", sheet, re.MULTILINE)[1]
+    assert re.search(r"overflow-wrap:\s*(break-word|anywhere)", body)
 
 
 def test_messages_are_accounted_for_by_site_and_reason(tmp_path):
