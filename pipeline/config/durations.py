@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 UNITS_IN_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*\Z")
+_LONGEST_DAYS = 36_500
 _ALLOWED = "a number with one of the units ms, s, min, h, d, such as '30s' or '6h'"
 
 
@@ -19,7 +20,7 @@ def parse_duration(value: Any) -> float:
     90.0
 
     Raises:
-      ValueError: the value has no unit, an unknown unit, or is not a number.
+      ValueError: the value has no unit, an unknown unit, is not a number, or is longer than a hundred years.
     """
     if not isinstance(value, str):
         raise ValueError(f"there is no unit; write {_ALLOWED}")
@@ -30,7 +31,10 @@ def parse_duration(value: Any) -> float:
     if unit not in UNITS_IN_SECONDS:
         said = f"unit {unit!r} is not known" if unit else "there is no unit"
         raise ValueError(f"{said}; write {_ALLOWED}")
-    return float(number) * UNITS_IN_SECONDS[unit]
+    found = float(number) * UNITS_IN_SECONDS[unit]
+    if found > _LONGEST_DAYS * UNITS_IN_SECONDS["d"]:
+        raise ValueError(f"longer than {_LONGEST_DAYS}d")
+    return found
 
 
 def format_duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.console import bar
 from pipeline.cli.main import run
 
 COMMAND = [str(Path(sys.executable).parent / "fedplant")]
@@ -55,6 +56,7 @@ def test_help_lists_every_command():
         (["ingest", "x.toml", "--bootstrap", "kafka"], 2, "'kafka' is not HOST:PORT"),
         (["ingest", "x.toml", "--bootstrap", "a:1,b:99999"], 2, "'b:99999' is not HOST:PORT"),
         (["run", "x.toml", "--every", "6 weeks"], 2, "unit 'weeks' is not known"),
+        (["run", "x.toml", "--every", "1000000000d"], 2, "'1000000000d': longer than 36500d"),
         (["replay", "nowhere", "--speed", "warp"], 2, "--speed warp: write `max` or a positive factor"),
         (
             ["backtest", "--data", "nowhere", "--train-until", "noon"],
@@ -92,6 +94,15 @@ def test_a_failure_is_also_an_object_for_machines(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     assert run(["run", "none.toml", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_a_step_that_came_to_no_end_is_not_drawn_as_one_that_still_turns(capfd):
+    with bar("reading"):
+        pass
+    with pytest.raises(ValueError, match="no such file"), bar("sending"):
+        raise ValueError("no such file")
+    done, stopped = capfd.readouterr().err.splitlines()
+    assert done.startswith("✓ reading") and stopped.startswith("✗ sending")
 
 
 def test_init_writes_a_file_that_the_checks_accept_and_never_overwrites(tmp_path, capsys):
