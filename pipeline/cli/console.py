@@ -97,7 +97,7 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: float | None = None) -> Iterator[Bar | LoggedBar]:
-    """A progress bar on standard error; on a pipe it prints only its final state."""
+    """A progress bar on standard error; on a pipe it prints only its final state: ✓, or ✗ where the step did not come to its end."""
     if _lines:
         from pipeline.monitoring.jsonlog import LoggedBar
 
@@ -106,9 +106,11 @@ def bar(title: str, total: float | None = None) -> Iterator[Bar | LoggedBar]:
         logged.end()
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
+    spinner = SpinnerColumn(finished_text="✓")
     columns = (
-        SpinnerColumn(finished_text="✓"),
+        spinner,
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=28),
         TimeElapsedColumn(),
@@ -116,6 +118,11 @@ def bar(title: str, total: float | None = None) -> Iterator[Bar | LoggedBar]:
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, note="")
-        yield Bar(progress, task)
+        try:
+            yield Bar(progress, task)
+        except BaseException:
+            spinner.finished_text = Text("✗")
+            progress.tasks[0].finished_time = progress.tasks[0].elapsed
+            raise
         known = progress.tasks[0].total
         progress.update(task, total=known or 1, completed=known or 1)
