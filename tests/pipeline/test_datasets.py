@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestion.sitefile import read_site_dir
 from pipeline.datasets.frames import frames, shard_spec
 from pipeline.datasets.resample import resample_site
-from pipeline.datasets.run import count_frames
+from pipeline.datasets.run import Run, count_frames
 from pipeline.datasets.shards import Dataset, alone_shards, build_dataset, write_shard
 from pipeline.datasets.snapshot import DatasetSettings, Source, take_snapshot
 from pipeline.datasets.sources import FileReadings
@@ -182,6 +182,17 @@ def test_the_value_of_a_slow_sensor_counts_into_the_next_run() -> None:
     assert first.values[:, 1].tolist() == [7, 7, 7, 7] and second.values[:, 1].tolist() == [7, 8, 8]
     short = resample_site("s", [off], step_ns=S, max_gap_ns=5 * S, hold_ns=(5 * S, 30 * S)).runs[1]
     assert np.isnan(short.values[0, 1]) and short.values[1:, 1].tolist() == [8, 8]
+
+
+@given(st.integers(-3, 3), st.integers(1, 5), st.integers(0, 6), st.integers(-20, 40))
+def test_what_lies_before_an_instant_are_the_rows_with_an_earlier_time(
+    start: int, step: int, rows: int, instant: int
+) -> None:
+    run = Run("s", "m", start * step, step, np.arange(float(rows))[:, None])
+    times = [start * step + i * step for i in range(rows)]
+    assert run.times_ns.tolist() == times and run.end_ns == (times[-1] if times else start * step - step)
+    earlier = [i for i, time in enumerate(times) if time < instant]
+    assert run.steps_before(instant) == len(earlier) and run.before(instant)[:, 0].tolist() == earlier
 
 
 def test_frames_never_cross_runs_and_a_seed_fixes_their_order(tmp_path: Path) -> None:
