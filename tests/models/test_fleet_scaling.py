@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.fleet_scaling import ScaleSums, fleet_sums, scaling_beside
+from models.fleet_scaling import FleetScales, ScaleSums, fleet_sums, scaling_beside
 from models.scaling import moments
 from models.stretches import LEVELS, StretchSums
 
@@ -153,3 +153,40 @@ def test_a_mean_goes_to_that_of_others_who_agree_but_hardly_if_it_is_apart_beyon
     found = scaling_beside(own, others)
     np.testing.assert_allclose(found.scale, 1.0)
     np.testing.assert_allclose(found.mean, expected)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"), [(0.4, 0.5 / (0.5 + 1.25 / 4) * 0.4), (-0.4, -0.4 / 1.625), (9.0, np.sqrt(0.5))]
+)
+def test_a_log_variance_goes_to_that_of_others_who_agree_but_no_further_than_its_own_rows_leave_open(
+    theirs, expected
+):
+    """Four others with the very same log variance and none with a stretch: four hundred rows are four looks, which leave a variance of .5."""
+    nothing, four = np.zeros((LEVELS, 1)), np.array([4.0])
+    others = ScaleSums(
+        four,
+        four * theirs,
+        four * theirs**2,
+        0 * four,
+        0 * four,
+        StretchSums(nothing, nothing, nothing, nothing),
+    )
+    found = scaling_beside(moments([np.tile([[-1.0], [1.0]], (200, 1))], 1), others)
+    np.testing.assert_allclose(2 * np.log(found.scale), expected)
+    assert found.mean[0] == 0.0
+
+
+def test_a_site_is_scaled_beside_all_the_others_and_not_beside_itself():
+    rows = {f"s{seed}": [site(seed, 3000)] for seed in range(1, 6)} | {"young": [site(20, 200)]}
+    fleet = FleetScales.of(rows, 3)
+    for name in rows:
+        others = fleet_sums(sums_of(of[0]) for other, of in rows.items() if other != name)
+        expected = scaling_beside(moments(rows[name], 3), others)
+        found = fleet.beside(name, fleet.known[name])
+        np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-9)
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-9)
+    stranger = moments([site(30, 300)], 3)
+    expected = scaling_beside(stranger, fleet_sums(sums_of(of[0]) for of in rows.values()))
+    np.testing.assert_allclose(fleet.beside("new", stranger).scale, expected.scale, rtol=1e-9)
+    alone = FleetScales.of({}, 3).beside("new", stranger)
+    np.testing.assert_array_equal(alone.scale, stranger.scaling().scale)
