@@ -86,6 +86,23 @@ def test_longer_than_anyone_saw_is_trusted_more_and_nobody_asked_is_a_guess():
     np.testing.assert_allclose(np.concatenate(back.trust(np.array([200.0]))), [0.0, 1.0, 0.5])
 
 
+def test_at_a_length_that_sites_tell_of_trust_is_what_they_told_and_between_two_it_is_between_them():
+    rows = [np.cumsum(np.random.default_rng(seed).normal(size=(4096, 1)), axis=0) for seed in range(3)]
+    told = sums_of(rows[0]).plus(sums_of(rows[1])).plus(sums_of(rows[2]))
+    assert told.sites[:, 0].tolist() == [3.0] * 5 + [0.0] * 11
+    bias, distance = (each[:5, 0] / 3 for each in (told.log_ratio, told.distance))
+    variance = told.log_ratio_squared[:5, 0] / 3 - bias**2
+    for level in range(5):
+        found = told.trust(np.array([64.0 * 2**level]))
+        np.testing.assert_allclose(np.ravel(found), [bias[level], variance[level], distance[level]])
+    # Halfway in the logarithm; variances by their logarithms.
+    found = told.trust(np.array([128.0 * np.sqrt(2.0)]))
+    expected = [bias[1:3].mean(), np.sqrt(variance[1:3].prod()), np.sqrt(distance[1:3].prod())]
+    np.testing.assert_allclose(np.ravel(found), expected)
+    # Nobody tells of less than the shortest: it is trusted as that is.
+    np.testing.assert_allclose(np.ravel(told.trust(np.array([9.0]))), [bias[0], variance[0], distance[0]])
+
+
 @given(
     arrays.arrays(
         np.float64,

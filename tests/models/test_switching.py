@@ -82,6 +82,9 @@ def test_a_machine_switches_that_stands_still_and_then_moves_together(monkeypatc
         assert switches([jumps]) and not switches([still])
     assert not switches([still + (np.arange(3000) > 1500)[:, None]])
     assert not switches([still[:1000], still[1000:2000] + 1.0, still[2000:]])
+    # Twice may be an incident and its end; three times is what the machine does.
+    twice, thrice = (still + (np.arange(3000) // rows % 2)[:, None] for rows in (1000, 750))
+    assert not switches([twice]) and switches([thrice])
     # Random walks and bursts of ten times the usual size that last.
     assert not switches([random.normal(size=(3000, 6)).cumsum(axis=0) / 50])
     holes = np.where(random.random(jumps.shape) < 0.5, jumps, np.nan)
