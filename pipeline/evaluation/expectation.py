@@ -25,9 +25,10 @@ from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.early import LOUD
 from pipeline.evaluation.judging import Judged, cut_from, judge
 from pipeline.evaluation.truth import UNKNOWN
-from pipeline.learning import Learned, architecture, calibration
+from pipeline.learning.configured import architecture, calibration
+from pipeline.learning.learned import Learned
+from pipeline.learning.sharing import early_sites, floors_of, young_scaling
 from pipeline.remarks import listed
-from pipeline.sharing import early_sites, floors_of, young_scaling
 from pipeline.watch import Step
 
 LATER = 0.4

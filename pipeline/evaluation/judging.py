@@ -14,7 +14,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.evaluation.metrics import Metrics, evaluate
 from pipeline.evaluation.truth import UNKNOWN, Truth, reach
-from pipeline.learning import Scorer
+from pipeline.learning.learned import Scorer
 from pipeline.remarks import together
 from pipeline.watch import Step
 

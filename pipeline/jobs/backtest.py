@@ -23,7 +23,7 @@ from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.lookaround import looked_around
 from pipeline.jobs.record import run_manifest, summarise, write_run
-from pipeline.learning import learn
+from pipeline.learning.learn import learn
 from pipeline.manifest import run_id
 from pipeline.remarks import together
 from pipeline.watch import Watch

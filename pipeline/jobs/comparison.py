@@ -25,7 +25,8 @@ from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.record import readings_remarks, run_manifest
-from pipeline.learning import Learned, learn
+from pipeline.learning.learn import learn
+from pipeline.learning.learned import Learned
 from pipeline.remarks import together
 from pipeline.watch import Watch
 

@@ -28,7 +28,7 @@ from pipeline.jobs.lookedat import told_anew
 from pipeline.jobs.record import summarise, write_run
 from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
-from pipeline.learning import learn
+from pipeline.learning.learn import learn
 from pipeline.manifest import run_id
 from pipeline.remarks import together
 from pipeline.runs import detector_root, run_folder

@@ -11,7 +11,7 @@ from pipeline.evaluation.expectation import expect
 from pipeline.evaluation.lookedat import parted
 from pipeline.evaluation.standing_out import candidates
 from pipeline.jobs.settings import looked_at
-from pipeline.learning import Learned
+from pipeline.learning.learned import Learned
 from pipeline.watch import Watch
 
 

@@ -20,7 +20,8 @@ from pipeline.jobs.beforehand import alone, counting
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.jobs.lookedat import looked_at_remarks
 from pipeline.jobs.settings import looked_at
-from pipeline.learning import Learned, Scorer, fit_baselines
+from pipeline.learning.learn import fit_baselines
+from pipeline.learning.learned import Learned, Scorer
 from pipeline.manifest import manifest
 from pipeline.remarks import listed, together
 

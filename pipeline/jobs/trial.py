@@ -24,7 +24,7 @@ from pipeline.datasets.shards import Dataset
 from pipeline.errors import ConfigError, TrainingFailed
 from pipeline.evaluation.expectation import earlier_detector
 from pipeline.evaluation.injection import found_faults
-from pipeline.learning import architecture
+from pipeline.learning.configured import architecture
 
 VALIDATION, INJECTED = "validation", "injected"
 

@@ -13,7 +13,8 @@ from pipeline.artefacts import FEDERATED
 from pipeline.cli.main import run
 from pipeline.config.schema import Config
 from pipeline.datasets.prepared import Prepared
-from pipeline.learning import Learned, learn
+from pipeline.learning.learn import learn
+from pipeline.learning.learned import Learned
 from pipeline.watch import SilentWatch
 
 START = pd.Timestamp("2026-03-01T00:00:00Z")

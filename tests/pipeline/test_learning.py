@@ -19,8 +19,9 @@ from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.jobs.job import dataset_settings, prepare_training
 from pipeline.jobs.record import summarise
-from pipeline.learning import calibration, learn
-from pipeline.sharing import young_scaling
+from pipeline.learning.configured import calibration
+from pipeline.learning.learn import learn
+from pipeline.learning.sharing import young_scaling
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS, plant, write_plants
 

@@ -11,7 +11,7 @@ from pipeline.config import load_config
 from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.jobs.job import dataset_settings, prepare_training
-from pipeline.learning import learn
+from pipeline.learning.learn import learn
 from pipeline.watch import SilentWatch
 from tests.pipeline.plants import SETTINGS, plant, write_plants
 

@@ -159,7 +159,7 @@ def test_a_shard_smaller_than_a_batch_with_a_silent_and_a_constant_sensor_still_
 def test_noise_is_told_in_the_result_the_curves_file_and_the_report(tmp_path: Path) -> None:
     from pipeline.artefacts import Curves
     from pipeline.federation.privacy import gaussian_epsilon
-    from pipeline.learning import _curve
+    from pipeline.learning.curves import curve_of
     from pipeline.report.sections import learning
 
     shards = make_shards(tmp_path, "abc")
@@ -170,7 +170,7 @@ def test_noise_is_told_in_the_result_the_curves_file_and_the_report(tmp_path: Pa
     assert all(len(r.took_part) == 2 for r in result.curve)
     assert result.privacy is not None and result.privacy.unit == "site"
     assert result.privacy.epsilon == pytest.approx(gaussian_epsilon(2.0, 1e-5, times=most))
-    read = Curves.from_json(Curves({"federated": _curve(result)}).to_json())
+    read = Curves.from_json(Curves({"federated": curve_of(result)}).to_json())
     assert read.modes["federated"].privacy == {**result.privacy.__dict__}
     assert f"epsilon {result.privacy.epsilon:.3g} at delta 1e-05" in learning(read)
     assert (
