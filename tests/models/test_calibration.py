@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.architectures import AutoencoderSpec, TcnSpec, build
 from models.baselines import fit_baseline
+from models.calibration import typical_calibration
 from models.errors import InvalidInput, InvalidModel, NotEnoughData
 from models.fitting import Fitted, fit_detector, fit_sources
 from models.options import DetectorOptions
@@ -14,6 +15,7 @@ from models.scaling import moments
 from models.source_calibration import beyond
 from models.sources.folds import fold_rows, segments
 from models.sources.zscore import ZScoreSource
+from models.tables import Calibration
 from models.threshold import (
     alarm_threshold,
     independent_visits,
@@ -103,6 +105,28 @@ def test_short_trainings_are_followed_slowly_and_shorter_ones_not_at_all():
     assert memories[700] == 0
     assert memories[1400] == 4000
     assert memories[12_000] == pytest.approx(6000, rel=0.01)
+
+
+def test_a_typical_site_has_the_largest_threshold_scales_in_the_mean_square_and_follows_nothing():
+    random = np.random.default_rng(2)
+    shapes = Calibration.shapes(3, 2, 4)
+    every = {name: random.exponential(size=shape) + 0.1 for name, shape in shapes.items()}
+    every["sensor_weight"] /= every["sensor_weight"].sum(axis=-1, keepdims=True)
+    sites = [Calibration(**{name: values[i] for name, values in every.items()}) for i in range(3)]
+    found = typical_calibration(sites, DetectorOptions(follow_from=500))
+    np.testing.assert_allclose(found.spread, np.sqrt((every["spread"] ** 2).mean(axis=0)))
+    assert found.threshold == every["threshold"].max() and found.follow_rate == 0
+    # Weights of sensors stay shares, and the slow memory is that of a usual step.
+    np.testing.assert_allclose(found.sensor_weight.sum(axis=-1), 1.0)
+    np.testing.assert_array_equal(found.last_level, found.usual)
+    assert not found.centre.any() and not found.last_baseline.any()
+    # The threshold follows as slowly as after the shortest training that is followed, four times its rows.
+    assert found.margin_rate == pytest.approx(2 / (4 * 500 + 1))
+    assert not found.has_regimes and (found.regime_size == 1).all() and not found.regime_shift.any()
+    for name in ("tail", "usual", "limit", "restless", "source_weight", "rest", "margin", "ordinary"):
+        np.testing.assert_allclose(getattr(found, name), np.median(every[name], axis=0), err_msg=name)
+    fixed = typical_calibration(sites, DetectorOptions(threshold_follows=False))
+    assert fixed.margin_rate == 0
 
 
 def test_an_unknown_site_has_a_finite_score_and_is_told_apart(fleet):

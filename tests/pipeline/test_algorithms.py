@@ -217,6 +217,20 @@ def test_scaffold_is_the_same_in_tffs_own_runtime(paths: dict[str, str], tmp_pat
         np.testing.assert_array_equal(one, two)
 
 
+def test_noise_takes_nothing_from_updates_within_the_norm_where_some_of_the_sites_are_drawn(
+    paths: dict[str, str],
+) -> None:
+    # Two of the three sites that there are, and hardly any noise.
+    settings = settings_for(privacy="gaussian", clip_updates=10.0, noise_multiplier=1e-7, sites_per_round=2)
+    runtime = InProcess(process_for(settings))
+    specs = {name: shard_spec(path, seed=1, round_number=1) for name, path in paths.items()}
+    state = runtime.round(runtime.initialize(), specs).state
+    runtime.close()
+    moved = mean_update(START, ("a", "b"), by_site=True)
+    np.testing.assert_allclose(state[0], START + moved, rtol=0, atol=1e-5)
+    assert np.abs(moved).max() > 1e-2
+
+
 def test_adamw_with_clipped_gradients_a_falling_rate_and_capped_weights(
     paths: dict[str, str],
 ) -> None:
