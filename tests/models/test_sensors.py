@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -103,3 +104,39 @@ def test_history_joins_runs_without_counting_over_their_gap():
     one, two = np.full((10, 1), 3.0), np.array([[3.0]] * 7 + [[4.0]])
     found = SensorHistory.of([one, two], np.zeros(1))
     assert (found.held[0], found.readings[0], found.constant[0]) == (10, 18, False)
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 12), min_size=1, max_size=3))
+@settings(max_examples=40)
+def test_a_history_is_what_can_be_counted_in_each_run(seed, lengths):
+    random = np.random.default_rng(seed)
+    runs = [random.integers(-1, 3, (rows, 3)).astype(float) for rows in lengths]
+    for run in runs:
+        run[random.random(run.shape) < [0.1, 0.6, 1.0]] = random.choice([np.nan, np.inf, 1e300])
+    found = SensorHistory.of(runs, np.zeros(3))
+    for sensor in range(3):
+        held = absent = 0
+        for run in runs:
+            column = [value if abs(value) < 1e30 else None for value in run[:, sensor]]
+            silences = [len(list(of)) for none, of in itertools.groupby(v is None for v in column) if none]
+            values = [value for value in column if value is not None]
+            absent = max([absent, *silences])
+            held = max([held, *(len(list(of)) for _, of in itertools.groupby(values))])
+        every = [value for run in runs for value in run[:, sensor] if abs(value) < 1e30]
+        assert (found.held[sensor], found.absent[sensor], found.readings[sensor]) == (
+            held,
+            absent,
+            len(every),
+        )
+        if every:
+            assert (found.lowest[sensor], found.highest[sensor]) == (min(every), max(every))
+        else:
+            # Nowhere, and still a number that can be stored.
+            assert np.isfinite(found.lowest[sensor]) and found.lowest[sensor] > found.highest[sensor]
+
+
+def test_a_memory_of_releases_that_knew_no_waking_up_suspects_nobody_of_it():
+    history = SensorHistory.of([np.array([[1.0], [2.0]])], np.zeros(1))
+    memory = no_memory(1)
+    assert history.suspects(["a"], memory) == {}
+    assert history.suspects(["a"], {**memory, "awake": np.array([1])}) == {"a": "woke up"}
