@@ -188,6 +188,13 @@ def test_a_site_makes_the_model_its_own_at_the_full_rate_whatever_the_schedule_o
         np.testing.assert_array_equal(weights, expected)
 
 
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"strength": -0.1}])
+def test_what_makes_no_model_a_sites_own_is_refused(wrong: dict[str, float]) -> None:
+    assert Personal(epochs=1, strength=0.0).kind == "fine_tune"
+    with pytest.raises(ConfigError, match="expected at least 1 and 0"):
+        Personal(**wrong)  # type: ignore[arg-type]
+
+
 WAYS = {
     "fine_tune": 'personalise = "fine_tune"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
     "head": 'personalise = "head"\npersonal_epochs = 4\nclient_learning_rate = 0.01',
