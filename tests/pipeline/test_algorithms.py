@@ -204,6 +204,21 @@ def test_three_rounds_are_those_of_the_paper(case: str, paths: dict[str, str], t
     assert np.abs(expected() - START).max() > 1e-3
 
 
+def test_the_validation_is_the_loss_of_every_frame_once_whatever_the_batches(
+    paths: dict[str, str], tmp_path: Path
+) -> None:
+    # Batches of one frame: the last is as full as the others.
+    runtime = InProcess(process_for(settings_for(batch=1, local_steps=None)))
+    missing = {**paths, "gone": str(tmp_path / "gone")}
+    found = runtime.evaluate(runtime.initialize(), missing)
+    runtime.close()
+    assert set(found) == set(paths)
+    for site, (total, count) in found.items():
+        frames = np.stack([ROWS[site][i : i + STEPS] for i in range(len(ROWS[site]) - STEPS + 1)])
+        assert count == len(frames)
+        assert total == pytest.approx(len(frames) * np.mean((frames @ START - frames) ** 2) / 2, rel=1e-5)
+
+
 def test_scaffold_is_the_same_in_tffs_own_runtime(paths: dict[str, str], tmp_path: Path) -> None:
     process = process_for(settings_for(algorithm="scaffold"))
     found = []

@@ -86,3 +86,12 @@ def test_figures_are_read_back_as_they_were_and_those_of_later_versions_are_pass
     raw = json.loads(json.dumps(dataclasses.asdict(found)))
     assert Metrics.from_json({**raw, "of_tomorrow": 1.0}) == found
     assert Metrics.from_json({}) == Metrics()
+
+
+def test_without_a_training_threshold_the_lowest_counts_and_lengths_that_differ_are_refused():
+    score, label = [2.0, 2.0, 0.0], [1, 0, 0]
+    found = evaluate(score, label, [1.0, 3.0, 4.0], 60.0)
+    assert (found.threshold, found.threshold_rise, found.precision, found.false_alarms) == (1.0, 4.0, 0.5, 0)
+    for wrong in ([0], [0, 0, 0, 1], [[0, 0, 1]]):
+        with pytest.raises(ValueError, match="equal length"):
+            evaluate(score, wrong, 1.0, 60.0)
