@@ -2,6 +2,7 @@ import itertools
 import time
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,6 +189,21 @@ def test_windows_closed_early_still_lose_and_double_nothing(messages, sizes, dat
         assert [c.position_at_close for c in chain] == sorted(c.position_at_close for c in chain)
         # Each file of a window stands for offsets of its own.
         assert all(a.position_at_close <= b.first_offset for a, b in itertools.pairwise(chain))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=40), st.integers(1, 40))
+def test_windows_take_the_memory_of_the_rows_they_hold(times, cut):
+    windows = Windows(Rules(60 * S, 0, 10**6 * S), 0)
+    rows = list(enumerate(times))
+    whole, closed = readings(rows), []
+    for part in (rows[:cut], rows[cut:]):
+        closed += windows.push(readings(part), len(times)).closed
+    held = windows.bytes + sum(each.bytes for each in closed)
+    # About: offsets of texts and flags of nulls come in whole bytes.
+    assert held == pytest.approx(whole.nbytes, rel=0.2, abs=20)
+    for each in closed:
+        assert each.bytes == pytest.approx(whole.nbytes * each.row_count / len(rows), rel=0.2, abs=20)
 
 
 @settings(max_examples=50)
