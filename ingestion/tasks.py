@@ -3,10 +3,21 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 
 
-class Ending(Exception):
-    """The process has to end: a task raises it to leave everything as it is, and no later task is begun."""
+class Ending(BaseException):
+    """The process has to end: a task raises it to leave everything as it is, and no later task is begun. No failure, so nothing catches it as one."""
+
+
+def heed() -> None:
+    """For long tasks, as often as they like: raises Ending if their thread was asked to end. Nothing outside a `TaskThread`."""
+    asked = _ASKED.get()
+    if asked is not None and asked():
+        raise Ending
+
+
+_ASKED: ContextVar[Callable[[], bool] | None] = ContextVar("asked", default=None)
 
 
 class TaskThread:
@@ -59,7 +70,7 @@ class TaskThread:
             raise self._failure
 
     def end(self) -> None:
-        """Drop what is queued and let the current task finish."""
+        """Drop what is queued and wait for the current task, which may leave off where it heeds this."""
         self._stop()
         self._thread.join()
 
@@ -70,6 +81,7 @@ class TaskThread:
             self._ready.notify_all()
 
     def _run(self) -> None:
+        _ASKED.set(lambda: self._ended)
         while (found := self._next()) is not None:
             task, size = found
             try:

@@ -24,6 +24,7 @@ from ingestion.decode.rows import (
     number_of,
 )
 from ingestion.decode.states import States, codes_of
+from ingestion.tasks import heed
 
 _HEAD, _BETWEEN, _TAIL = b'{"m":', b'}\n{"m":', b"}"
 _LONG = 2048
@@ -212,12 +213,15 @@ def _numbers(texts: pa.Array, counts: Counter[str]) -> pa.Array:
     """Text as the literal reader takes it, each different text looked at once."""
     encoded = texts.dictionary_encode()
     often = pc.value_counts(encoded.indices.drop_null())
-    numbers: list[float | None] = [None] * len(encoded.dictionary)
+    different = encoded.dictionary.to_pylist()
+    numbers: list[float | None] = [None] * len(different)
+    found: Counter[str] = Counter()
     for place, times in zip(often.field(0).to_pylist(), often.field(1).to_pylist(), strict=True):
-        found: Counter[str] = Counter()
-        numbers[place] = number_of(encoded.dictionary[place].as_py(), found)
+        heed()
+        numbers[place] = number_of(different[place], found)
         for why in found:
             counts[why] += times
+        found.clear()
     return pa.array(numbers, pa.float64()).take(encoded.indices)
 
 

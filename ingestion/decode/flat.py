@@ -16,6 +16,7 @@ from ingestion.decode.rows import Refused, Row, rows_of
 from ingestion.decode.shape import Shape, parts
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
+from ingestion.tasks import heed
 
 _ALONE = 8
 _NEW_SHAPES = 8
@@ -44,6 +45,7 @@ class FlatJson:
         return unite(pieces)
 
     def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:
+        heed()
         if len(indices) == 0:
             return
         if self._shape.extended > self._enough:
@@ -85,6 +87,7 @@ class FlatJson:
         rejects: list[Reject] = []
         counts: Counter[str] = Counter()
         for index in indices.tolist():
+            heed()
             try:
                 found = rows_of(batch.values[index], self._rules, self._limits, counts)
                 names = {name for row in found for name in row.sensors}

@@ -25,6 +25,7 @@ from ingestion.decode.states import code_of
 from ingestion.errors import IngestionError
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, Limits
+from ingestion.tasks import heed
 
 GOOD, UNCERTAIN, BAD = 192, 64, 0
 MAX_ARRAY = 256
@@ -80,6 +81,7 @@ class MessageDecoder:
         rejects: list[Reject] = []
         offsets = batch.offsets.tolist()
         for index, (key, value) in enumerate(zip(batch.keys, batch.values, strict=True)):
+            heed()
             self.counts = Counter()
             try:
                 found = self._checked(value, key, batch.topic, offsets[index])

@@ -18,6 +18,7 @@ from ingestion.decode.rows import SENSOR_FIELDS, VALUE_FIELDS, Row, bad_sensor_n
 from ingestion.decode.shape import Shape, parts
 from ingestion.records import Decoded, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules, IngestSettings, Limits
+from ingestion.tasks import heed
 
 _ALONE = 64
 _REST = 8
@@ -55,6 +56,7 @@ class NarrowJson(MessageDecoder):
         return unite(pieces)
 
     def _group(self, indices: np.ndarray, batch: RecordBatch, pieces: list[Piece]) -> None:
+        heed()
         if len(indices) == 0:
             return
         try:

@@ -13,6 +13,7 @@ from ingestion.decode.rows import Row
 from ingestion.eventtime import NS, Times
 from ingestion.records import BASE_FIELDS, EVENT_TIME, RecordBatch, Reject
 from ingestion.settings import DecodeRules, EventTimeRules
+from ingestion.tasks import heed
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def _times_of_rows(
     ns = np.zeros(len(rows), dtype=np.int64)
     bad = np.zeros(len(rows), dtype=bool)
     for i, sent in enumerate(raw):
+        heed()
         if sent is None:
             ns[i] = batch.timestamps[parent[i]] * 1_000_000
             bad[i] = batch.timestamps[parent[i]] < 0

@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import threading
@@ -6,9 +7,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from ingestion.audit import audit
 from ingestion.consumer import ingest
+from ingestion.decode.rows import Row, rows_of
 from tests.faults.test_ingest_kill import wait_for
 from tests.faults.test_ingest_workers import shares
 from tests.ingestion.harness import letters, on_disk, origin, produce, reading, settings_for, start_process
@@ -140,4 +145,40 @@ def test_a_terminated_process_ends_in_time_with_code_zero_and_no_half_written_wi
     assert time.monotonic() - began < 10 and process.returncode == 0, said
     assert not list(tmp_path.glob("windows/*/*/*/.tmp-*"))
     assert ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site].balanced
+    everything_once(broker, site, tmp_path, sent)
+
+
+@pytest.mark.parametrize("read", [1, 700, 3000])
+def test_who_is_asked_to_end_amid_a_batch_that_takes_long_leaves_it_off_and_every_offset_has_one_place(
+    broker, make_topic, topic, tmp_path: Path, monkeypatch, read: int
+):
+    """Times in two spellings turn by turn are read one by one; so a batch can take half a minute."""
+    site = topic("site")
+    name = make_topic(2, f"iiot.{site}.telemetry.v1")
+
+    def spelled(second: int) -> bytes:
+        sent = reading(second)
+        return sent if second % 4 < 2 else re.sub(rb'"ts": (\d+)', rb'"ts": "\1"', sent)
+
+    sent = [(s % 2, b"poison" if s % 500 == 9 else spelled(s)) for s in range(6000)]
+    produce(broker, name, sent)
+    stop, seen = threading.Event(), 0
+
+    def counted(*given: Any) -> list[Row]:
+        nonlocal seen
+        seen += 1
+        if seen == read:
+            stop.set()
+        if seen >= read:
+            time.sleep(0.01)
+        return rows_of(*given)
+
+    monkeypatch.setattr("ingestion.decode.flat.rows_of", counted)
+    settings = settings_for(broker, site, tmp_path, close_open=True)
+    assert ingest(settings, until=None, stop=stop).sites[site].balanced
+    # Until the loop hears of it and the worker of the loop, and not to the batch's end.
+    assert read <= seen < read + 400
+    monkeypatch.undo()
+    assert audit(settings).clean
+    assert ingest(settings, until="end").sites[site].balanced
     everything_once(broker, site, tmp_path, sent)

@@ -1,7 +1,9 @@
 """The worker between the Kafka loop and the disk: what it lets be committed, and when it publishes."""
 
+import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +13,13 @@ import pytest
 from ingestion.counts import SiteCounts
 from ingestion.errors import StorageError
 from ingestion.lane import new_lane
-from ingestion.records import RecordBatch
+from ingestion.records import Decoded, RecordBatch, Reject, empty_readings
 from ingestion.resume import Bounds, Committed, resume
+from ingestion.settings import DecodeRules
 from ingestion.store import Identity
-from ingestion.tasks import Ending
+from ingestion.tasks import Ending, heed
 from ingestion.worker import Worker
-from tests.ingestion.harness import reading, settings_for
+from tests.ingestion.harness import START_MS, reading, settings_for
 
 PLACE = ("iiot.plant.telemetry.v1", 0)
 IDENTITY = Identity("plant", "cluster", *PLACE[:1], "topic-id", 0)
@@ -31,8 +34,9 @@ def batch(seconds: range) -> RecordBatch:
 class Bench:
     """One partition of a worker, without Kafka."""
 
-    def __init__(self, folder: Path, assure=lambda *_: None) -> None:
-        self.settings = settings_for(SimpleNamespace(bootstrap="none"), "plant", folder)
+    def __init__(self, folder: Path, assure=lambda *_: None, decode: DecodeRules | None = None) -> None:
+        none = SimpleNamespace(bootstrap="none")
+        self.settings = settings_for(none, "plant", folder, decode=decode or DecodeRules())
         self.folder, self.counts = folder, SiteCounts()
         self.worker = Worker(self.settings, assure)
         self.open(None)
@@ -87,6 +91,63 @@ def test_a_process_that_has_to_end_publishes_nothing_that_is_not_assured(tmp_pat
     assert (bench.files(), bench.position(), bench.counts.messages) == ([], None, 100)
     bench.worker.drop(PLACE)
     assert bench.counts.left_open == 100 and bench.counts.balanced
+
+
+def mixed(second: int) -> bytes:
+    """A reading whose neighbours write their times otherwise, which no columns take."""
+    time = START_MS + 1000 * second if second % 2 else f"2026-01-05T00:{second // 60:02}:{second % 60:02}Z"
+    return json.dumps(
+        {"asset": "m", "ts": time, "values": {f"s{at}": second + at for at in range(9)}}
+    ).encode()
+
+
+def texts(second: int) -> bytes:
+    """A reading whose numbers are text, all different."""
+    values = {f"s{at}": f"{second}.{at:03}" for at in range(99)}
+    return json.dumps({"asset": "m", "ts": START_MS + 1000 * second, "values": values}).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("flat", mixed), ("flat", texts), ("edgex", mixed), ("narrow", mixed)]
+)
+def test_a_batch_that_takes_long_is_left_off_as_if_it_had_never_come(tmp_path: Path, kind: str, value):
+    """Asked to end, a worker does not read on to the batch's end, which can take half a minute; nothing of the batch counts, and who comes next reads all of it."""
+    seconds = range(20_000)
+    values: list[bytes | None] = [value(second % 3600) for second in seconds]
+    offsets = np.array(seconds, dtype=np.int64)
+    whole = RecordBatch("plant", *PLACE, offsets, offsets * 0 - 1, [b"k"] * len(values), values, len(values))
+    bench = Bench(tmp_path, decode=DecodeRules(format=kind))
+    bench.worker.feed(PLACE, whole, 1)
+    time.sleep(0.1)
+    bench.worker.end()
+    bench.worker.check()
+    assert (bench.counts.messages, bench.counts.read, bench.position(), bench.files()) == (0, 0, 0, [])
+    assert bench.worker.snapshot().letters == []
+
+
+def test_what_is_left_off_is_no_failure_of_the_decoder(tmp_path: Path):
+    """A decoder of one's own may take any exception for a bad message, and would make letters of good ones."""
+
+    class Careless:
+        def decode(self, batch: RecordBatch) -> Decoded:
+            began.set()
+            rejects = []
+            for index in range(10**6):
+                try:
+                    heed()
+                    time.sleep(0.001)
+                except Exception as error:
+                    rejects.append(Reject(index, "decoder_failed", str(error)))
+            return Decoded(empty_readings(), rejects, Counter())
+
+    began = threading.Event()
+    bench = Bench(tmp_path)
+    bench.worker.lanes[PLACE].decoder = Careless()
+    bench.take(range(100))
+    assert began.wait(10)
+    bench.worker.end()
+    assert bench.counts.messages == 0 and bench.worker.snapshot().letters == []
+    heed()  # Outside a task nothing asks anybody to end.
 
 
 def test_windows_that_could_not_be_written_are_never_committed_past(tmp_path: Path):
