@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ingestion.sitefile import SiteFile
+from pipeline.artefacts import FEDERATED
 from pipeline.config.chosen import recipe_remarks
 from pipeline.config.recipes import RecipeConfig
 from pipeline.datasets.coderemarks import code_remarks
@@ -24,6 +25,7 @@ from pipeline.jobs.labelled import incidents
 from pipeline.jobs.leftout import left_out_remarks
 from pipeline.jobs.lookedat import looked_at_remarks
 from pipeline.jobs.settings import looked_at
+from pipeline.learning.enough import refuse_too_few
 from pipeline.remarks import together
 
 
@@ -97,7 +99,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
 
     Raises:
       NothingToDo: no site could train.
-      ConfigError: none of the wanted sensors exists, or step and gap contradict.
+      ConfigError: none of the wanted sensors exists, step and gap contradict, or too few sites can train for what they shall do together.
     """
     until = exports.config.dataset.train_until
     assert until is not None
@@ -108,6 +110,8 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     excluded = {site: found.excluded for site, found in sites.items() if found.excluded is not None}
     if len(excluded) == len(sites):
         raise NothingToDo(none_can_train(exports.config, excluded))
+    if not recipes and FEDERATED in exports.modes:
+        refuse_too_few(exports.config, len(sites) - len(excluded))
     asked = snapshot.settings
     left_out = left_out_remarks(asked.leave_out, outcomes, asked.until_ns)
     able = {site: outcome for site, outcome in outcomes.items() if outcome.excluded is None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.detector import Detector
 from pipeline.artefacts import FEDERATED
 from pipeline.config.schema import Config
-from pipeline.errors import ConfigError
+from pipeline.learning.enough import refuse_too_few
 from pipeline.learning.trainer import OwnModels, Trainer
 from pipeline.watch import Step
 
@@ -45,10 +45,7 @@ def learn_together(trainer: Trainer, sites: list[str], step: Step) -> Together:
       NotEnoughData: too few rows to calibrate.
     """
     config = trainer.config
-    if config.training.clusters > len(sites):
-        raise ConfigError(
-            f"training.clusters = {config.training.clusters}: expected 1 to {len(sites)}, the number of sites that can train"
-        )
+    refuse_too_few(config, len(sites))
     statistics = trainer.fleet_statistics(sites)
     result = trainer.network(FEDERATED, sites, step)
     own = OwnModels() if result is None else trainer.own_models(result)

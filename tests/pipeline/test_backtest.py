@@ -215,6 +215,21 @@ def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize(
+    ("training", "reason"),
+    [
+        ('aggregation = "krum"', "aggregation krum needs at least 5 sites, 2 can train"),
+        ("clusters = 3", "training.clusters = 3: expected 1 to 2"),
+    ],
+)
+def test_a_dry_run_refuses_what_so_few_sites_cannot_do_together(tmp_path, capsys, training, reason):
+    path = tmp_path / "fedplant.toml"
+    path.write_text(SETTINGS.replace("[training]", f"[training]\n{training}"))
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2), "single": plant(3).head(1)})
+    assert run([*backtest_of(data, str(path)), "--dry-run"]) == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_settings_that_can_be_read_only_once_are_enough(tmp_path, capsys):
     write_plants(tmp_path / "data", {"north": plant(1, 640)})
     end, other = os.pipe()
