@@ -245,6 +245,7 @@ class IngestionCounts:
         reasons: dead letters by reason.
         windows: window files published.
         left_open: readings of windows that are not closed yet; the next run reads them again.
+        already_handled: readings that were on disk before, read again after a process was killed.
         sensors: values dropped by the sensor mapping, sensor -> reason -> number.
         repaired: what was mended or left out inside messages that were kept, by name (`docs/reference/formats.md`).
     """
@@ -259,6 +260,7 @@ class IngestionCounts:
     left_open: int = 0
     sensors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     repaired: Mapping[str, int] = field(default_factory=dict)
+    already_handled: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,16 @@ def counts_table(counts: Mapping[str, IngestionCounts]) -> Any:
         for site, count in counts.items()
         if count.repaired
     ]
+    again = [f"{site}: {count.already_handled:,}" for site, count in counts.items() if count.already_handled]
     small = together(_small_windows(counts))
-    if not dropped and not inside and not small:
+    if not dropped and not inside and not again and not small:
         return table
     from rich.console import Group
 
     lines = [
         line
         for title, found in (
+            ("read again, on disk before:", again),
             ("inside kept messages:", inside),
             ("values dropped by the sensor mapping:", dropped),
         )

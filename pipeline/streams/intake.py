@@ -203,5 +203,6 @@ def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
             left_open=found["left_open"],
             sensors=found["sensors"],
             repaired=found["repaired"],
+            already_handled=found["already_handled"],
         )
     return counts

@@ -27,6 +27,12 @@ def drawn(what, width):
     return out.getvalue()
 
 
+def test_what_was_read_again_after_a_kill_is_told_so_that_the_figures_add_up():
+    counts = IngestionCounts(read=100, kept=10, left_open=3, already_handled=87)
+    lines = drawn(counts_table({"east": counts, "west": IngestionCounts(read=1, kept=1)}), 80).splitlines()
+    assert [line.strip() for line in lines[-2:]] == ["read again, on disk before:", "east: 87"]
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_figures_are_whole_and_names_fold(width):
     text = drawn(counts_table({LONG: COUNTS}), width)
