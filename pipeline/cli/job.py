@@ -126,6 +126,8 @@ def tune(
         raise typer.BadParameter(f"{by!r} is not `validation` or `injected`", param_hint="--by")
     allowed = seconds(budget, "--budget")
     assert allowed is not None
+    if allowed < 1:
+        raise typer.BadParameter(f"{budget!r}: at least a second", param_hint="--budget")
     settings = load_config(config, sites_from_files=data is not None)
     layout = laid_out.layout(settings)
     if data is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_json, say, show
-from pipeline.cli.options import AsJson, Bootstrap, ConfigPath
+from pipeline.cli.options import AsJson, Bootstrap, ConfigPath, zone
 
 _WATCH_SECONDS = 2.0
 
@@ -61,7 +61,7 @@ def inspect(
         seconds=limit,
         format=format,
         site=site,
-        time_zone=time_zone,
+        time_zone=None if time_zone is None else zone(time_zone, "--time-zone"),
         schema_registry=schema_registry,
         say=say,
     )

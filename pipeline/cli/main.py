@@ -71,7 +71,9 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", 130, arguments)
     except typer.Exit as error:
         return error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:

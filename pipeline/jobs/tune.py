@@ -75,7 +75,10 @@ class Tuning:
             lines.append("the time budget ended the search; the same command goes on with it")
         if self.best is None:
             reasons = dict.fromkeys(trial.failed for trial in self.trials if trial.failed)
-            why = "; ".join(reasons) or "give sites more data, then tune again"
+            too_little = "give sites more data, then tune again"
+            why = "; ".join(reasons) or (
+                too_little if self.trials else "none came to its end; give it a longer --budget"
+            )
             lines.append(f"no trial could be measured: {why}")
         elif not self.toml:
             lines.append("the configuration itself is the best of them")
@@ -172,7 +175,8 @@ def tune(
     toml = "" if best is None else _toml(best.changes)
     path = folder / "tuned.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(toml or "# the configuration itself is the best that was tried\n", encoding="utf-8")
+    same = "# the configuration itself is the best that was tried\n"
+    path.write_text(toml or ("# no trial could be measured\n" if best is None else same), encoding="utf-8")
     return Tuning(tuple(trials), finished, best, toml, str(path), by)
 
 

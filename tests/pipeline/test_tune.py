@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,6 +69,8 @@ def test_the_budget_ends_a_search_in_the_middle_of_a_trial_which_goes_on_at_the_
     monkeypatch.setattr(tuning, "tune", lambda *a, **k: original(*a, **k, clock=lambda: float(next(ticks))))
     stopped = run_tuning(settings, data, USUAL, 2.0, Heard())
     assert not stopped.finished and stopped.trials == () and "goes on" in stopped.text()
+    assert "a longer --budget" in stopped.text() and "more data" not in stopped.text()
+    assert Path(stopped.path).read_text() == "# no trial could be measured\n"
     monkeypatch.setattr(tuning, "tune", original)
     done = run_tuning(settings, data, USUAL, 600.0, Heard())
     assert done.finished and done.trials[0].rounds == 3
