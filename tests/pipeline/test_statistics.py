@@ -90,6 +90,14 @@ def test_the_design_of_the_principal_components_is_the_one_without_past(tmp_path
         assert close(fleet.own[site].gram, total(PcaFit(SENSORS), each).per_row().gram)
 
 
+def test_a_long_history_counts_row_by_row_to_its_end(tmp_path: Path) -> None:
+    run = np.random.default_rng(8).normal(size=(40_000, 2)).astype(np.float32)
+    fleet = federated_statistics(shards(tmp_path, {"a": [run]}), Design(2, lags=1))
+    wide = run.astype(np.float64)
+    rows = np.hstack([wide[1:], wide[:-1], np.ones((len(run) - 1, 1))])
+    assert close(fleet.own["a"].gram, rows.T @ rows / len(rows))
+
+
 def test_tffs_own_runtime_gives_the_same_sum(tmp_path: Path) -> None:
     from pipeline.federation.worker import guarded_context
 
