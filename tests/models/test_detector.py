@@ -13,7 +13,9 @@ from models.fitting import fit_detector
 from models.options import SOURCES, DetectorOptions
 from models.regimes import usual_in
 from models.scaling import SensorMoments, moments
+from models.stream import CHUNK
 from models.tracing import Traced
+from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
 from tests.models.stranger import run_as_a_stranger
 
@@ -110,6 +112,22 @@ def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(spec, follow_f
     detector = fitted(spec, options=DetectorOptions(follow_from=follow_from))
     values = hard_values()
     same_in_pieces(detector, "south", values, [3, 0, 64, 1, 40, 92])
+
+
+def test_a_stretch_longer_than_is_worked_on_at_once_has_the_numbers_of_its_pieces():
+    detector = fit_linear(SENSORS, 60.0, STEPS, {"north": [plant(1500, 1)]})
+    values = plant(2 * CHUNK + 7, 9)
+    values[CHUNK - 3 : CHUNK + 9, 2] += 5.0
+    whole, end = detector.stream("north", values, None)
+    state, found = None, []
+    for piece in np.split(values, [1000, CHUNK + 1, 2 * CHUNK + 5]):
+        scores, state = detector.stream("north", piece, state)
+        found.append(scores)
+    for name in ("score", "threshold", "contribution"):
+        joined = np.concatenate([getattr(each, name) for each in found])
+        np.testing.assert_allclose(getattr(whole, name), joined, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, value in end.items():
+        np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_no_sum_of_a_score_depends_on_which_thread_was_quicker():

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from models.errors import InvalidInput
 from models.sources.base import Traits
-from models.sources.folds import fit_rows, hidden, shift_left
+from models.sources.folds import fit_rows, hidden, shift_left, solve_beside
 from models.sources.gram import GramStatistics, federated_prior
 from models.sources.pca import PcaFit, PcaSource
 from models.sources.ridge import LAGS, RidgeFit, ridge_weights
@@ -145,6 +145,20 @@ def test_a_wandering_sensor_bends_no_component_and_a_prior_fades_as_a_site_learn
         )
         moved.append(float(np.abs(with_prior - alone).max()))
     assert moved[0] > 5 * moved[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("times", "share", "taken"), [(5.0, 1.0, 1 / 2), (5.0, 1 / 4, 1 / 8), (45.0, 1.0, 1 / 10)]
+)
+def test_a_site_with_five_times_the_priors_rows_takes_half_of_them(times, share, taken):
+    values, traits = run(1000, 13), Traits(np.ones(3, bool))
+    own = FIT.summarise(values, 0, 1000)
+    others = federated_prior([FIT.summarise(run(500, seed), 0, 500) for seed in (14, 15)])
+    prior_rows = own.rows / times
+    found = solve_beside(FIT, [own], others, prior_rows, share, traits)
+    expected = FIT.solve([own.plus(others, taken * prior_rows)], [traits])
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.coefficients(0), two.coefficients(0), atol=1e-6)
 
 
 def related(rows, seed, signs, lacks=()):
