@@ -110,9 +110,7 @@ def flatten(messages: pa.Array, states: States) -> Columns:
         raise NotColumnar("not objects")
     fields = children(messages)
     time = time_of(fields)
-    asset = typed(fields.get("asset"), pa.types.is_string)
-    if asset is not None and len(asset) and (pc.max(pc.utf8_length(asset)).as_py() or 0) > 256:
-        raise NotColumnar("long asset")
+    asset = asset_of(fields)
     seq, quality = (typed(fields.get(name), pa.types.is_integer) for name in ("seq", "quality"))
     sensors: dict[str, pa.Array] = {}
     counts: Counter[str] = Counter()
@@ -172,6 +170,17 @@ def typed(array: pa.Array | None, accepts: object) -> pa.Array | None:
     if not accepts(array.type):  # type: ignore[operator]
         raise NotColumnar("unexpected type")
     return array
+
+
+def asset_of(fields: dict[str, pa.Array]) -> pa.Array | None:
+    """The machines' names, of which whole numbers are some. Raises NotColumnar for others and for one of more than 256 characters."""
+    asset = fields.get("asset")
+    if asset is not None and pa.types.is_integer(asset.type):
+        return pc.cast(asset, pa.string())
+    asset = typed(asset, pa.types.is_string)
+    if asset is not None and len(asset) and (pc.max(pc.utf8_length(asset)).as_py() or 0) > 256:
+        raise NotColumnar("long asset")
+    return asset
 
 
 def time_of(fields: dict[str, pa.Array]) -> pa.Array | None:

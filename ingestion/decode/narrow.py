@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decode.columns import Columns, NotColumnar, children, time_of, typed
+from ingestion.decode.columns import Columns, NotColumnar, asset_of, children, time_of, typed
 from ingestion.decode.messages import Message, MessageDecoder
 from ingestion.decode.pieces import part_of, unite, usable
 from ingestion.decode.readings import Piece, from_columns
@@ -98,9 +98,7 @@ class NarrowJson(MessageDecoder):
         if "values" in {field.name for field in messages.type} and any(map(_may_be_wide, values)):
             raise NotColumnar("wide readings in between")
         name, value = _name(fields), _value(fields)
-        asset = typed(fields.get("asset"), pa.types.is_string)
-        if asset is not None and (pc.max(pc.utf8_length(asset)).as_py() or 0) > 256:
-            raise NotColumnar("long asset")
+        asset = asset_of(fields)
         encoded = pc.dictionary_encode(name)
         names = encoded.dictionary.to_pylist()
         codes = encoded.indices.fill_null(-1).to_numpy()

@@ -2,9 +2,11 @@
 
 A known shape spares type inference and reads `5` and `5.5` alike. Only small groups may bring new fields: Arrow gives every
 field a cell in every row, so that a group in which each message invents a name of its own would fill the memory.
-Lists, and objects with `values`, are kinds of their own, and only what was read to the end is learned: a shape that joins what
+Lists, objects with `values`, times as text or with a fraction, and machines named by numbers are kinds of their own, and only what was read to the end is learned: a shape that joins what
 contradicts itself (a sensor inside and outside `values`) would send every later message to the literal reader.
 """
+
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,9 @@ _MAX_CELLS = 16 << 20
 _BESIDE_SENSORS = 64
 _FEW = 8
 _REST = 16
-_LISTED = 2
+_VALUES, _TEXT_TIME, _SPLIT_TIME, _WHOLE_ASSET, _LISTED = 1, 2, 4, 8, 16
+_TIME = re.compile(rb'"(?:%s)"\s*:\s*(?:(")|-?\d+([.eE])|[-\d])' % "|".join(TIME_FIELDS).encode())
+_ASSET = re.compile(rb'"asset"\s*:\s*[-\d]')
 
 
 class Shape:
@@ -118,8 +122,14 @@ def parts(values: list[bytes], odd: np.ndarray | None) -> list[np.ndarray]:
 
 
 def _kind(value: bytes) -> int:
-    """Which messages may be of one shape."""
-    return (_LISTED if value.lstrip()[:1] == b"[" else 0) + (b'"values"' in value)
+    """Which messages may be of one shape: a column is of one type, and gateways differ in how they write times and name machines."""
+    kind = _VALUES if b'"values"' in value else 0
+    time = _TIME.search(value)
+    if time is not None and time.lastindex is not None:
+        kind |= _TEXT_TIME if time.lastindex == 1 else _SPLIT_TIME
+    if _ASSET.search(value) is not None:
+        kind |= _WHOLE_ASSET
+    return kind | (_LISTED if value.lstrip()[:1] == b"[" else 0)
 
 
 def _leaves(kind: pa.DataType) -> int:
@@ -154,6 +164,6 @@ def _plain(kind: pa.DataType, name: str) -> pa.DataType:
         return pa.struct([(field.name, _plain(field.type, field.name)) for field in kind])
     if pa.types.is_list(kind):
         return pa.list_(_plain(kind.value_type, name))
-    if pa.types.is_integer(kind) and name not in (*TIME_FIELDS, "seq", "quality"):
+    if pa.types.is_integer(kind) and name not in (*TIME_FIELDS, "asset", "seq", "quality"):
         return pa.float64()
     return kind

@@ -152,13 +152,13 @@ def test_a_terminated_process_ends_in_time_with_code_zero_and_no_half_written_wi
 def test_who_is_asked_to_end_amid_a_batch_that_takes_long_leaves_it_off_and_every_offset_has_one_place(
     broker, make_topic, topic, tmp_path: Path, monkeypatch, read: int
 ):
-    """Times in two spellings turn by turn are read one by one; so a batch can take half a minute."""
+    """A sensor that is a number and text turn by turn is read one by one; so a batch can take half a minute."""
     site = topic("site")
     name = make_topic(2, f"iiot.{site}.telemetry.v1")
 
     def spelled(second: int) -> bytes:
         sent = reading(second)
-        return sent if second % 4 < 2 else re.sub(rb'"ts": (\d+)', rb'"ts": "\1"', sent)
+        return sent if second % 4 < 2 else re.sub(rb'"temperature": ([\d.]+)', rb'"temperature": "\1"', sent)
 
     sent = [(s % 2, b"poison" if s % 500 == 9 else spelled(s)) for s in range(6000)]
     produce(broker, name, sent)

@@ -103,7 +103,7 @@ READINGS = st.fixed_dictionaries(
     {},
     optional={
         "ts": TIMES,
-        "asset": st.sampled_from(["pump", "", None, 7, 1.5, "n" * 300]),
+        "asset": st.sampled_from(["pump", "7", "", None, 7, 0, -12, 2**63, 10**300, 1.5, True, "n" * 300]),
         "quality": st.sampled_from([192, 0, None, 1.0, 1.5, 70_000, "192"]),
         "seq": st.sampled_from([1, 2**62, None, 3.0, "4", 2**63]),
         "values": st.dictionaries(NAMES, CELLS, max_size=3) | st.none() | st.just(5),
@@ -131,7 +131,15 @@ BESIDE = st.fixed_dictionaries(
     {"ts": st.just(TS), "p": NUMBERS, "note": st.sampled_from(["7", "on", "1e3", None])},
     optional={"values": st.fixed_dictionaries({"t": NUMBERS})},
 )
-MESSAGES = st.lists(TEXTS | BESIDE, min_size=2, max_size=20) | st.lists(
+GATEWAYS = st.fixed_dictionaries(
+    {
+        "ts": st.sampled_from([TS, TS + 1, TS / 1000, "2026-03-01T10:00:00.25Z", str(TS)]),
+        "asset": st.sampled_from(["pump", "7", 7, 0, -12, 2**63 - 1, None]),
+        "t": NUMBERS,
+    },
+    optional={"values": st.fixed_dictionaries({"p": NUMBERS})},
+)
+MESSAGES = st.lists(TEXTS | BESIDE | GATEWAYS, min_size=2, max_size=20) | st.lists(
     PLAIN | TEXTS | READINGS | st.lists(PLAIN | READINGS, max_size=3), min_size=1, max_size=24
 )
 

@@ -134,6 +134,25 @@ def test_two_gateways_on_one_topic_are_read_in_columns(only_columns) -> None:
         assert reader.decode(batch_of(*mixed)).readings.num_rows == 6000
 
 
+SPELLINGS = {
+    "a number and text": lambda i: {"ts": START + i if i % 2 else "2026-03-01T10:00:00Z"},
+    "seconds with and without a fraction": lambda i: {"ts": START / 1000 + (i % 2) / 2 if i % 3 else START},
+    "numbered machines": lambda i: {"asset": i % 5},
+    "numbered and named machines": lambda i: {"asset": i % 5 if i % 2 else "a"},
+    "all of it": lambda i: {"ts": str(START + i) if i % 3 else START, "asset": i % 5 if i % 2 else "a"},
+}
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS)
+def test_gateways_that_write_times_and_machines_their_own_way_are_read_in_columns(
+    spelled: str, only_columns
+) -> None:
+    reader = decoder()
+    values = [message(**{"values": {"v": i}, **SPELLINGS[spelled](i)}) for i in range(3000)]
+    for _ in range(2):
+        assert reader.decode(batch_of(*values)).readings.num_rows == 3000
+
+
 NARROW = [b'{"asset": "a", "sensor": "v", "ts": %d, "value": %d}' % (START + i, i) for i in range(3000)]
 
 
