@@ -122,7 +122,7 @@ def test_a_length_is_held_against_the_other_sites_whatever_their_number_and_step
 
 @pytest.mark.parametrize("size", [1e-6, 1e6])
 def test_what_is_too_long_does_not_depend_on_the_size_of_all_updates(size: float) -> None:
-    norms, steps = {"a": 1.0, "b": 2.0, "c": 1.5, "d": 5.0, "e": 1e4}, dict.fromkeys("abcde", 4)
+    norms, steps = {"a": 1.0, "b": 2.0, "c": 1.5, "d": 7.0, "e": 1e4}, dict.fromkeys("abcde", 4)
     scaled = {site: size * norm for site, norm in norms.items()}
     assert set(too_long(norms, steps)) == {"d", "e"} and set(diverged(norms, steps)) == {"e"}
     assert diverged(scaled, steps) == diverged(norms, steps)
