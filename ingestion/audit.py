@@ -31,7 +31,7 @@ _FILE, _REPEAT, _DEAD, _LATE, _DOUBLED, _IN_LOG = 1, 2, 4, 8, 16, 32
 _SHOWN = 10
 _READ_THROUGH = 5_000
 _TRANSACTION_MS = 40_000
-"""The transaction of a killed process stays open for 20 s, and the broker looks every 10 s."""
+"""Letters may lie behind the transaction of a killed process, which stays open for 20 s, and the broker looks every 10 s."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class _Audit:
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
         self._timeout = int(settings.limits.broker_timeout * 1000)
+        self._letter_patience = max(self._timeout, _TRANSACTION_MS)
         self._bad: list[str] = []
 
     def run(self) -> AuditReport:
@@ -291,9 +292,8 @@ class _Audit:
         ) as uncommitted:
             ends = uncommitted.end_offsets(parts, timeout_ms=self._timeout)
         starts = consumer.beginning_offsets(parts, timeout_ms=self._timeout)
-        patience = max(self._timeout, _TRANSACTION_MS)
         for part in parts:
-            for record in self._read(consumer, part, starts[part], ends[part], patience):
+            for record in self._read(consumer, part, starts[part], ends[part], self._letter_patience):
                 headers = dict(record.headers)
                 ours = headers.get("topic") == topic.encode() and headers.get("group", group) == group
                 if ours and headers.get("topic_id", topic_id.encode()) == topic_id.encode():
@@ -308,14 +308,15 @@ class _Audit:
         if not len(without):
             return
         for run in np.split(without, np.flatnonzero(np.diff(without) > _READ_THROUGH) + 1):
-            for record in self._read(consumer, place, int(run[0]) + start, int(run[-1]) + 1 + start):
+            first, last = int(run[0]) + start, int(run[-1]) + start
+            for record in self._read(consumer, place, first, last + 1, self._timeout):
                 if record.offset - start < promised and flags[record.offset - start] == 0:
                     flags[record.offset - start] = _IN_LOG
 
     def _read(
-        self, consumer: KafkaConsumer, part: TopicPartition, begin: int, end: int, patience: int | None = None
+        self, consumer: KafkaConsumer, part: TopicPartition, begin: int, end: int, patience: int
     ) -> Iterator[Any]:
-        patience = patience or self._timeout
+        """The records from one offset to before another, waiting `patience` ms for the next. Raises BrokerUnavailable."""
         if begin >= end:
             return
         consumer.assign([part])
