@@ -25,6 +25,9 @@ app = typer.Typer(
 )
 
 
+_INTERRUPTED = 130
+
+
 def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
@@ -66,9 +69,12 @@ def run(arguments: list[str]) -> int:
     """
     try:
         outcome = app(arguments, standalone_mode=False)
+        if outcome == _INTERRUPTED:
+            # What typer makes of Ctrl-C.
+            return _fail("interrupted", _INTERRUPTED, arguments)
         return outcome if isinstance(outcome, int) else 0
     except (typer.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130, arguments)
+        return _fail("interrupted", _INTERRUPTED, arguments)
     except typer.Exit as error:
         return error.exit_code
     except (BrokenPipeError, SystemExit) as error:

@@ -107,6 +107,17 @@ def test_a_step_that_came_to_no_end_is_not_drawn_as_one_that_still_turns(capfd):
     assert done.startswith("✓ reading") and stopped.startswith("✗ sending")
 
 
+def test_an_interrupted_command_says_so(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.config.load_config", interrupted)
+    assert run(["compact", "plant.toml", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "fedplant: interrupted\n"
+    assert json.loads(out) == {"error": "interrupted", "exit_code": 130}
+
+
 def test_init_writes_a_file_that_the_checks_accept_and_never_overwrites(tmp_path, capsys):
     path = tmp_path / "plant.toml"
     assert run(["init", str(path), "--site", "press-1", "--bootstrap", "kafka:9092"]) == 0
