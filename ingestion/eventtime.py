@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.settings import EventTimeRules
+from ingestion.tasks import heed
 
 NS = 1_000_000_000
 _PER_UNIT = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -85,6 +86,7 @@ def from_text(values: pa.Array, rules: EventTimeRules) -> Times:
     out = np.zeros(len(values), dtype=np.int64)
     bad = np.zeros(len(values), dtype=bool)
     for i, text in enumerate(values.to_pylist()):
+        heed()
         found = one_time(text, rules, counts)
         bad[i] = found is None
         out[i] = found or 0

@@ -105,8 +105,14 @@ def texts(second: int) -> bytes:
     return json.dumps({"asset": "m", "ts": START_MS + 1000 * second, "values": values}).encode()
 
 
+def untimed(second: int) -> bytes:
+    """Readings whose times columns take and no rule for times does, each another."""
+    return json.dumps([{"t": at, "ts": f"second {second}.{at}"} for at in range(20)]).encode()
+
+
 @pytest.mark.parametrize(
-    ("kind", "value"), [("flat", mixed), ("flat", texts), ("edgex", mixed), ("narrow", mixed)]
+    ("kind", "value"),
+    [("flat", mixed), ("flat", texts), ("flat", untimed), ("edgex", mixed), ("narrow", mixed)],
 )
 def test_a_batch_that_takes_long_is_left_off_as_if_it_had_never_come(tmp_path: Path, kind: str, value):
     """Asked to end, a worker does not read on to the batch's end, which can take half a minute; nothing of the batch counts, and who comes next reads all of it."""
