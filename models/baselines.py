@@ -51,4 +51,5 @@ def plain_options(options: DetectorOptions) -> DetectorOptions:
         weigh_sensors=False,
         regimes=False,
         ordinary=False,
+        fill=False,
     )

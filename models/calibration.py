@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.averages import averages
+from models.filling import descent, fill
 from models.judges import Judge
 from models.options import DetectorOptions
 from models.ordinary import discounted, ordinary
@@ -42,19 +43,25 @@ def calibrate(
     switching: bool = False,
     regimes: bool = False,
     discounts: bool = False,
+    fills: bool = False,
 ) -> Calibration:
     """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`.
 
-    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing; `discounts`: what is ordinary for a sensor counts less.
+    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing; `discounts`: what is ordinary for a sensor counts less;
+    `fills`: what the others tell takes the place of a missing reading.
     """
     values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
-    centres = centres_of(values) if regimes else np.zeros((REGIMES, values.shape[1]))
+    by = descent(runs) if fills else np.zeros((values.shape[1], values.shape[1]))
+    filled = [fill(run, by) for run in runs]
+    whole = np.concatenate([run[context:] for run in filled]).astype(np.float64)
+    centres = centres_of(whole) if regimes else np.zeros((REGIMES, values.shape[1]))
     steps = Steps(
+        filled=filled,
         rate=follow_rate(len(values), options),
+        known=np.isfinite(values),
         wanders=wander(values),
-        ever=np.isfinite(values).any(axis=0),
         moved=_moved(runs, context) if switching and context >= STEPS else None,
-        regime=membership(values, centres) if regimes else None,
+        regime=membership(whole, centres) if regimes else None,
         switching=switching,
     )
     parts = [calibrate_source(judge, runs, context, steps, options) for judge in judges]
@@ -84,6 +91,7 @@ def calibrate(
         margin_rate=np.asarray(margin_rate(len(values), options)),
         regime_centre=centres,
         ordinary=usual,
+        descent=by,
     )
 
 
@@ -103,6 +111,7 @@ def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) 
         "last_level": usual["usual"],
         "sensor_weight": every["sensor_weight"].mean(axis=0),
         "follow_rate": np.asarray(0.0),
+        "descent": np.zeros_like(usual["descent"]),
         "threshold": every["threshold"].max(axis=0),
         "margin_rate": np.asarray(margin_rate(0, options)),
     }

@@ -196,6 +196,7 @@ def _calibrations(
             # The fleet's row is several machines, and serves one that is none of them.
             regimes=options.regimes and row in rows.of_sites,
             discounts=options.ordinary and row in rows.of_sites,
+            fills=options.fill and row in rows.of_sites,
         )
         for row, of_row in judges.items()
     }

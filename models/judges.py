@@ -39,7 +39,7 @@ class Judge:
     own_wander: bool = False
 
     def residuals(self, runs: Runs, context: int, rescaling: Rescaling | None = None) -> NDArray[np.float64]:
-        """Residuals float64[N, F] of scaled runs float32[N_i, F] from step `context` of each on, NaN where the value is; `rescaling` brings blocks into another scale first."""
+        """Residuals float64[N, F] of scaled runs float32[N_i, F], whose NaN read as 0, from step `context` of each on; `rescaling` brings blocks into another scale first."""
         import tensorflow as tf
 
         source = self.source
@@ -51,8 +51,9 @@ class Judge:
                 for first in range(max(start, context), stop, _CHUNK):
                     part = run[first - source.context : min(stop, first + _CHUNK)]
                     frames = np.nan_to_num(np.clip(part * factor + shift, -CLIP, CLIP), nan=0.0)
-                    residual = source.residuals(arrays, tf.constant(frames[None]), tf.constant([row]))
-                    found.append(np.where(np.isnan(part[source.context :]), np.nan, residual.numpy()[0]))
+                    found.append(
+                        source.residuals(arrays, tf.constant(frames[None]), tf.constant([row])).numpy()[0]
+                    )
         return np.concatenate(found).astype(np.float64)
 
     def others_scales(self, runs: Runs) -> Rescaling:

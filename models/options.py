@@ -44,6 +44,7 @@ class DetectorOptions:
         `follow_from_seconds`: the same as a duration. `early`: they are followed however short the training is.
       regimes: whether residuals are judged by what the machine is doing.
       ordinary: whether what is ordinary for a sensor counts less (`models.ordinary`).
+      fill: whether what the others tell takes the place of a missing reading (`models.filling`).
     """
 
     sources: tuple[str, ...] = tuple(SOURCES)
@@ -68,6 +69,7 @@ class DetectorOptions:
     weigh_sensors: bool = True
     regimes: bool = True
     ordinary: bool = True
+    fill: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
 
     @property

@@ -38,13 +38,14 @@ Array = NDArray[np.float64]
 class Steps:
     """What is known of a site's training steps, whatever source judges them.
 
-    `rate` of the gain's average; by sensor how much it `wanders`, float64[F], and whether it is `ever` known, bool[F]; where the machine switches by how much other sensors
+    `filled` float32[N_i, F], the runs with what the others tell of missing readings; `rate` of the gain's average; which cells are `known`, bool[N, F]; how much each sensor `wanders`, float64[F]; where the machine switches by how much other sensors
     `moved`, float64[N, F]; the steps' membership of each `regime`, float64[N, REGIMES], None where all are judged as one; `switching`, whether the machine switches.
     """
 
+    filled: Sequence[NDArray[np.float32]]
     rate: float
+    known: NDArray[np.bool_]
     wanders: Array
-    ever: NDArray[np.bool_]
     moved: Array | None
     regime: Array | None
     switching: bool
@@ -73,11 +74,10 @@ def calibrate_source(
     judge: Judge, runs: Sequence[NDArray[np.float32]], context: int, steps: Steps, options: DetectorOptions
 ) -> Judged:
     """Calibrate one source on scaled runs float32[N_i, F], of which the first `context` steps of each are not judged."""
-    source, rate = judge.source, steps.rate
-    said = _residuals(judge, runs, context, rate)
+    source, rate, known = judge.source, steps.rate, steps.known
+    said = _residuals(judge, runs, context, steps)
     said, regime_shift, regime_size = _by_regime(said, steps, source)
     said, restless = _where_others_move(said, steps, source)
-    known = np.isfinite(said.own)
     limit = CLIPPED_AT * np.maximum(known_size(said.own), source.floor)
     clipped = np.clip(said.own, -limit, limit)
     centre = known_mean(clipped)
@@ -119,13 +119,14 @@ def calibrate_source(
     return Judged(found, *(weighed(np.minimum((each / spread / gain) ** 2, options.cap)) for each in said))
 
 
-def _residuals(judge: Judge, runs: Sequence[NDArray[np.float32]], context: int, rate: float) -> _Residuals:
+def _residuals(judge: Judge, runs: Sequence[NDArray[np.float32]], context: int, steps: Steps) -> _Residuals:
     """Later rows lie further out than those that made the scale. Where slow changes are followed, baseline and gain make up for it; in a machine
     that knows only itself, that blocks are predicted from fewer rows than later ones will be."""
-    own = judge.residuals(runs, context)
-    if not judge.taught or rate > 0:
+    own = np.where(steps.known, judge.residuals(steps.filled, context), np.nan)
+    if not judge.taught or steps.rate > 0:
         return _Residuals(own, own)
-    return _Residuals(own, judge.residuals(runs, context, judge.others_scales(runs)))
+    in_others = judge.residuals(steps.filled, context, judge.others_scales(runs))
+    return _Residuals(own, np.where(steps.known, in_others, np.nan))
 
 
 def _by_regime(said: _Residuals, steps: Steps, source: Source) -> tuple[_Residuals, Array, Array]:
@@ -169,8 +170,9 @@ def _sensor_weights(judge: Judge, residual: Array, steps: Steps, options: Detect
         if not judge.own_wander and not judge.source.excursion:
             trust = np.where(steps.wanders < MUTED, trust, 0.0)
     # With every sensor wandering, wandering is what this machine does.
-    enough = (trust * steps.ever).sum() > _FEW_TRUSTED * steps.ever.sum()
-    trust = np.where(steps.ever, trust if enough else 1.0, 0.0)
+    ever = steps.known.any(axis=0)
+    enough = (trust * ever).sum() > _FEW_TRUSTED * ever.sum()
+    trust = np.where(ever, trust if enough else 1.0, 0.0)
     return np.asarray(trust / max(float(trust.sum()), 1e-9))
 
 

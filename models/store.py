@@ -38,11 +38,22 @@ REGIMES_VERSION = 6
 """Of a detector that judges residuals by the regime a machine is in."""
 ORDINARY_VERSION = 7
 """Of a detector that discounts what is ordinary for a sensor."""
-READS = (FORMAT_VERSION, LOGARITHMS_VERSION, SWITCHING_VERSION, REGIMES_VERSION, ORDINARY_VERSION)
+FILLING_VERSION = 8
+"""Of a detector that fills missing readings from the others."""
+READS = (
+    FORMAT_VERSION,
+    LOGARITHMS_VERSION,
+    SWITCHING_VERSION,
+    REGIMES_VERSION,
+    ORDINARY_VERSION,
+    FILLING_VERSION,
+)
 
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
+    if detector.calibration.fills:
+        return FILLING_VERSION
     if detector.calibration.discounts:
         return ORDINARY_VERSION
     if detector.calibration.has_regimes:

@@ -14,6 +14,7 @@ import numpy as np
 
 from models import waking
 from models.averages import Decays, decays, exponential, last, rate_of, step_before
+from models.filling import fill_tensor
 from models.logarithms import logged_tensor
 from models.ordinary import discounted_tensor
 from models.regimes import membership_tensor
@@ -233,7 +234,10 @@ def _said(
     import tensorflow as tf
 
     context = detector.state_shape.context
-    filled = tf.where(tf.math.is_nan(read.joined), 0.0, read.joined)
+    if "descent" in table:
+        filled = fill_tensor(read.joined, tf.gather(table["descent"], rows))
+    else:
+        filled = tf.where(tf.math.is_nan(read.joined), 0.0, read.joined)
     pace = _pace(table, rows, tf.shape(read.known)[1])
     moved = movement_tensor(read.joined, context) if "restless" in table else None
     regime = (

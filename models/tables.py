@@ -17,6 +17,7 @@ Array = NDArray[np.floating]
 _DIMENSIONS = {
     "source_weight": ("sources",),
     "rest": ("sensors",),
+    "descent": ("sensors", "sensors"),
     "ordinary": ("sensors",),
     "regime_centre": ("regimes", "sensors"),
     "regime_shift": ("sources", "regimes", "sensors"),
@@ -26,6 +27,7 @@ _DIMENSIONS = {
 _SWITCHING = ("restless",)
 _REGIMES = ("regime_centre", "regime_shift", "regime_size")
 _ORDINARY = ("ordinary",)
+_FILLED = ("descent",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,7 @@ class Calibration(SourceCalibration):
     `threshold` float[], where the threshold begins. `margin` float[], by how much the score usually lies below it, in natural
     logarithms, and `margin_rate` float[], how fast that is followed. `regime_centre` float[REGIMES, F], where the regimes lie in scaled readings.
     `ordinary` float[F], what a sensor says in all but rare steps, which counts less (`models.ordinary`); 0 where nothing is discounted.
+    `descent` float[F, F], by which missing readings are filled from the others (`models.filling`); 0 where they count as average ones.
     """
 
     source_weight: Array
@@ -69,6 +72,7 @@ class Calibration(SourceCalibration):
     margin_rate: Array
     regime_centre: Array
     ordinary: Array
+    descent: Array
 
     @classmethod
     def stacked(cls, rows: Sequence[Calibration]) -> Calibration:
@@ -88,7 +92,12 @@ class Calibration(SourceCalibration):
 
     def arrays(self) -> Mapping[str, Array]:
         """All arrays by name; those of switching machines, of regimes and of what is discounted only where there are such, as in what was stored before."""
-        used = {_SWITCHING: self.damped, _REGIMES: self.has_regimes, _ORDINARY: self.discounts}
+        used = {
+            _SWITCHING: self.damped,
+            _REGIMES: self.has_regimes,
+            _ORDINARY: self.discounts,
+            _FILLED: self.fills,
+        }
         left_out = {name for names, there in used.items() if not there for name in names}
         every = [each.name for each in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in every if name not in left_out}
@@ -97,7 +106,10 @@ class Calibration(SourceCalibration):
     def without(cls, rows: int, sources: int, sensors: int) -> Mapping[str, Array]:
         """What `arrays` leaves out where no machine switches, none has regimes and nothing is discounted."""
         shapes = cls.shapes(rows, sources, sensors)
-        found = {name: np.zeros(shapes[name], np.float32) for name in (*_SWITCHING, *_REGIMES, *_ORDINARY)}
+        found = {
+            name: np.zeros(shapes[name], np.float32)
+            for name in (*_SWITCHING, *_REGIMES, *_ORDINARY, *_FILLED)
+        }
         return {**found, "regime_size": found["regime_size"] + 1}
 
     @property
@@ -109,6 +121,11 @@ class Calibration(SourceCalibration):
     def discounts(self) -> bool:
         """Whether what is ordinary for a sensor counts less."""
         return bool(np.any(self.ordinary))
+
+    @property
+    def fills(self) -> bool:
+        """Whether what the others tell takes the place of a missing reading."""
+        return bool(np.any(self.descent))
 
     def without_regimes(self) -> Calibration:
         """The same, of a site or stacked, as if every step were of one regime."""

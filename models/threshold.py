@@ -57,7 +57,7 @@ def _foot(
     score: NDArray[np.float64], rate: float, apart: int = 0, visits: int = 1
 ) -> tuple[float, NDArray[np.float64], float]:
     """Where the tail begins, what lies above it, and how many times the wanted rate that is."""
-    share = min(_LARGEST_TAIL, max(rate, _RESOLVED / len(score)))
+    share = max(rate, min(_LARGEST_TAIL, _RESOLVED / len(score)))
     base = float(np.quantile(score, 1.0 - share))
     wanted = min(visits, _LARGEST_TAIL * len(score) / max(apart, 1))
     while share < _LARGEST_TAIL and independent_visits(score > base, apart) < wanted:

@@ -53,7 +53,7 @@ class Source(Protocol):
     def residuals(self, arrays: Mapping[str, tf.Tensor], frames: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """Residuals float32[B, N, F] of the last N of scaled steps float32[B, context + N, F] at sites `rows` int32[B].
 
-        Unknown cells come as 0; what is returned for them, or for steps with unknown ones before them, is the caller's to mask.
+        Unknown cells come as what the others tell of them, or as 0; what is returned for them, or for steps with unknown ones before them, is the caller's to mask.
         """
 
 

@@ -261,6 +261,8 @@ def test_a_threshold_is_near_the_quantile_of_steady_scores():
         for rate in (0.01, 0.001):
             found = threshold(steady, DetectorOptions(rule=rule, false_alarm_rate=rate), 60.0)
             assert (random.exponential(size=200_000) > found).mean() == pytest.approx(rate, rel=0.25)
+    often = threshold(steady, DetectorOptions(false_alarm_rate=0.4), 60.0)
+    assert (random.exponential(size=200_000) > often).mean() == pytest.approx(0.4, rel=0.02)
     assert np.isfinite(threshold(np.ones(1), DetectorOptions(), 60.0))
 
 

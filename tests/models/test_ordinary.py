@@ -123,9 +123,13 @@ def test_what_was_stored_before_is_read_and_scores_as_it_did(detector, tmp_path)
     values = machine(200, 6)
     before = dataclasses.replace(
         detector,
-        calibration=dataclasses.replace(detector.calibration, ordinary=0 * detector.calibration.ordinary),
+        calibration=dataclasses.replace(
+            detector.calibration,
+            ordinary=0 * detector.calibration.ordinary,
+            descent=0 * detector.calibration.descent,
+        ),
     )
-    assert (format_version(detector), format_version(before)) == (7, 6)
+    assert (format_version(detector), format_version(before)) == (8, 6)
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     assert "ordinary" not in arrays_in(tmp_path / "old")

@@ -35,8 +35,11 @@ def fitted(runs, **options) -> Detector:
 
 
 def plain(detector: Detector) -> Detector:
-    """The same detector as if it knew no regimes, which is what releases before stored."""
-    return dataclasses.replace(detector, calibration=detector.calibration.without_regimes())
+    """The same detector as if it knew no regimes and filled nothing, which is what releases before stored."""
+    calibration = detector.calibration.without_regimes()
+    return dataclasses.replace(
+        detector, calibration=dataclasses.replace(calibration, descent=0 * calibration.descent)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +186,7 @@ def test_sites_too_short_and_machines_that_nobody_knows_have_no_regimes(detector
 
 def test_what_was_stored_before_regimes_is_read_and_scores_as_it_did(detector, tmp_path):
     values, before = machine(200, 6), plain(detector)
-    assert (format_version(detector), format_version(before)) == (6, 3)
+    assert (format_version(detector), format_version(before)) == (8, 3)
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     size = arrays_in(tmp_path / "new")["regime_size"]
