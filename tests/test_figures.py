@@ -189,7 +189,18 @@ def dirty_trainings():
     yield f"| nothing labelled, something named | {', '.join(told)} |"
 
 
+def silent_sensors():
+    for of in result("silent_sensors")["sets"].values():
+        cells = []
+        for figures in of.values():
+            auc_pr, flagged = short(figures["auc_pr"]), short(figures["normal_flagged_share"], 4)
+            cells.append(f"{auc_pr} / {figures['event_recall']:.2f} / {flagged}".replace(" 0.", " ."))
+        worst = ", ".join(short(of[way]["worst_flagged"], 4) for way in ("filled", "average"))
+        yield "| " + " | ".join([*cells, worst]) + " |"
+
+
 TABLES = {
+    silent_sensors: "decisions/0004-detector.md",
     value_of_federation: "value-of-federation.md",
     unlike_relations: "concepts/federation.md",
     strangers: "concepts/federation.md",
