@@ -1,7 +1,7 @@
 """What the others tell of a sensor that says nothing: its expected reading takes the place of its mean in what predicts the others.
 
 A missing reading used to count as an average one. A ridge or components that rest on a sensor then err at all that follow it for as long as it is silent, so that one dead
-sensor made its machine unusual for good. Scaled readings are taken for normal ones with the second moments of the training, pairs of known readings each and `RIDGE` besides; what is missing is
+sensor made its machine unusual for good. Scaled readings are taken for normal ones with the second moments of the training, correlations of the rows in which both are known and `RIDGE` besides; what is missing is
 its mean given what is known at that instant, by steps down the gradient of the likelihood (Richardson), which end at `-inv(Q_mm) Q_mk z_k` with Q the inverse of these moments.
 A sensor that nothing else tells of stays at its mean, and so do all where fewer than half are known. What is missing itself still weighs nothing.
 """
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 RIDGE = 0.1
 STEPS = 24
+_TINY = 1e-12
+_LEAST_SHARE = 0.1
+"""Of the training, which two sensors must be known together for what they say of each other to count in full: a few rows may be one incident."""
 ENOUGH = 0.5
 """Share of the sensors that move of which a step must know: a machine that is silent but for one sensor is not what that one makes of it."""
 
@@ -29,11 +32,14 @@ def descent(runs: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
     known = np.isfinite(values).astype(np.float64)
     filled = np.nan_to_num(values, nan=0.0)
     both = known.T @ known
-    moments = filled.T @ filled / np.maximum(both, 1.0)
-    # Means over different pairs need not be moments of anything: what is negative is none.
-    size, vectors = np.linalg.eigh(moments)
-    moves = np.diag(moments) > 0
-    precision = (vectors / (np.maximum(size, 0.0) + RIDGE)) @ vectors.T
+    together, alone = filled.T @ filled, (filled**2).T @ known
+    size = np.sqrt(np.diag(together) / np.maximum(np.diag(both), 1.0))
+    correlation = together / np.maximum(np.sqrt(alone * alone.T), _TINY)
+    moments = correlation * np.minimum(both / (_LEAST_SHARE * len(values)), 1.0) * np.outer(size, size)
+    # Correlations of different rows need not be those of anything: what is negative is none.
+    eigenvalues, vectors = np.linalg.eigh(moments)
+    moves = size > 0
+    precision = (vectors / (np.maximum(eigenvalues, 0.0) + RIDGE)) @ vectors.T
     scale = np.sqrt(np.diag(precision))
     fastest = float(np.linalg.eigvalsh(precision / np.outer(scale, scale))[-1])
     # Of any part of the sensors the largest eigenvalue is no larger, so that no step goes too far.

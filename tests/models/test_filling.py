@@ -68,6 +68,17 @@ def test_what_is_missing_comes_near_its_mean_given_what_is_known(seed, sensors, 
     np.testing.assert_allclose(graph, np.nan_to_num(found, nan=0.0), atol=1e-4)
 
 
+def test_what_two_sensors_say_of_each_other_in_a_few_rows_fills_little():
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(1000, 4)).astype(np.float32)
+    rows[:500, 0], rows[510:, 1] = np.nan, np.nan
+    rows[500:510, :2] = 8.0
+    part = np.array([[1.0, np.nan, 0.0, 0.0]], np.float32)
+    assert abs(fill(part, descent([rows]))[0, 1]) < 0.2
+    rows[:, 1] = rows[:, 0] = random.normal(size=1000)
+    assert fill(part, descent([rows]))[0, 1] > 0.8
+
+
 def test_a_step_that_knows_fewer_than_half_of_the_sensors_that_move_is_not_filled():
     rows = machine(500, 1).astype(np.float32) - 50.0
     rows[:, 0], rows[:, 1] = 0.0, np.nan
