@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline.interrupt import heed
 from pipeline.remarks import printable
 
 if TYPE_CHECKING:
@@ -91,13 +92,15 @@ class Bar:
         self._task = task
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Show `done` of `total` (either may be in any unit) and a short note."""
+        """Show `done` of `total` (either may be in any unit) and a short note; an interrupt that got lost is raised here."""
+        heed()
         self._progress.update(self._task, completed=done, total=total, note=note)
 
 
 @contextmanager
 def bar(title: str, total: float | None = None) -> Iterator[Bar | LoggedBar]:
     """A progress bar on standard error; on a pipe it prints only its final state: ✓, or ✗ where the step did not come to its end."""
+    heed()
     if _lines:
         from pipeline.monitoring.jsonlog import LoggedBar
 

@@ -6,6 +6,7 @@ import atexit
 import gc
 import logging
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 
 from pipeline.cli import broker, check, data, job, look, results
 from pipeline.cli.console import failed
+from pipeline.interrupt import remembered
 
 app = typer.Typer(
     name="fedplant",
@@ -59,7 +61,11 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for library in ("kafka", "tensorflow", "absl"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    sys.exit(run(sys.argv[1:]))
+    # Ignored, as it is for what a shell starts in the background, it stays so.
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with remembered(*[signal.SIGINT] if heeded else []):
+        code = run(sys.argv[1:])
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -6,15 +6,14 @@ A trigger other than time, such as drift, would call `Job.run` too.
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 
 from pipeline.artefacts import RunSummary
 from pipeline.config.schema import Config
 from pipeline.errors import NothingToDo
+from pipeline.interrupt import asked, heed, remembered
 from pipeline.jobs.job import run_job
 from pipeline.streams.cluster import connect
 from pipeline.streams.intake import NO_CONSENT, Consent
@@ -42,30 +41,22 @@ def run_periodically(job: Job, period: float, *, on_summary: Callable[[RunSummar
 
     A job that fails is reported and tried again at the next turn, so that a broker's bad night does not end retraining.
     """
-    asked = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        # The job under way is interrupted too: it can be stopped at any instruction and resumes from its checkpoint.
-        asked.set()
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while True:
-            started = time.monotonic()
-            try:
-                on_summary(job.run())
-            except NothingToDo as nothing:
-                job.watch.say(str(nothing))
-            except Exception as error:
-                if not isinstance(getattr(error, "exit_code", None), int):
-                    raise
-                job.watch.say(f"this run failed: {error}; next one in {period:g} s")
-            asked.wait(max(0.0, period - (time.monotonic() - started)))
-    except KeyboardInterrupt:
-        if not asked.is_set():
-            raise
-        return 0
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    # The job under way is interrupted too: it can be stopped at any instruction and resumes from its checkpoint.
+    with remembered(signal.SIGTERM, signal.SIGINT):
+        try:
+            while True:
+                started = time.monotonic()
+                try:
+                    on_summary(job.run())
+                except NothingToDo as nothing:
+                    job.watch.say(str(nothing))
+                except Exception as error:
+                    if not isinstance(getattr(error, "exit_code", None), int):
+                        raise
+                    job.watch.say(f"this run failed: {error}; next one in {period:g} s")
+                heed()
+                time.sleep(max(0.0, period - (time.monotonic() - started)))
+        except KeyboardInterrupt:
+            if not asked():
+                raise
+            return 0

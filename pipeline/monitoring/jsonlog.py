@@ -12,6 +12,8 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from pipeline.interrupt import heed
+
 _OURS = ("fedplant", "ingestion", "pipeline", "models")
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PROGRESS_SECONDS = 10.0
@@ -56,6 +58,7 @@ class LoggedBar:
 
     def update(self, done: float, total: float | None = None, note: str = "") -> None:
         """See `pipeline.cli.console.Bar.update`."""
+        heed()
         self._state = {"done": done, "total": total, "note": note}
         if time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()
