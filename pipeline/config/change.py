@@ -34,7 +34,7 @@ def changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
                 "; ".join(_line(name, each) for each in error.errors(include_url=False))
             ) from None
     found = config.model_copy(update=sections)
-    for reason in refusals(found.dataset, found.training, found.detector):
+    for reason in refusals(found.dataset, found.model, found.training, found.detector):
         raise ConfigError(reason)
     return found
 

@@ -29,10 +29,11 @@ class ModelConfig(Section):
             raise ValueError(f"dilations {self.dilations}: expected whole numbers from 1 on")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden {self.hidden}: expected one width or more, from 1 on")
-        if self.architecture == "tcn":
-            context = 1 + 2 * sum(self.dilations)
-            if context >= self.steps:
-                raise ValueError(
-                    f"steps {self.steps} must exceed the TCN's receptive field {context} (1 + 2 x sum of dilations)"
-                )
         return self
+
+    def too_short(self) -> str | None:
+        """Why a network cannot be made for frames of so few steps, if so."""
+        context = 1 + 2 * sum(self.dilations)
+        if self.architecture != "tcn" or context < self.steps:
+            return None
+        return f"model.steps {self.steps} must exceed the TCN's receptive field {context} (1 + 2 x sum of dilations)"

@@ -26,7 +26,9 @@ from pipeline.config.training import TrainingConfig
 from pipeline.errors import ConfigError
 
 
-def refusals(dataset: DatasetConfig, training: TrainingConfig, detector: DetectorConfig) -> Iterator[str]:
+def refusals(
+    dataset: DatasetConfig, model: ModelConfig, training: TrainingConfig, detector: DetectorConfig
+) -> Iterator[str]:
     """Why sections that are right by themselves cannot go together."""
     if training.statistics_noise is not None and dataset.share_scale:
         yield (
@@ -38,6 +40,8 @@ def refusals(dataset: DatasetConfig, training: TrainingConfig, detector: Detecto
     if "network" not in detector.sources and (training.personalise != "none" or training.clusters > 1):
         what = "personalise" if training.personalise != "none" else "clusters"
         yield f"training.{what} without network in detector.sources: there is no network to make one's own; leave it out"
+    if "network" in detector.sources and (why := model.too_short()) is not None:
+        yield f"{why}; without network in detector.sources any length will do"
 
 
 class Config(Section):
@@ -79,7 +83,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Config:
-        for reason in refusals(self.dataset, self.training, self.detector):
+        for reason in refusals(self.dataset, self.model, self.training, self.detector):
             raise ValueError(reason)
         return self
 

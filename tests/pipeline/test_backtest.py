@@ -358,7 +358,7 @@ def test_a_recipe_that_the_settings_refuse_is_one_line_before_any_file_is_read(t
     asked = ["--data", str(tmp_path / "nowhere"), "--train-until", UNTIL, "--config", str(config)]
     assert run(["backtest", *asked, "--recipe", "default,tcn", *dry]) == 2
     told = capsys.readouterr().err
-    assert "fedplant: recipe tcn: model: steps 10 must exceed the TCN's receptive field" in told
+    assert "fedplant: recipe tcn: model.steps 10 must exceed the TCN's receptive field" in told
     assert "nowhere" not in told
 
 

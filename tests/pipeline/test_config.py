@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import file_config, load_config, named_sites
+from pipeline.config.change import changed
 from pipeline.config.durations import format_duration, parse_duration
 from pipeline.config.reference import render
 from pipeline.errors import ConfigError
@@ -271,3 +272,12 @@ def test_the_site_that_stands_in_for_those_of_files_is_none_that_somebody_named(
     assert named_sites(file_config(path)) == ()
     path.write_text("[[sites]]\nname = 'east'\n")
     assert named_sites(file_config(path)) == ("east",)
+
+
+def test_the_network_s_context_binds_no_detector_without_one(tmp_path):
+    text = SITE + "[model]\nsteps = 20\n[detector]\nsources = ['ridge', 'pca']"
+    config = read(tmp_path, text)
+    assert config.model.steps == 20
+    with pytest.raises(ConfigError, match=r"model\.steps 20 must exceed the TCN's receptive field 31"):
+        changed(config, {"detector": {"sources": ["ridge", "network"]}})
+    assert changed(config, {"model": {"steps": 8}}).model.steps == 8
