@@ -72,7 +72,7 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
     from benchmarks.provenance import made_with
     from models.architectures import TcnSpec, build
     from models.fitting import fit_detector
-    from models.options import SOURCES, DetectorOptions
+    from models.options import USUAL, DetectorOptions
     from models.scaling import moments
 
     random = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def measure(sensors: int, rows: int) -> dict[str, Any]:
     least = products(sensors, rows, spec.channels, spec.kernel, len(spec.dilations))
     found: dict[str, Any] = {}
     for kind in BARS:
-        sources = tuple(name for name in SOURCES if name != "network" or kind == "network")
+        sources = tuple(name for name in USUAL if name != "network" or kind == "network")
         options = DetectorOptions(sources=sources)
         detector = fit_detector(spec, weights, names, 60.0, 64, scaling, {"a": [train]}, options)
         found[kind] = {

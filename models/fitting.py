@@ -293,6 +293,8 @@ def fit_detector(
         else:
             network = NetworkSource.of(spec, weights, steps, count)
         fixed.append(Fitted(network, weight["network"]))
+    if weight["zscore"] > 0:
+        fixed.append(Fitted(ZScoreSource(), weight["zscore"]))
     if weight["excursion"] > 0:
         fixed.append(Fitted(ZScoreSource(excursion=True), weight["excursion"]))
     if weight["ridge"] > 0 or weight["stiff_ridge"] > 0:

@@ -9,9 +9,11 @@ from types import MappingProxyType
 from models.errors import InvalidModel
 
 SOURCES: Mapping[str, float] = MappingProxyType(
-    {"ridge": 1.5, "stiff_ridge": 1.0, "pca": 1.5, "excursion": 0.375, "network": 0.25}
+    {"ridge": 1.5, "stiff_ridge": 1.0, "pca": 1.5, "excursion": 0.375, "network": 0.25, "zscore": 0.25}
 )
 """Every residual source and its weight in the score of a detector that has them all."""
+USUAL = ("ridge", "stiff_ridge", "pca", "excursion", "network")
+"""Those that a detector has unless told otherwise."""
 
 HOLD_OFF = 600.0
 """Seconds, the live scorer's default (`scoring.hold_off`)."""
@@ -47,7 +49,7 @@ class DetectorOptions:
       fill: whether what the others tell takes the place of a missing reading (`models.filling`).
     """
 
-    sources: tuple[str, ...] = tuple(SOURCES)
+    sources: tuple[str, ...] = USUAL
     rule: str = "quantile"
     false_alarm_rate: float = 0.005
     alarms_per_week: float = 1.0

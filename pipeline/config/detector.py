@@ -13,12 +13,12 @@ from pipeline.config.section import Section
 class DetectorConfig(Section):
     """What the detector looks at, and how residuals become alarms."""
 
-    sources: list[Literal["ridge", "stiff_ridge", "pca", "excursion", "network"]] = Field(
+    sources: list[Literal["ridge", "stiff_ridge", "pca", "excursion", "network", "zscore"]] = Field(
         ["ridge", "stiff_ridge", "pca", "excursion", "network"],
         min_length=1,
         description="Residual sources. `ridge`: each sensor from all others and all pasts, `stiff_ridge` the same with a stronger "
         "penalty; `pca`: what the strongest components leave over; `excursion`: values beyond those of training; `network`: the "
-        "federated network of `[model]`. Without `network` there are no training rounds: one federated sum is the training.",
+        "federated network of `[model]`; `zscore`: how far a sensor is from its mean. Without `network` there are no training rounds: one federated sum is the training.",
     )
     logarithms: list[str] = Field(
         default_factory=list,
