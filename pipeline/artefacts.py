@@ -285,7 +285,8 @@ class RunSummary:
         sensors: how many sensors the detector knows.
         frames: training frames by site.
         rounds: rounds executed by mode.
-        ingestion: counts by site.
+        ingestion: what this start itself took off the topics, by site; an ingestion before it kept its own counts.
+        on_disk: readings in the window files that the run is made from, by site, whichever ingestion wrote them.
         metrics: mean metrics by mode (as `evaluation.json`'s `mean`).
         warnings: what the user should know, one line each.
         left_out: readings that learning was told not to see (`dataset.leave_out`, `--leave-out-labelled`), by site that has any.
@@ -310,6 +311,7 @@ class RunSummary:
     frames: Mapping[str, int] = field(default_factory=dict)
     rounds: Mapping[str, int] = field(default_factory=dict)
     ingestion: Mapping[str, IngestionCounts] = field(default_factory=dict)
+    on_disk: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, Metrics] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)

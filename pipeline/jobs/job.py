@@ -65,7 +65,8 @@ def run_job(
         shutil.rmtree(workdir, ignore_errors=True)
     prepared = prepare_training(config, config.project.data_dir / "datasets", snapshot, readings, watch)
     clock.lap("dataset")
-    return _train_and_export(config, prepared, folder, workdir, counts, clock, watch)
+    on_disk = {site: sum(source.rows for source in found) for site, found in snapshot.sources.items()}
+    return _train_and_export(config, prepared, folder, workdir, counts, on_disk, clock, watch)
 
 
 def prepare_training(
@@ -101,6 +102,7 @@ def _train_and_export(
     folder: Path,
     workdir: Path,
     counts: Mapping[str, IngestionCounts],
+    on_disk: Mapping[str, int],
     clock: _Clock,
     watch: Watch,
 ) -> RunSummary:
@@ -139,6 +141,7 @@ def _train_and_export(
         version=int(model.name),
         model_path=str(model),
         ingestion=counts,
+        on_disk=on_disk,
     )
     write_run(folder, config, prepared, learned, evaluation, summary)
     gone = drop_old_work(config.project.data_dir, config.project.keep_work)

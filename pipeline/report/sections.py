@@ -169,20 +169,33 @@ def messages(summary: RunSummary | None) -> str:
                     counts.dead_lettered,
                 )
             )
-            + f'<td class="wide">{escape(reasons) or "–"}</td></tr>'
+            + f'<td class="wide">{escape(reasons) or "–"}</td>{_on_disk(summary, site)}</tr>'
         )
     head = "".join(
         f'<th class="n">{h}</th>'
         for h in ("Messages read", "Readings kept", "Still open", "Late", "Duplicate", "Unusable")
     )
+    all_of_it = '<th class="n">On disk in all</th>' if summary.on_disk else ""
     return (
-        f'<div class="scroll"><table><thead><tr><th>Site</th>{head}<th>Why unusable</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        "<p>Of what this run took off the topics itself; a <code>fedplant ingest</code> before it told its own figures, and"
+        " <code>fedplant audit</code> accounts for all messages of the topics.</p>"
+        f'<div class="scroll"><table><thead><tr><th>Site</th>{head}<th>Why unusable</th>{all_of_it}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         '<dl class="words"><dt>Kept</dt><dd>Stored in window files and usable for learning; one message may carry several readings.</dd>'
         "<dt>Still open</dt><dd>Of a time window that had not ended; the next run reads them again.</dd>"
         "<dt>Late</dt><dd>Came after their time window had been closed; kept beside it, or in the site’s late topic when far too late.</dd>"
         "<dt>Duplicate</dt><dd>The same machine, time and sequence number had been read before; counted once.</dd>"
-        "<dt>Unusable</dt><dd>Could not be understood; the original bytes and the reason are in the site’s dead-letter topic. Nothing is dropped silently.</dd></dl>"
+        "<dt>Unusable</dt><dd>Could not be understood; the original bytes and the reason are in the site’s dead-letter topic. Nothing is dropped silently.</dd>"
+        + (
+            "<dt>On disk in all</dt><dd>Readings in the window files that this run is made from, whichever ingestion wrote them.</dd></dl>"
+            if summary.on_disk
+            else "</dl>"
+        )
     ) + left_out
+
+
+def _on_disk(summary: RunSummary, site: str) -> str:
+    """The cell with the readings that the run is made from; runs of releases before do not know it."""
+    return f'<td class="n">{number(summary.on_disk.get(site, 0))}</td>' if summary.on_disk else ""
 
 
 def _left_out(summary: RunSummary) -> str:

@@ -56,6 +56,7 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
         "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0,
         "left_open": 60, "sensors": {}, "repaired": {},
     }  # fmt: skip
+    assert first["on_disk"] == {east: 540, west: 540, silent: 0}
     assert set(first["metrics"]) == {"federated"} and first["metrics"]["federated"]["auc_pr"] is None
 
     again = operator("run", config)

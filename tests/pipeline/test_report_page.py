@@ -5,6 +5,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from pipeline.artefacts import (
     IngestionCounts,
     RoundRecord,
     RunSummary,
+    read_summary,
     write_json,
 )
 from pipeline.config import Config, SiteConfig
@@ -440,7 +442,20 @@ def test_names_without_a_place_to_break_stay_on_their_card():
 def test_messages_are_accounted_for_by_site_and_reason(tmp_path):
     _, read = page(full_run(tmp_path / "run"), tmp_path)
     assert "press 120 90 16 4 3 7 not_json: 7" in read.words
+    assert "Of what this run took off the topics itself" in read.words
     assert "Still open Of a time window that had not ended; the next run reads them again." in read.words
+
+
+def test_what_an_earlier_ingestion_brought_is_told_beside_what_the_run_read_itself(tmp_path):
+    run = full_run(tmp_path / "run")
+    assert "On disk in all" not in page(run, tmp_path)[1].words
+    summary = read_summary(run)
+    counts = dict.fromkeys(summary.sites, IngestionCounts())
+    on_disk = dict.fromkeys(summary.sites, 504)
+    write_json(run / "summary.json", replace(summary, ingestion=counts, on_disk=on_disk))
+    words = page(run, tmp_path)[1].words
+    assert "press 0 0 0 0 0 0 – 504" in words
+    assert "On disk in all Readings in the window files that this run is made from" in words
 
 
 def test_the_end_of_a_training_is_told_in_words(tmp_path):
