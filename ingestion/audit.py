@@ -39,7 +39,7 @@ class PartitionAudit:
     """Where the offsets from `log_start` up to `log_end` (not included) went; all counts are of offsets.
 
     `position` is the group's committed offset, None without one. `kept` are in window files, `duplicate` only repeated a kept
-    reading, `late` and `dead` are in their topics, `no_record` holds no message (transaction markers, compacted or aborted records),
+    reading, `late_topic` and `dead` are in their topics (late readings in addenda are `kept`), `no_record` holds no message (transaction markers, compacted or aborted records),
     `waiting` lies at or above `position`. `missing` and `doubled` break the promise; the first ten of each are named.
     """
 
@@ -51,7 +51,7 @@ class PartitionAudit:
     position: int | None
     kept: int
     duplicate: int
-    late: int
+    late_topic: int
     dead: int
     no_record: int
     waiting: int
@@ -183,7 +183,7 @@ class _Audit:
             position=position,
             kept=int(file.sum()),
             duplicate=int((repeat & ~file).sum()),
-            late=int(((flags & _LATE) > 0).sum()),
+            late_topic=int(((flags & _LATE) > 0).sum()),
             dead=int(((flags & _DEAD) > 0).sum()),
             no_record=int((flags[:promised] == 0).sum()),
             waiting=int((flags[promised:] == 0).sum()),

@@ -102,12 +102,12 @@ def audit_table(report: AuditReport) -> Any:
     """Where every offset went, and the first that break the promise."""
     from rich.console import Group
 
-    columns = ("kept", "duplicate", "late", "dead", "no record", "waiting", "missing", "doubled")
+    columns = ("kept", "duplicate", "late topic", "dead", "no record", "waiting", "missing", "doubled")
     table = plain_table("partition", columns)
     remarks = []
     for part in report.partitions:
         name = f"{part.topic}[{part.partition}]"
-        figures = (part.kept, part.duplicate, part.late, part.dead, part.no_record, part.waiting)
+        figures = (part.kept, part.duplicate, part.late_topic, part.dead, part.no_record, part.waiting)
         table.add_row(name, *(f"{figure:,}" for figure in (*figures, part.missing, part.doubled)))
         for what, first in (("missing", part.first_missing), ("doubled", part.first_doubled)):
             if first:

@@ -25,7 +25,7 @@ def test_the_audit_names_what_is_missing_doubled_damaged_or_only_waiting(
     report = audit(settings)
     (found,) = report.partitions
     assert report.clean and (found.log_start, found.log_end) == (0, 104)
-    assert (found.kept, found.duplicate, found.dead, found.waiting, found.late) == (101, 1, 1, 1, 0)
+    assert (found.kept, found.duplicate, found.dead, found.waiting, found.late_topic) == (101, 1, 1, 1, 0)
 
     first, second = sorted(tmp_path.glob("windows/*/*/p0/*.parquet"))
     kept = first.read_bytes()

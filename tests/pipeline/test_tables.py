@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from ingestion.audit import AuditReport, PartitionAudit
 from pipeline.artefacts import IngestionCounts, RunSummary
-from pipeline.cli.tables import counts_table, preview_table, summary_text
+from pipeline.cli.tables import audit_table, counts_table, preview_table, summary_text
 from pipeline.jobs.preview import Preview
 
 LONG = "a-plant-whose-name-was-given-by-a-committee-of-seven"
@@ -31,6 +32,16 @@ def test_what_was_read_again_after_a_kill_is_told_so_that_the_figures_add_up():
     counts = IngestionCounts(read=100, kept=10, left_open=3, already_handled=87)
     lines = drawn(counts_table({"east": counts, "west": IngestionCounts(read=1, kept=1)}), 80).splitlines()
     assert [line.strip() for line in lines[-2:]] == ["read again, on disk before:", "east: 87"]
+
+
+def test_late_is_one_thing_in_an_ingestion_and_the_late_topic_another_in_an_audit():
+    part = PartitionAudit("east", "t", 0, 0, 9, 9, 6, 0, 3, 0, 0, 0, 0, 0, [], [])
+    report = AuditReport([part])
+    told = report.to_dict()["partitions"][0]
+    assert told["late_topic"] == 3 and "late" not in told
+    first, second, row, *_ = drawn(audit_table(report), 80).splitlines()
+    at = second.index("topic")
+    assert first[at : at + 5].strip() == "late" and row[at : at + 5].strip() == "3"
 
 
 @pytest.mark.parametrize("width", [80, 160])
