@@ -123,6 +123,13 @@ def compaction_table(report: CompactionReport) -> Any:
     from rich.console import Group
 
     total = report.to_dict()
+    if not total["periods"] and not total["left"]:
+        files = total["files_before"]
+        return (
+            f"nothing to unite in {files:,} files: no old period has so many"
+            if files
+            else "no window files yet"
+        )
     table = plain_table("partition", ("files before", "after", "periods", "windows", "rows", "left alone"))
     for part in report.folders:
         figures = (part.files_before, part.files_after, part.periods, part.windows, part.rows, part.left)
@@ -290,7 +297,7 @@ def preview_table(found: Preview) -> Any:
         *together(remarks),
         *found.remarks,
         f"{len(found.sensors)} sensors every {found.step_seconds:g} s: {listed(found.sensors, _SENSORS)}",
-        f"would learn from {able} of {len(found.sites)} sites before {found.train_until}: "
+        f"would learn from {able} of {len(found.sites)} site{'s' * (len(found.sites) > 1)} before {found.train_until}: "
         f"{what}, at most {found.rounds} rounds each",
     )
 

@@ -40,7 +40,9 @@ class Plan:
 
     def text(self) -> str:
         """The same for a person."""
-        lines = [f"would read the topics of {len(self.readings)} sites at {self.broker}"]
+        many = len(self.readings)
+        topics = "the topic of 1 site" if many == 1 else f"the topics of {many} sites"
+        lines = [f"would read {topics} at {self.broker}"]
         lines += [
             f"  {site}: {rows:,} readings are in windows already" for site, rows in self.readings.items()
         ]

@@ -31,6 +31,7 @@ from pipeline.streams.plants import running_broker
 
 _NICE = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _STATES = range(2, 21)
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def inspect_topic(
     Raises:
       InputDataError: no such topic, an empty one, or one that no format fits.
       BrokerUnavailable: the cluster does not answer.
-      ConfigError: no cluster is named and none runs, or the configuration is refused.
+      ConfigError: no topic can have that name, no cluster is named and none runs, or the configuration is refused.
     """
+    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        raise ConfigError(f"{topic!r} is no topic: names are 1 to 249 letters, digits, '.', '_' and '-'")
     if site is not None and not NAME.match(site):
         raise ConfigError(f"--site {site!r}: a site's name is letters, digits, '.', '_' and '-'")
     config = load_config(config_path) if config_path else None

@@ -54,7 +54,7 @@ def test_from_messages_to_a_detector_alerts_and_a_page(operator, topic):
     assert first["skipped_sites"] == {silent: "no data before 2026-03-01 10:00 UTC"}
     assert first["ingestion"][east] | {"windows": 0} == {
         "read": 600, "kept": 540, "late": 0, "duplicate": 0, "dead_lettered": 0, "reasons": {}, "windows": 0,
-        "left_open": 60, "sensors": {}, "repaired": {},
+        "left_open": 60, "sensors": {}, "repaired": {}, "already_handled": 0,
     }  # fmt: skip
     assert first["on_disk"] == {east: 540, west: 540, silent: 0}
     assert set(first["metrics"]) == {"federated"} and first["metrics"]["federated"]["auc_pr"] is None

@@ -57,6 +57,11 @@ def test_help_lists_every_command():
         (["ingest", "x.toml", "--bootstrap", "a:1,b:99999"], 2, "'b:99999' is not HOST:PORT"),
         (["tune", "x.toml", "--budget", "0s"], 2, "'0s': at least a second"),
         (["inspect", "t", "--time-zone", "Mars/Base"], 2, "'Mars/Base' is no time zone; write it as Europe"),
+        (
+            ["inspect", "", "--bootstrap", "kafka:9092"],
+            2,
+            "'' is no topic: names are 1 to 249 letters, digits",
+        ),
         (["run", "x.toml", "--every", "6 weeks"], 2, "unit 'weeks' is not known"),
         (["run", "x.toml", "--every", "1000000000d"], 2, "'1000000000d': longer than 36500d"),
         (["replay", "nowhere", "--speed", "warp"], 2, "--speed warp: write `max` or a positive factor"),
@@ -131,6 +136,8 @@ def test_init_writes_a_file_that_the_checks_accept_and_never_overwrites(tmp_path
 
 
 def test_the_version_is_that_of_the_package(capsys):
+    assert run(["version"]) == 0
+    assert "confluent-kafka 2." in capsys.readouterr().out
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"fedplant {metadata.version('fedplant')}\n"
 

@@ -1,13 +1,16 @@
 """What people read fits a screen of 80 columns without a figure being cut."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from ingestion.audit import AuditReport, PartitionAudit
+from ingestion.compaction import CompactionReport, FolderCompaction
 from pipeline.artefacts import IngestionCounts, RunSummary
-from pipeline.cli.tables import audit_table, counts_table, preview_table, summary_text
+from pipeline.cli.tables import audit_table, compaction_table, counts_table, preview_table, summary_text
+from pipeline.jobs.plan import Plan
 from pipeline.jobs.preview import Preview
 
 LONG = "a-plant-whose-name-was-given-by-a-committee-of-seven"
@@ -42,6 +45,24 @@ def test_late_is_one_thing_in_an_ingestion_and_the_late_topic_another_in_an_audi
     first, second, row, *_ = drawn(audit_table(report), 80).splitlines()
     at = second.index("topic")
     assert first[at : at + 5].strip() == "late" and row[at : at + 5].strip() == "3"
+
+
+def test_nothing_to_unite_is_a_line_and_no_empty_table():
+    assert compaction_table(CompactionReport()) == "no window files yet"
+    idle = FolderCompaction("east/t/p0", files_before=7, files_after=7)
+    assert (
+        compaction_table(CompactionReport([idle])) == "nothing to unite in 7 files: no old period has so many"
+    )
+
+
+def test_one_site_is_not_many():
+    planned = Plan("kafka:9092", {"east": 5}, "r", False, ("federated",), 3)
+    assert planned.text().startswith("would read the topic of 1 site at kafka:9092")
+    assert (
+        replace(planned, readings={"east": 5, "west": 6})
+        .text()
+        .startswith("would read the topics of 2 sites")
+    )
 
 
 @pytest.mark.parametrize("width", [80, 160])
