@@ -11,8 +11,10 @@ import pytest
 
 from pipeline.cli.main import run
 
+# What runs in a shell's background is begun with SIGINT ignored, these tests too.
 PROGRAM = """
-import os, time
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pipeline.cli.main import main
 from pipeline.errors import NothingToDo
 from pipeline.jobs.schedule import Job
