@@ -52,6 +52,8 @@ def fill(values: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.flo
     tells = np.diag(by) > 0
     enough = (~missing & tells).sum(axis=1) >= ENOUGH * tells.sum()
     rows = np.flatnonzero(missing.any(axis=1) & enough)
+    if not len(rows):
+        return values
     gone = missing[rows]
     part = np.where(gone, 0.0, values[rows].astype(np.float64))
     for _ in range(STEPS):

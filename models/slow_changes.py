@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.averages import rate_of
 from models.known import known_mean
 from models.options import DetectorOptions
 from models.sources.folds import FOLDS
@@ -17,7 +18,7 @@ MUTED = 0.5
 
 def follow_rate(rows: int, options: DetectorOptions) -> float:
     """Rate of the gain's average for a training of `rows` steps, 0 if it is too short to tell slow changes from faults."""
-    return 2.0 / (max(options.follow * rows, options.least_memory) + 1.0) if options.follows(rows) else 0.0
+    return rate_of(max(options.follow * rows, options.least_memory)) if options.follows(rows) else 0.0
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:
@@ -25,7 +26,7 @@ def margin_rate(rows: int, options: DetectorOptions) -> float:
 
     0 if it shall stay where the training put it.
     """
-    return 2.0 / (max(rows, options.least_memory) + 1.0) if options.threshold_follows else 0.0
+    return rate_of(max(rows, options.least_memory)) if options.threshold_follows else 0.0
 
 
 def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:
