@@ -95,9 +95,11 @@ class NetworkSource:
         if self.spec.shift_invariant:
             import tensorflow as tf
 
-            # One step more, then cut off: a convolution over no step at all is an error.
-            predicted = self.model()(tf.pad(frames, [[0, 0], [0, 1], [0, 0]]))
-            return frames[:, self.context :] - predicted[:, :-1]
+            # One step more, and one stretch where there is none, then cut off: a convolution over nothing at all is an error.
+            batch = tf.shape(frames)[0]
+            more = tf.pad(frames, [[0, tf.cast(tf.equal(batch, 0), tf.int32)], [0, 1], [0, 0]])
+            predicted = self.model()(tf.ensure_shape(more, (None, None, self.sensors)))
+            return frames[:, self.context :] - predicted[:batch, :-1]
         return self._frame_by_frame(frames)
 
     def _frame_by_frame(self, frames: tf.Tensor) -> tf.Tensor:

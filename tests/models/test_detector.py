@@ -76,6 +76,9 @@ for site in ("north", "nobody"):
     )
 none = stream(site=tf.constant(["north"]), values=values[None, :0], **start(site=tf.constant(["north"])))
 assert none["score"].shape == (1, 0)
+nobody = tf.constant([], tf.string)
+for answer in (serve(site=nobody, window=w[:0]), stream(site=nobody, values=w[:0], **start(site=nobody))):
+    assert {{len(each) for each in answer.values()}} == {{0}} and answer["contribution"].shape[-1] == 5
 try:
     serve(site=tf.fill([1], "north"), window=w[:1, :{detector.context}])
 except tf.errors.InvalidArgumentError as error:
