@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,10 +30,10 @@ from pipeline.jobs.settings import dataset_settings, modes_of, window_readings
 from pipeline.jobs.tidying import drop_old_work
 from pipeline.learning.learn import learn
 from pipeline.manifest import run_id
-from pipeline.remarks import together
+from pipeline.remarks import listed, together
 from pipeline.runs import detector_root, run_folder
 from pipeline.streams.cluster import Cluster
-from pipeline.streams.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites
+from pipeline.streams.intake import NO_CONSENT, Consent, counts_by_site, ingest_sites, sites_that_sent
 from pipeline.watch import Watch
 
 
@@ -59,7 +59,7 @@ def run_job(
     if earlier is not None and _intact(earlier) and not force:
         return replace(told_anew(config, folder, earlier), status="nothing_new", ingestion=counts)
     if not any(snapshot.sources.values()):
-        raise NothingToDo(_why_nothing(counts))
+        raise NothingToDo(_why_nothing(counts, sites_that_sent(config, cluster)))
     workdir = config.project.data_dir / "training" / folder.name
     if force:
         shutil.rmtree(workdir, ignore_errors=True)
@@ -154,17 +154,25 @@ def _intact(summary: RunSummary) -> bool:
     return summary.model_path is not None and Path(summary.model_path).is_dir()
 
 
-def _why_nothing(counts: Mapping[str, IngestionCounts]) -> str:
-    read = sum(count.read for count in counts.values())
-    if read == 0:
+def _why_nothing(counts: Mapping[str, IngestionCounts], sent: Sequence[str]) -> str:
+    """What to say when no window is on disk; `sent` names the sites whose topics have ever held a message.
+
+    What an earlier run or `fedplant ingest` read is in no count of this one, but for readings of open windows, which every run reads again.
+    """
+    waiting = sum(count.left_open for count in counts.values())
+    if waiting:
+        dead = sum(count.dead_lettered for count in counts.values())
+        beside = f"; {dead:,} messages were dead-lettered" if dead else ""
         return (
-            "no site has sent anything yet: start the plants' gateways (or `fedplant replay`), then run again"
+            f"no window is closed yet: {waiting:,} readings wait in open ones (ingestion.window){beside}; "
+            "later readings close them: wait for these, then run again"
         )
-    dead = sum(count.dead_lettered for count in counts.values())
-    return (
-        f"no window is closed yet: {read:,} messages were read, {dead:,} of them dead-lettered; "
-        "wait for more readings, then run again"
-    )
+    if sent:
+        return (
+            f"no window holds a reading: what {listed(sent, most=3)} sent was dead-lettered, or is gone from its topic; look into its dead-letter topic "
+            "and at what `fedplant inspect TOPIC` says of it, then run again"
+        )
+    return "no site has sent anything yet: start the plants' gateways (or `fedplant replay`), then run again"
 
 
 def _utc() -> str:

@@ -188,6 +188,18 @@ def ingest_sites(
         BOARD.ingested(counts)
 
 
+def sites_that_sent(config: Config, cluster: Cluster) -> list[str]:
+    """Sites whose topics have ever held a message, also if it is gone by now.
+
+    Raises:
+      BrokerUnavailable: the cluster does not answer in time.
+    """
+    from ingestion.status import status
+
+    partitions = status(ingest_settings(config, cluster)).partitions
+    return sorted({part.site for part in partitions if part.log_end > 0})
+
+
 def counts_by_site(report: IngestReport) -> dict[str, IngestionCounts]:
     """The report's counts as the run folder keeps them."""
     counts = {}

@@ -10,6 +10,7 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.cli.main import run
+from tests.ingestion.harness import produce
 from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
 from tests.pipeline.test_codes import cure
 from tests.pipeline.test_leave_out import stretch
@@ -109,6 +110,28 @@ def test_a_job_without_any_reading_says_so_and_what_to_do(operator, topic):
     config = operator.configure([topic("nobody")])
     found = operator("run", config, code=11)
     assert found["error"].startswith("no site has sent anything yet")
+
+
+def test_readings_that_an_earlier_ingest_read_and_that_wait_in_open_windows_are_told(operator, topic):
+    site = topic("early")
+    data = write_plants(operator.folder / "data", {site: plant(1, 40)})
+    config = operator.configure([site])
+    operator("replay", data, "--config", config)
+    # Of `window = "1h"` none is over.
+    assert operator("ingest", config)["sites"][site]["left_open"] == 40
+    found = operator("run", config, code=11)
+    assert found["error"].startswith(
+        "no window is closed yet: 40 readings wait in open ones (ingestion.window);"
+    )
+
+
+def test_what_was_sent_and_dead_lettered_before_is_not_taken_for_silence(operator, topic, make_topic):
+    site = topic("garbled")
+    config = operator.configure([site])
+    produce(operator.broker, make_topic(name=f"iiot.{site}.telemetry.v1"), [b"\xff not a reading"] * 3)
+    assert operator("ingest", config)["sites"][site]["dead_lettered"] == 3
+    found = operator("run", config, code=11)
+    assert found["error"].startswith(f"no window holds a reading: what {site} sent was dead-lettered")
 
 
 def test_a_broker_that_is_not_there_is_one_line_within_bounds(operator, topic):
