@@ -79,8 +79,7 @@ def tail_quantile(score: NDArray[np.float64], rate: float, apart: int, visits: i
         return predictive_quantile(score, rate, apart, visits)
     position = (np.arange(1, len(excess) + 1) - 0.35) / len(excess)
     first, second = float(excess.mean()), float((excess * (1.0 - position)).mean())
-    if first <= 0 or first - 2 * second <= 0:
-        return predictive_quantile(score, rate, apart)
+    # Never 0: the later, larger excesses weigh less in the second moment, which is below half of the first even where all are equal.
     shape = float(np.clip(2.0 - first / (first - 2 * second), -0.5, 0.5))
     scale = first * (1.0 - shape)
     ratio = len(excess) / len(score) / rate

@@ -317,6 +317,14 @@ def test_a_fitted_tail_is_that_of_the_highest_fiftieth_and_asked_for_more_or_of_
         assert np.isfinite(tail_quantile(few, 1e-4, 90, 20))
 
 
+@pytest.mark.parametrize("steps", [500, 250_000])
+def test_a_fitted_tail_of_equal_scores_ends_soon_behind_them(steps):
+    score = np.zeros(steps)
+    score[: max(60, steps // 50)] = 1e-30
+    # The lightest tail that is fitted, of shape -1/2, ends at three times its mean.
+    assert 1e-30 < tail_quantile(score, 1e-5, 90) <= 3e-30
+
+
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.3])
 def test_a_fitted_tail_extrapolates_where_a_quantile_cannot(shape):
     random = np.random.default_rng(2)
