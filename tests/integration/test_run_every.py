@@ -29,10 +29,21 @@ def objects(path):
     return found
 
 
+WORK_SECONDS, STILL_SECONDS = 60, 300
+"""Of the process's own work, and of the clock, without a new file: a busy machine makes it slow, but no more work and no standstill."""
+
+
 def wait_for(condition, process, said):
-    end = time.monotonic() + 120
+    """Wait as long as the process gets on: each window, data set, checkpoint and result is a new file; a turn that finds nothing new makes none."""
+    data, worked = said.parent / "fedplant-data", psutil.Process(process.pid).cpu_times
+    seen, work, clock = None, 0.0, 0.0
     while not condition():
-        assert process.poll() is None and time.monotonic() < end, said.read_text()
+        assert process.poll() is None, said.read_text()
+        files = {path.name for path in data.rglob("*")}
+        now, time_now = sum(worked()[:2]), time.monotonic()
+        if files != seen:
+            seen, work, clock = files, now, time_now
+        assert now - work < WORK_SECONDS and time_now - clock < STILL_SECONDS, said.read_text()
         time.sleep(0.05)
 
 
