@@ -5,11 +5,10 @@ Column `timestamp`, optional `asset`, optional `label` (0/1, empty where unknown
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ingestion.csvexport import read_csv
 from ingestion.errors import InputDataError
+from ingestion.filetimes import EARLIEST, LATEST, read_times
 from ingestion.labels import read_labels
 from ingestion.layout import USUAL, Layout
 from ingestion.longform import Readings, one_row_a_time
@@ -25,13 +25,12 @@ from ingestion.quality import poor_rows
 from ingestion.records import RESERVED
 from ingestion.settings import check_name
 from ingestion.strays import without_strays
-from ingestion.timeforms import time_forms
 from ingestion.tolerated import Tolerated
 
 _SUFFIXES = (".parquet", ".csv")
 _SPECIAL = ("timestamp", "asset", "label")
 _MOSTLY = 0.5
-_EARLIEST, _LATEST = pd.Timestamp("1990-01-01", tz="UTC"), pd.Timestamp("2100-01-01", tz="UTC")
+_ROW_NUMBERS = re.compile(r"__index_level_\d+__")
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     site = check_name("site", path.stem)
     notes: list[str] = []
     table = _with_usual_names(path, _read(path, layout, notes), layout)
+    table = _without_nameless(table, notes)
     names = table.column_names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -104,7 +104,7 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
         _refuse_reserved(path, (name for name in names if name not in (*_SPECIAL, layout.quality)))
     if table.num_rows == 0:
         return _without_rows(site)
-    times, assets = _times(path, table["timestamp"], layout, notes), _assets(table, site)
+    times, assets = read_times(path, table["timestamp"], layout, notes), _assets(table, site)
     labels = _labels(path, table["label"], notes) if "label" in names else None
     poor = _poor(path, table, layout, notes)
     if layout.sensor is not None and layout.value is not None:
@@ -137,6 +137,15 @@ def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:
     if labels is not None:
         frame["label"] = labels
     return _in_order(site, frame, tuple(series), notes, path)
+
+
+def _without_nameless(table: pa.Table, notes: list[str]) -> pa.Table:
+    """The table without columns that nobody named: what stands behind a comma at the line's end, and the row numbers that pandas writes."""
+    nameless = [at for at, name in enumerate(table.column_names) if not name or _ROW_NUMBERS.fullmatch(name)]
+    for at in nameless:
+        if table.column(at).null_count < table.num_rows:
+            notes.append(f"column {at + 1} has no name; it was left out")
+    return table.select([at for at in range(table.num_columns) if at not in nameless])
 
 
 def _poor(path: Path, table: pa.Table, layout: Layout, notes: list[str]) -> np.ndarray:
@@ -213,7 +222,7 @@ def _without_strays(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         notes.append(
             f"{len(strays)} rows lie far from all others in time, the first at {strays.iloc[0]:%Y-%m-%d %H:%M} UTC: a wrong clock; they were left out"
         )
-    odd = int(((frame["timestamp"] < _EARLIEST) | (frame["timestamp"] >= _LATEST)).sum())
+    odd = int(((frame["timestamp"] < EARLIEST) | (frame["timestamp"] >= LATEST)).sum())
     if odd:
         notes.append(f"{odd} rows lie before 1990 or after 2099: a wrong clock or unit of time")
     return frame
@@ -249,88 +258,6 @@ def _read(path: Path, layout: Layout, notes: list[str]) -> pa.Table:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0][:200]
         raise InputDataError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from error
     raise InputDataError(f"{path}: expected a .parquet or .csv file")
-
-
-def _times(path: Path, column: pa.ChunkedArray, layout: Layout, notes: list[str]) -> pd.Series:
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        times = pd.to_datetime(
-            column.cast(pa.timestamp(kind.unit if pa.types.is_timestamp(kind) else "s")).to_pandas()
-        )
-        known = pa.types.is_timestamp(kind) and kind.tz is not None
-        parsed = _in_utc(pd.Series(times), "UTC" if known else layout.time_zone, notes)
-    else:
-        if pa.types.is_dictionary(kind):
-            column = column.cast(pa.string())
-        raw = pd.Series(column.to_pandas())
-        numbers = (
-            pd.to_numeric(raw, errors="coerce") if layout.time_format is None else pd.Series(dtype=float)
-        )
-        if numbers.notna().any() and numbers.notna().sum() >= raw.notna().sum() / 2:
-            parsed = _epochs(numbers)
-        else:
-            parsed = _from_text(path, raw, layout, notes)
-    lost = int(parsed.isna().sum())
-    if lost:
-        notes.append(f"{lost} rows without a usable timestamp were left out")
-    return parsed
-
-
-def _from_text(path: Path, raw: pd.Series, layout: Layout, notes: list[str]) -> pd.Series:
-    """UTC instants of text; each row may carry an offset of its own, or none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        form = layout.time_format or "ISO8601"
-        if layout.time_zone == "UTC":
-            instants = pd.to_datetime(raw, utc=True, format=form, errors="coerce").astype(
-                "datetime64[ns, UTC]"
-            )
-            _refuse_other_form(path, raw, instants.isna(), layout)
-            return instants
-        text = cast(Any, raw).astype(str).str.strip()
-        carries = text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", na=False) & text.str.contains(":")
-        offset = pd.to_datetime(raw.where(carries), utc=True, format=form, errors="coerce")
-        local = pd.to_datetime(raw.where(~carries), format=form, errors="coerce")
-    _refuse_other_form(path, raw, offset.isna() & local.isna(), layout)
-    return offset.astype("datetime64[ns, UTC]").fillna(_in_utc(local, layout.time_zone, notes))
-
-
-def _refuse_other_form(path: Path, raw: pd.Series, unread: pd.Series, layout: Layout) -> None:
-    """Most times that are there cannot be read: they are written in another form, which is told if it is a usual one."""
-    wrong = unread & raw.notna()
-    if wrong.sum() <= _MOSTLY * raw.notna().sum():
-        return
-    form = f"not as {layout.time_format}" if layout.time_format else "neither ISO 8601 nor an epoch number"
-    fitting = time_forms(raw[wrong]) or ([] if layout.time_format else ["%d/%m/%Y %H:%M"])
-    hint = f" (--time-format {' or '.join(map(repr, fitting))})" if fitting else " (--time-format)"
-    raise InputDataError(
-        f"{path}: timestamp {str(raw[wrong].iloc[0])!r} is {form}; convert the column or describe it{hint}"
-    )
-
-
-def _in_utc(times: pd.Series, zone: str, notes: list[str]) -> pd.Series:
-    """Naive local times as UTC; those of the hour that a clock repeats could be two instants and become NaT, as do those of one it skips."""
-    naive = times.astype("datetime64[ns]")
-    local = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    lost = naive.notna() & local.isna()
-    if lost.any():
-        at = naive[lost].iloc[0]
-        notes.append(
-            f"{int(lost.sum())} rows lie in an hour that clocks in {zone} skip or repeat, the first at {at:%Y-%m-%d %H:%M}; if the "
-            "logger's clock does not change, name its offset (--time-zone Etc/GMT-1 is UTC+1)"
-        )
-    return local.dt.tz_convert("UTC").astype("datetime64[ns, UTC]")
-
-
-def _epochs(numbers: pd.Series) -> pd.Series:
-    size = float(numbers.abs().median())
-    unit: Literal["s", "ms", "us", "ns"] = (
-        "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
-    )
-    if numbers.dtype.kind == "i":
-        return pd.to_datetime(numbers, unit=unit, utc=True, errors="coerce").astype("datetime64[ns, UTC]")
-    finite = numbers.where(np.isfinite(numbers))
-    return pd.to_datetime(finite, unit=unit, utc=True, errors="coerce").astype("datetime64[ns, UTC]")
 
 
 def _assets(table: pa.Table, site: str) -> pd.Series:

@@ -142,8 +142,8 @@ def _site(exports: Exports, file: SiteFile, outcome: SiteOutcome, sensors: Seque
     return SitePreview(
         len(times),
         file.frame["asset"].nunique(),
-        None if times.empty else _iso(times.iloc[0].to_pydatetime()),
-        None if times.empty else _iso(times.iloc[-1].to_pydatetime()),
+        None if times.empty else _iso(times.iloc[0]),
+        None if times.empty else _iso(times.iloc[-1]),
         outcome.train_rows if outcome.excluded is None else 0,
         outcome.validation_rows if outcome.excluded is None else 0,
         int(np.count_nonzero(later)),
@@ -161,4 +161,4 @@ def _site(exports: Exports, file: SiteFile, outcome: SiteOutcome, sensors: Seque
 
 
 def _iso(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"

@@ -71,6 +71,115 @@ def test_decimal_commas_are_seen_whatever_else_a_row_holds_and_wherever_they_beg
     assert 1.5 in file.frame["pressure"].tolist()
 
 
+@pytest.mark.parametrize("odd", ["UTC;°C;bar", "2026-02-28;Bad Input;"])
+def test_one_cell_of_text_costs_a_column_with_decimal_commas_that_cell_alone(tmp_path, odd):
+    rows = "".join(f"2026-03-{day:02d};7{day % 3},5;{day}\n" for day in range(1, 29))
+    file = read(tmp_path, f"timestamp;temp;count\n{odd}\n{rows}")
+    assert file.sensors == ("temp", "count")
+    assert file.frame["temp"].dropna().tolist() == [70.5 + day % 3 for day in range(1, 29)]
+    assert "column 'temp': 1 cells are not numbers; they count as missing" in file.notes
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cells", "values", "told"),
+    [
+        (
+            ";",
+            ["1.234,5", "987,5", "2.000.000,25"],
+            [1234.5, 987.5, 2000000.25],
+            "'1.234,5' is read as 1234.5",
+        ),
+        (",", ['"1,234.5"', "987.5", '"2,000,000"'], [1234.5, 987.5, 2e6], "'1,234.5' is read as 1234.5"),
+        (";", ["1\u202f234,5", "-1\u00a0000,5", "7,5"], [1234.5, -1000.5, 7.5], "is read as 1234.5"),
+        (",", ["1'234.5", "7.5", "12"], [1234.5, 7.5, 12], "is read as 1234.5"),
+        (",", ['"71,5"', '"1.072,25"', '"73"'], [71.5, 1072.25, 73], "'1.072,25' is read as 1072.25"),
+        (",", ['"71,5"', '"72,25"', '"73"'], [71.5, 72.25, 73], None),
+        (";", ["1e3", "12,5e-1", "-,5"], [1000, 1.25, -0.5], None),
+    ],
+)
+def test_thousands_and_fractions_are_read_as_the_locale_writes_them(tmp_path, delimiter, cells, values, told):
+    rows = "".join(f"2026-03-0{day}{delimiter}{cell}\n" for day, cell in enumerate(cells, 1))
+    file = read(tmp_path, f"timestamp{delimiter}flow\n{rows}")
+    assert file.frame["flow"].tolist() == values
+    assert len(file.notes) == (told is not None) and (told or "") in "".join(file.notes)
+
+
+def test_whole_thousands_beside_decimal_commas_are_no_fractions(tmp_path):
+    file = read(tmp_path, "timestamp;temp;pieces\n2026-03-01;7,5;1.000\n2026-03-02;8,5;1.250\n")
+    assert file.frame["pieces"].tolist() == [1000, 1250]
+    points = read(tmp_path, "timestamp;temp;ratio\n2026-03-01;7,5;1.000\n2026-03-02;8,5;0.25\n")
+    assert points.frame["ratio"].tolist() == [1, 0.25] and points.notes == ()
+
+
+def test_cells_that_may_be_thousands_or_fractions_are_not_guessed(tmp_path):
+    file = read(tmp_path, 'timestamp,temp,flow\n2026-03-01,1.5,"71,234"\n2026-03-02,2.5,"72,345"\n')
+    assert file.sensors == ("temp",)
+    assert file.notes == ("column 'flow' is not numeric (string); it was ignored",)
+
+
+@pytest.mark.parametrize("start", ["sep=;\n", "\n\n", "\nSEP=;\n"])
+def test_what_spreadsheets_write_before_a_header_is_passed_over(tmp_path, start):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        file = read(tmp_path, start + "timestamp;t;u\n2026-03-01;1,5;2\n", encoding=encoding)
+        assert file.frame[["t", "u"]].to_numpy().tolist() == [[1.5, 2.0]]
+
+
+def test_a_bar_separates_cells_too(tmp_path):
+    assert read(tmp_path, "timestamp|t|u\n2026-03-01|1.5|2\n").sensors == ("t", "u")
+
+
+@pytest.mark.parametrize(
+    "above", ["PI export\nServer: PI01\n", '"PI export",,\n"Server",,\n', "a;b;c;d\n1\n"]
+)
+def test_a_header_below_other_lines_is_told_with_its_line(tmp_path, above):
+    with pytest.raises(InputDataError, match="'timestamp' is named in line 3; remove the 2 lines above it"):
+        read(tmp_path, above + "timestamp,t,u\n2026-03-01,1,2\n")
+
+
+def test_columns_without_a_name_are_left_out_and_told_if_they_hold_anything(tmp_path):
+    behind = read(tmp_path, "timestamp,t,,\n2026-03-01,1,,\n")
+    assert behind.sensors == ("t",) and "no name" not in "".join(behind.notes)
+    numbered = read(tmp_path, ",timestamp,t\n0,2026-03-01,1\n1,2026-03-02,2\n")
+    assert numbered.sensors == ("t",) and numbered.notes == ("column 1 has no name; it was left out",)
+    frame = pd.DataFrame({"timestamp": [MARCH, MARCH + pd.Timedelta("1min")], "t": [1.0, 2.0]}, index=[7, 3])
+    frame.to_parquet(tmp_path / "press-2.parquet")
+    assert read_site_file(tmp_path / "press-2.parquet").sensors == ("t",)
+
+
+def test_a_line_end_within_a_name_is_a_blank(tmp_path):
+    assert read(tmp_path, 'timestamp,"Temp\n(°C)"\n2026-03-01,1\n').sensors == ("Temp (°C)",)
+
+
+@pytest.mark.parametrize("cells", [("46082.5", "46082.75"), ("46082,5", "46082,75")])
+def test_days_of_a_spreadsheet_are_local_times_and_told(tmp_path, cells):
+    rows = "".join(f"{cell};{number},5\n" for number, cell in enumerate(cells))
+    file = read(tmp_path, "timestamp;t\n" + rows, Layout(time_zone="Europe/Berlin"))
+    assert file.frame["timestamp"].tolist() == [
+        pd.Timestamp("2026-03-01T11:00:00Z"),
+        pd.Timestamp("2026-03-01T17:00:00Z"),
+    ]
+    assert "days of a spreadsheet: 46082.5 is read as 2026-03-01 12:00:00" in "\n".join(file.notes)
+
+
+def test_numbers_that_only_run_through_days_are_seconds(tmp_path):
+    file = read(tmp_path, "timestamp,t\n100,1\n46082,2\n")
+    assert file.frame["timestamp"].iloc[0] == pd.Timestamp("1970-01-01T00:01:40Z")
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d"])
+def test_dates_without_marks_are_refused_with_their_form_which_reads_them(tmp_path, form):
+    rows = "".join(f"{day:{form}},{day.day}\n" for day in pd.date_range("2026-03-01", periods=3))
+    with pytest.raises(InputDataError, match=f"no epoch number; describe it .--time-format '{form}'"):
+        read(tmp_path, "timestamp,t\n" + rows)
+    file = read(tmp_path, "timestamp,t\n" + rows, Layout(time_format=form))
+    assert file.frame["timestamp"].iloc[0] == pd.Timestamp("2026-03-01T00:00:00Z")
+
+
+def test_seconds_with_a_fraction_are_told_to_the_microsecond(tmp_path):
+    file = read(tmp_path, "timestamp,t\n1772359200.123,1\n1772359201.123,2\n")
+    assert file.frame["timestamp"].iloc[0] == MARCH + pd.Timedelta("123ms")
+
+
 def test_a_named_column_must_exist_and_take_nobodys_place(tmp_path):
     with pytest.raises(InputDataError, match="no column 'time'; found timestamp, t"):
         read(tmp_path, "timestamp,t\n2026-03-01,1\n", Layout(timestamp="time"))
@@ -395,7 +504,7 @@ def test_one_machine_after_the_other_is_in_order(tmp_path):
         ),
         (("25.12.2026 10:00:17",), "%d.%m.%Y %H:%M", "(--time-format '%d.%m.%Y %H:%M:%S')"),
         (("01-Feb-26 00:00:00",), None, "(--time-format '%d-%b-%y %H:%M:%S')"),
-        (("soon",), None, "(--time-format '%d/%m/%Y %H:%M')"),
+        (("2026-03-01 10:00 CEST",), None, "(such as --time-format '%d/%m/%Y %H:%M')"),
         (("soon",), "%d.%m.%Y", "describe it (--time-format)"),
         # Half of the days could be months: reading those would take them for others.
         (

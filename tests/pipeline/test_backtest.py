@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,14 @@ def test_a_dry_run_says_what_would_be_learned_and_imports_no_tensorflow(tmp_path
     assert (west["incidents"], west["constant"], west["silent"]) == (None, ["power"], ["flow"])
     assert single["excluded"].startswith("too short") and single["train_steps"] == 0
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_dry_run_of_times_with_nanoseconds_warns_of_nothing(tmp_path, settings):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    plant(2).assign(timestamp=plant(2)["timestamp"] + pd.Timedelta("7ns")).to_parquet(data / "west.parquet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run([*backtest_of(data, settings), "--dry-run"]) == 0
 
 
 @pytest.mark.parametrize(
