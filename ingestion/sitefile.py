@@ -28,6 +28,11 @@ from ingestion.strays import without_strays
 from ingestion.tolerated import Tolerated
 
 _SUFFIXES = (".parquet", ".csv")
+_OTHER_FORMS = re.compile(
+    r"\.(7z|arrow|avro|bz2|dat|feather|gz|h5|hdf5|json|jsonl|mat|ndjson|ods|orc|parq|pq|rar|tab|tar|tgz|tsv|txt|xls|xlsb|xlsm|xlsx|xz|zip|zst)",
+    re.IGNORECASE,
+)
+"""Endings of files that hold readings in a form that is not read; others, as a README, are nobody's readings."""
 _SPECIAL = ("timestamp", "asset", "label")
 _MOSTLY = 0.5
 _ROW_NUMBERS = re.compile(r"__index_level_\d+__")
@@ -69,11 +74,23 @@ def read_site_dir(folder: Path | str, layout: Layout = USUAL) -> dict[str, SiteF
             )
         paths[path.stem] = path
     if not paths:
-        raise InputDataError(f"{folder} holds no .parquet or .csv file; expected one per site")
+        others = unread(folder)
+        what = (
+            f"only {', '.join(others[:5])}; unpack or export them as such"
+            if others
+            else "expected one per site"
+        )
+        raise InputDataError(f"{folder} holds no .parquet or .csv file; {what}")
     files = {site: read_site_file(paths[site], layout) for site in sorted(paths)}
     if all(file.frame.empty for file in files.values()):
         raise InputDataError(f"{folder}: no file holds a row; expected at least one reading")
     return files
+
+
+def unread(folder: Path | str) -> list[str]:
+    """Names of a folder's files that look like readings and are passed over: packed ones, workbooks, other forms; sorted."""
+    found = (path for path in Path(folder).iterdir() if not path.name.startswith(".") and path.is_file())
+    return sorted(path.name for path in found if _OTHER_FORMS.fullmatch(path.suffix))
 
 
 def read_site_file(path: Path | str, layout: Layout = USUAL) -> SiteFile:

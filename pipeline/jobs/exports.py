@@ -12,7 +12,7 @@ import pandas as pd
 
 from ingestion.errors import InputDataError
 from ingestion.layout import Layout
-from ingestion.sitefile import SiteFile, read_site_dir
+from ingestion.sitefile import SiteFile
 from pipeline.artefacts import MODES
 from pipeline.config import Config, SiteConfig, named_sites
 from pipeline.config.leaveout import refuse_unknown_sites
@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError, NothingToDo
 from pipeline.jobs.labelled import incidents, labelled_stretches, seen_by_learning
 from pipeline.jobs.mapped import mapped_files
 from pipeline.jobs.settings import dataset_settings
-from pipeline.remarks import together
+from pipeline.sitefiles import read_told
 from pipeline.watch import Watch
 
 
@@ -105,9 +105,7 @@ def read_exports(
     """
     wanted = _checked(modes)
     with watch.step("reading files"):
-        files = read_site_dir(data, layout)
-    for line in together((file.site, note) for file in files.values() for note in file.notes):
-        watch.say(line)
+        files = read_told(data, layout, watch.say)
     _within(files, train_until)
     config = _configuration(base, list(files), train_until)
     found = Exports(mapped_files(files, config, watch.say), config, wanted, leave_out_labelled)

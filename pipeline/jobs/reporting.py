@@ -115,10 +115,10 @@ def label_folder(config: Config, folder: Path, layout: Layout, say: Callable[[st
       InputDataError: the folder cannot be used, or holds labels for none of the sites.
     """
     from ingestion.errors import InputDataError
-    from ingestion.sitefile import read_site_dir
     from pipeline.jobs.exports import label_frames
+    from pipeline.sitefiles import read_told
 
-    files = read_site_dir(folder, layout)
+    files = read_told(folder, layout, say)
     frames = label_frames(files)
     sites = {site.name for site in config.sites}
     missing = sorted(sites - set(frames))

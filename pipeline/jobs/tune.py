@@ -238,7 +238,6 @@ def run_tuning(
       NothingToDo: no site can train.
       InputDataError: `data` holds no usable site file.
     """
-    from ingestion.sitefile import read_site_dir
     from pipeline.config.leaveout import refuse_unknown_sites
     from pipeline.datasets.snapshot import take_snapshot
     from pipeline.datasets.sources import FileReadings, Readings
@@ -246,12 +245,13 @@ def run_tuning(
     from pipeline.jobs.mapped import mapped_files
     from pipeline.jobs.settings import dataset_settings, window_readings
     from pipeline.manifest import run_id
+    from pipeline.sitefiles import read_told
 
     root = config.project.data_dir
     if data is None:
         readings: Readings = window_readings(config)
     else:
-        files = mapped_files(read_site_dir(data, layout), config, watch.say)
+        files = mapped_files(read_told(data, layout, watch.say), config, watch.say)
         refuse_unknown_sites(config.dataset, (*named_sites(config), *files))
         readings = FileReadings(files)
     snapshot = take_snapshot(readings.sources(), dataset_settings(config))

@@ -58,12 +58,9 @@ def replay_folder(
       BrokerUnavailable: the cluster does not answer.
     """
     from ingestion.replay import replay
-    from ingestion.sitefile import read_site_dir
+    from pipeline.sitefiles import read_told
 
-    files = read_site_dir(folder, layout)
-    for file in files.values():
-        for note in file.notes:
-            say(f"{file.site}: {note}")
+    files = read_told(folder, layout, say)
     topics: dict[str, str] = {}
     client: dict[str, object] = {}
     if config is not None:

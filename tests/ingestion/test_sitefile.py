@@ -369,6 +369,10 @@ def test_a_folder_gives_its_sites_in_name_order_and_two_files_of_one_site_are_re
 def test_a_folder_without_site_files_is_refused(tmp_path):
     with pytest.raises(InputDataError, match=r"no \.parquet or \.csv"):
         read_site_dir(tmp_path)
+    (tmp_path / "press-1.csv.gz").write_bytes(b"")
+    (tmp_path / "README.md").write_text("not a site")
+    with pytest.raises(InputDataError, match=r"file; only press-1\.csv\.gz; unpack or export them as such"):
+        read_site_dir(tmp_path)
     with pytest.raises(InputDataError, match="is not a folder"):
         read_site_dir(tmp_path / "nowhere")
 
