@@ -14,6 +14,7 @@ import typer
 
 from pipeline.cli import broker, check, data, job, look, results
 from pipeline.cli.console import failed
+from pipeline.cli.storage import storage_line
 from pipeline.interrupt import remembered
 
 app = typer.Typer(
@@ -94,8 +95,8 @@ def run(arguments: list[str]) -> int:
             return _usage(error, arguments)
         if isinstance(code, int):
             return _fail(str(error), code, arguments)
-        if isinstance(error, OSError):
-            return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 6, arguments)
+        if line := storage_line(error):
+            return _fail(line, 6, arguments)
         if os.environ.get("FEDPLANT_TRACEBACK"):
             raise
         hint = "set FEDPLANT_TRACEBACK=1 to see where, and please report it"

@@ -1,6 +1,8 @@
 """The command line as a user meets it: speed, help, exit codes, one clear line."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -110,6 +112,54 @@ def test_a_step_that_came_to_no_end_is_not_drawn_as_one_that_still_turns(capfd):
         raise ValueError("no such file")
     done, stopped = capfd.readouterr().err.splitlines()
     assert done.startswith("✓ reading") and stopped.startswith("✗ sending")
+
+
+# A limit on file size refuses writes as a full disk does, and needs no rights.
+_WRITES = {
+    "python": "Path('x').write_text('x' * 2000)",
+    "arrow": "import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({'a': range(2000)}), 'x')",
+    "tensorflow": "import tensorflow as tf; tf.io.write_file('x', 'x' * 2000)",
+}
+_LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import pipeline.config
+from pipeline.cli.main import run
+def fails(*_):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    exec(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+pipeline.config.load_config = fails
+sys.exit(run(["compact", "plant.toml"]))
+"""
+
+
+@pytest.mark.parametrize("library", _WRITES)
+def test_a_disk_that_takes_no_more_is_one_line_with_what_to_do_whichever_library_wrote(tmp_path, library):
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, _WRITES[library]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+    )
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 6, done.stderr
+    assert "File too large" in line and "free space and run the command again" in line
+    assert "unexpected" not in line and "Traceback" not in done.stderr
+
+
+def test_too_many_open_files_are_told_with_the_limit_and_not_with_the_file_that_came_last(
+    monkeypatch, capsys
+):
+    def fails(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/site-packages/rich/__init__.py")
+
+    monkeypatch.setattr("pipeline.config.load_config", fails)
+    assert run(["compact", "plant.toml"]) == 6
+    told = capsys.readouterr().err
+    assert "Too many open files; this process may open " in told and "`ulimit -n`" in told
+    assert "rich" not in told
 
 
 def test_an_interrupted_command_says_so(monkeypatch, capsys):
