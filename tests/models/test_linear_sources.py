@@ -280,3 +280,78 @@ def test_a_sensor_that_a_source_takes_over_whole_has_a_finite_part_in_the_choice
     for share in (1.0, 1.0 - 1e-12):
         source = PcaSource(np.stack([share * np.eye(3, dtype=np.float64)] * 5))
         assert np.isfinite(hidden([source], blocks, total))
+
+
+@pytest.mark.parametrize("fit", [FIT, PcaFit(3)])
+def test_a_long_run_is_summed_in_pieces_and_each_row_of_it_once(fit, monkeypatch):
+    values = run(500, 16)
+    whole = fit.summarise(values, 10, 490)
+    monkeypatch.setattr(f"{type(fit).__module__}._ROWS", 64)
+    pieces = fit.summarise(values, 10, 490)
+    np.testing.assert_allclose(pieces.gram, whole.gram, rtol=1e-9)
+    assert pieces.rows == whole.rows == 480
+
+
+@pytest.mark.parametrize("fit", [FIT, PcaFit(3)])
+def test_an_unknown_reading_is_summed_as_an_average_one(fit):
+    values, known = run(200, 17), run(200, 17)
+    values[50:60, 1], known[50:60, 1] = np.nan, 0.0
+    np.testing.assert_array_equal(fit.summarise(values, 0, 200).gram, fit.summarise(known, 0, 200).gram)
+
+
+def components(values, fit=PcaFit(3)):
+    """The projection float32[F, F] of steady scaled values."""
+    (source,) = fit.solve(
+        [fit.summarise(values, 0, len(values))], [Traits(np.ones(values.shape[1], np.bool_))]
+    )
+    return source.projection[0]
+
+
+def test_a_reading_far_out_bends_components_and_is_projected_on_others_no_more_than_one_of_five_scales():
+    values = related(400, 3, LIKE)
+    values[100, 0] = 5.0
+    far = values.copy()
+    far[100, 0] = 90.0
+    projection = components(values)
+    np.testing.assert_array_equal(components(far), projection)
+    source, arrays = PcaSource(projection[None]), {"projection": tf.constant(projection[None])}
+    near, away = (
+        source.residuals(arrays, tf.constant(each[None]), tf.constant([0])).numpy()[0, 100]
+        for each in (values, far)
+    )
+    np.testing.assert_allclose(away[1:], near[1:], atol=1e-6)
+    assert away[0] - near[0] == pytest.approx(85.0, rel=1e-5)
+
+
+def test_where_sensors_lie_bends_no_component():
+    values = related(400, 4, LIKE)
+    moved = values + np.array([3.0, -2.0, 0.5], np.float32)
+    np.testing.assert_allclose(components(moved), components(values), atol=1e-4)
+    assert np.linalg.matrix_rank(components(values), tol=1e-3) == 1
+
+
+@pytest.mark.parametrize("sensors", [1, 2, 3])
+def test_of_every_machine_components_leave_something_over(sensors):
+    values = np.random.default_rng(5).normal(size=(400, sensors)).astype(np.float32)
+    found = components(values, PcaFit(sensors, 0.999))
+    assert np.linalg.matrix_rank(found, tol=1e-3) == sensors - 1
+
+
+def test_as_few_components_as_explain_the_variance_asked_for():
+    values = np.random.default_rng(6).normal(size=(4000, 3)).astype(np.float32) * [1.0, 0.5, 0.25]
+    for variance, kept in ((0.7, 1), (0.8, 2)):
+        found = components(values.astype(np.float32), PcaFit(3, variance))
+        assert np.linalg.matrix_rank(found, tol=1e-3) == kept
+
+
+def test_without_a_row_nothing_is_projected():
+    (source,) = PcaFit(3).solve([GramStatistics.empty(4)], [Traits(np.ones(3, np.bool_))])
+    assert not source.projection.any()
+
+
+def test_the_part_of_sensors_now_is_that_of_a_design_without_past():
+    values = run(200, 18)
+    part = FIT.summarise(values, 0, 200).now(3)
+    design = np.hstack([values[LAGS:], np.ones((200 - LAGS, 1))]).astype(np.float64)
+    np.testing.assert_allclose(part.gram, design.T @ design, rtol=1e-9)
+    assert part.rows == 200 - LAGS
