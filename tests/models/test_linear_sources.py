@@ -299,8 +299,9 @@ def test_an_unknown_reading_is_summed_as_an_average_one(fit):
     np.testing.assert_array_equal(fit.summarise(values, 0, 200).gram, fit.summarise(known, 0, 200).gram)
 
 
-def components(values, fit=PcaFit(3)):
-    """The projection float32[F, F] of steady scaled values."""
+def components(values, variance=0.9):
+    """The projection float32[F, F] of steady scaled values float32[N, F]."""
+    fit = PcaFit(values.shape[1], variance)
     (source,) = fit.solve(
         [fit.summarise(values, 0, len(values))], [Traits(np.ones(values.shape[1], np.bool_))]
     )
@@ -333,14 +334,14 @@ def test_where_sensors_lie_bends_no_component():
 @pytest.mark.parametrize("sensors", [1, 2, 3])
 def test_of_every_machine_components_leave_something_over(sensors):
     values = np.random.default_rng(5).normal(size=(400, sensors)).astype(np.float32)
-    found = components(values, PcaFit(sensors, 0.999))
+    found = components(values, 0.999)
     assert np.linalg.matrix_rank(found, tol=1e-3) == sensors - 1
 
 
 def test_as_few_components_as_explain_the_variance_asked_for():
     values = np.random.default_rng(6).normal(size=(4000, 3)).astype(np.float32) * [1.0, 0.5, 0.25]
     for variance, kept in ((0.7, 1), (0.8, 2)):
-        found = components(values.astype(np.float32), PcaFit(3, variance))
+        found = components(values.astype(np.float32), variance)
         assert np.linalg.matrix_rank(found, tol=1e-3) == kept
 
 

@@ -8,11 +8,20 @@ import pytest
 
 from benchmarks.detection_recipes import looked_ahead
 from benchmarks.detection_sets import Machine
-from pipeline.artefacts import Evaluation, Expected
+from models.architectures import build
+from models.scaling import moments
+from models.sources.grouped import GroupedNetwork
+from pipeline.artefacts import Curves, Evaluation, Expected
 from pipeline.cli.main import run
-from pipeline.evaluation.expectation import loud
+from pipeline.config.change import changed
+from pipeline.evaluation import expectation
+from pipeline.evaluation.expectation import held_against_later, loud
 from pipeline.evaluation.metrics import Metrics
+from pipeline.learning.configured import architecture, calibration
+from pipeline.learning.learned import Learned
+from pipeline.learning.sharing import young_scaling
 from tests.pipeline.plants import SETTINGS, backtest_of, linear_config, plant, write_plants
+from tests.pipeline.test_learning import prepared_plants
 
 ROWS = 600
 """Of training; the first three fifths end at row 360."""
@@ -52,6 +61,43 @@ def test_a_site_that_changed_within_its_training_is_told_and_calm_ones_keep_the_
     assert {of["rows"] for of in expected["sites"].values()} == {ROWS * 2 // 5}
     (told,) = (note for note in found["notes"] if "are to be expected" in note)
     assert "0.005 promised" in told and "most of all moody" in told
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_what_is_held_against_later_rows_is_the_exported_detector_of_the_first_three_fifths(
+    noise, tmp_path, monkeypatch
+):
+    settings = '[detector]\nsources = ["ridge", "network"]\nfollow_from = "20h"\n'
+    config, prepared = prepared_plants(tmp_path, settings)
+    if noise:
+        private = {"dataset": {"share_scale": False}, "training": {"statistics_noise": 1.0}}
+        config = changed(config, private)
+    common, own, gone = (build(architecture(config), 40, 3, seed=seed).get_weights() for seed in range(3))
+    learned = Learned({}, None, Curves({}), network=common, own_networks={"north": own, "gone": gone})
+    held = {}
+
+    def spy(detector, seen, parts, *more):
+        held.update(detector=detector, parts=parts)
+        return held_against_later(detector, seen, parts, *more)
+
+    monkeypatch.setattr(expectation, "held_against_later", spy)
+    assert set(expectation.expect(config, prepared, learned).sites) == {"east", "north", "west"}
+    detector = held["detector"]
+    # 20 hours of a whole training are 12 of its first three fifths.
+    assert detector.options.follow_from == 12 * 60
+    assert detector.options.prior_rows == (0.0 if noise else calibration(config).prior_rows)
+    network = (
+        detector.sources[-1] if isinstance(detector.sources[-1], GroupedNetwork) else detector.sources[0]
+    )
+    assert network.group[:3].tolist() == [0, 1, 0] and len(network.networks) == 2
+    np.testing.assert_array_equal(network.networks[1].weights[0], own[0])
+    earlier = {site: [run.values for run in before] for site, (before, _) in held["parts"].items()}
+    young = young_scaling(config, prepared.dataset, earlier)
+    for row, (site, runs) in enumerate(sorted(earlier.items())):
+        assert sum(map(len, runs)) == 360
+        known = moments(runs, 3)
+        scaling = known.scaling() if young is None else young(site, known)
+        np.testing.assert_array_equal(detector.scale[row], scaling.scale)
 
 
 def test_benchmarks_look_ahead_on_arrays_with_the_same_outcome():
@@ -111,6 +157,19 @@ def test_sites_too_short_to_be_parted_are_left_out_and_nothing_fails(tmp_path, c
     assert set(found["expected"]["sites"]) == {"east", "west"} and "short" in found["sites"]
     alone = json.loads(judged(tmp_path / "one", config, capsys, {"short": short}, "--json"))
     assert alone["expected"] is None
+
+
+def test_later_rows_count_also_behind_a_gap(tmp_path, config, capsys):
+    gone = plant(1).drop(index=range(450, 480))
+    found = json.loads(judged(tmp_path, config, capsys, {"east": gone, "west": plant(2)}, "--json"))
+    # The first three behind the gap have no past.
+    assert found["expected"]["sites"]["east"]["rows"] == (ROWS - 30) * 2 // 5 - 3
+
+
+def test_a_training_of_which_only_the_end_is_in_one_piece_is_not_looked_ahead_in(tmp_path, config, capsys):
+    torn = plant(1)
+    torn = torn[(torn.index >= 400) | (torn.index % 60 < 30)]
+    assert json.loads(judged(tmp_path, config, capsys, {"torn": torn}, "--json"))["expected"] is None
 
 
 def test_it_is_kept_with_the_evaluation_and_older_files_have_none():
