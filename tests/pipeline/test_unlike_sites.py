@@ -188,6 +188,72 @@ def test_a_site_makes_the_model_its_own_at_the_full_rate_whatever_the_schedule_o
         np.testing.assert_array_equal(weights, expected)
 
 
+def test_a_site_whose_own_model_is_worse_on_its_later_rows_keeps_the_common_one(
+    common: tuple[dict[str, ShardPaths], TrainingResult],
+) -> None:
+    shards, together = common
+    # What it is validated on moves as the other kind of sites does.
+    changed = {"a1": replace(shards["a1"], validation=shards["b1"].validation)}
+    personal = Personal(epochs=5)
+    found = personalise(changed, together.weights, SPEC, SETTINGS, personal, steps=STEPS, sensors=SENSORS)
+    kept = found["a1"]
+    assert not kept.improved and kept.after == kept.before is not None
+    for own, theirs in zip(kept.weights, together.weights, strict=True):
+        np.testing.assert_array_equal(own, theirs)
+
+
+def own_weights(
+    common: tuple[dict[str, ShardPaths], TrainingResult], personal: Personal, **changes: object
+) -> np.ndarray:
+    """What site a1 makes of the common model, as one vector."""
+    shards, together = common
+    settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    one = {"a1": shards["a1"]}
+    found = personalise(one, together.weights, SPEC, settings, personal, steps=STEPS, sensors=SENSORS)["a1"]
+    assert found.improved
+    return np.concatenate([np.ravel(weight) for weight in found.weights])
+
+
+def test_a_site_makes_the_model_its_own_in_as_many_passes_as_are_asked_for_whatever_bounds_its_rounds(
+    common: tuple[dict[str, ShardPaths], TrainingResult],
+) -> None:
+    three = own_weights(common, Personal(epochs=3))
+    for bounds in ({"max_steps": 1, "clip_updates": 1e-3}, {"local_steps": 1}):
+        np.testing.assert_array_equal(own_weights(common, Personal(epochs=3), **bounds), three)
+    assert not np.array_equal(own_weights(common, Personal(epochs=1)), three)
+
+
+def test_ditto_holds_a_site_near_the_common_weights_by_its_strength(
+    common: tuple[dict[str, ShardPaths], TrainingResult],
+) -> None:
+    together = np.concatenate([np.ravel(weight) for weight in common[1].weights])
+    free = own_weights(common, Personal("fine_tune"))
+    loose, tight = (own_weights(common, Personal("ditto", strength=strength)) for strength in (0.0, 3.0))
+    np.testing.assert_allclose(loose, free, atol=1e-6)
+    assert np.linalg.norm(tight - together) < 0.8 * np.linalg.norm(free - together)
+
+
+def test_a_site_that_cannot_tell_whether_its_own_model_is_better_keeps_the_common_one(
+    common: tuple[dict[str, ShardPaths], TrainingResult],
+) -> None:
+    shards, together = common
+    silent = replace(shards["a1"], validation_frames=0)
+    lost = replace(shards["a2"], validation=shards["a2"].validation + "-lost")
+    found = personalise(
+        {"a1": silent, "a2": lost, "b1": replace(shards["b1"], train=shards["b1"].train + "-lost")},
+        together.weights,
+        SPEC,
+        SETTINGS,
+        Personal(),
+        steps=STEPS,
+        sensors=SENSORS,
+    )
+    for site, each in found.items():
+        assert not each.improved and (each.before is None) == (site != "b1"), site
+        for own, theirs in zip(each.weights, together.weights, strict=True):
+            np.testing.assert_array_equal(own, theirs)
+
+
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"strength": -0.1}])
 def test_what_makes_no_model_a_sites_own_is_refused(wrong: dict[str, float]) -> None:
     assert Personal(epochs=1, strength=0.0).kind == "fine_tune"
