@@ -62,9 +62,10 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for library in ("kafka", "tensorflow", "absl"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    # Ignored, as it is for what a shell starts in the background, it stays so.
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with remembered(*[signal.SIGINT] if heeded else []):
+    # Ignored, as SIGINT is for what a shell starts in the background, one stays so.
+    plain = (signal.default_int_handler, signal.SIG_DFL)
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) in plain]
+    with remembered(*heeded):
         code = run(sys.argv[1:])
     sys.exit(code)
 

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli.main import run
+from tests.pipeline.plants import backtest_of, linear_config, plant, write_plants
 
 # What runs in a shell's background is begun with SIGINT ignored, these tests too.
 PROGRAM = """
@@ -47,6 +49,9 @@ main()
 """
 
 
+_MAIN = "from pipeline.cli.main import main; main()"
+
+
 def interrupted(folder: Path, lost: str, number: signal.Signals, *options: str) -> tuple[int, str]:
     """Exit code and standard error of a `run` whose first signal is lost."""
     config = folder / "plant.toml"
@@ -72,11 +77,13 @@ def interrupted(folder: Path, lost: str, number: signal.Signals, *options: str) 
 
 
 @pytest.mark.parametrize("lost", ["dropped", "caught"])
-@pytest.mark.parametrize("options", [(), ("--log-json",)])
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGINT, ()), (signal.SIGINT, ("--log-json",)), (signal.SIGTERM, ())]
+)
 def test_an_interrupt_that_was_lost_still_ends_the_command(
-    tmp_path: Path, lost: str, options: tuple[str, ...]
+    tmp_path: Path, lost: str, number: signal.Signals, options: tuple[str, ...]
 ) -> None:
-    code, said = interrupted(tmp_path, lost, signal.SIGINT, *options)
+    code, said = interrupted(tmp_path, lost, number, *options)
     assert code == 130, said
     last = said.splitlines()[-1]
     assert (json.loads(last)["message"] if options else last.removeprefix("fedplant: ")) == "interrupted"
@@ -89,3 +96,28 @@ def test_a_repeated_run_whose_signal_was_lost_still_ends(
 ) -> None:
     code, said = interrupted(tmp_path, lost, number, "--every", "1h")
     assert code == 0, said
+
+
+def test_a_backtest_that_is_told_to_end_leaves_no_readings_behind(tmp_path: Path) -> None:
+    data, scratch = (
+        write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)}),
+        tmp_path / "scratch",
+    )
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MAIN, *backtest_of(data, linear_config(tmp_path))],
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        text=True,
+    )
+    try:
+        while process.poll() is None and not list(scratch.glob("fedplant-backtest-*")):
+            time.sleep(0.02)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130 and said.endswith("fedplant: interrupted\n")
+    assert list(scratch.glob("fedplant-*")) == []
