@@ -13,8 +13,9 @@ from pipeline.artefacts import Evaluation
 from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.datasets.leaveout import concerns, matches
+from pipeline.datasets.run import Run
 from pipeline.evaluation.candidate import Candidate, as_toml, candidate_remarks, instant
-from pipeline.evaluation.standing_out import LEAST_STEPS, standing_out
+from pipeline.evaluation.standing_out import LEAST_STEPS, Stretch, _candidate, standing_out
 from pipeline.jobs.settings import dataset_settings, looked_at
 from tests.pipeline.plants import START, linear_config, plant, write_plants
 
@@ -63,6 +64,39 @@ def test_the_strongest_comes_first_and_steps_without_a_score_end_a_stretch():
     assert [(each.run, each.begin, each.end) for each in found] == [(1, 50, 70), (1, 71, 90), (0, 100, 120)]
 
 
+def expected_once(score, fewer=1.0):
+    """The score beyond which the bulk lets expect `fewer` independent looks, by whichever of the two slopes says more."""
+    found = []
+    for high in (0.8, 0.95):
+        first, last = np.quantile(score, [0.5, high])
+        slope = np.log(last / first) / np.log(0.5 / (1 - high))
+        found.append(last * ((1 - high) * len(score) / APART / fewer) ** slope)
+    return max(found)
+
+
+@pytest.mark.parametrize("lively", [0.0, 0.12])
+def test_a_stretch_is_as_long_and_as_many_times_as_far_out_as_it_lies_beyond_what_is_expected_once(lively):
+    score = ordinary(4) * np.where(np.arange(3970) % 1000 < 1000 * lively, 2.0, 1.0)
+    once = expected_once(score)
+    score[500:540] = 0.999 * once
+    score[510:530] = np.linspace(4, 8, 20) * once
+    once = expected_once(score)
+    [found] = standing_out([score], APART)
+    assert found.times == pytest.approx(score.max() / once)
+    assert (found.begin, found.end) == (510, 530)
+
+
+def test_of_several_stretches_a_weaker_one_is_named_that_would_not_be_alone():
+    """One in fifty of those that are named may be chance: with two that is twice as much as with one."""
+    score = ordinary(5)
+    weak = expected_once(score, fewer=0.03)
+    score[1000] = weak
+    assert standing_out([score], APART) == []
+    for stronger in (1.001, 10.0):
+        score[2000] = stronger * weak
+        assert [each.begin for each in standing_out([score], APART)] == [2000, 1000]
+
+
 @pytest.mark.parametrize(
     "score",
     [
@@ -82,10 +116,20 @@ def test_where_nothing_can_stand_out_nothing_does(score):
         assert standing_out([score], APART) == [] and standing_out([], APART) == []
 
 
+def test_a_stretch_covers_the_readings_of_its_first_and_of_its_last_step():
+    minute, start = 60 * 10**9, int(START.value)
+    machine = Run("s", "m", start, minute, np.zeros((100, 1)))
+    begin, end = _candidate(machine, Stretch(0, 10, 20, 3.0), ()).span_ns
+    # A step stands for the readings since the one before it.
+    assert begin <= start + 9 * minute + 1 and start + 19 * minute < end <= start + 20 * minute
+
+
 def faulty_plants(folder):
     broken = plant(1, 1500, faulty=False)
     broken.loc[200:219, "flow"] += 12.0
     broken.loc[600:609, "power"] -= 6.0
+    # Between the two the machine was silent: each is of a run of its own.
+    broken = broken.drop(index=range(400, 440))
     plants = {"east": broken, "west": plant(2, 1500, faulty=False)}
     plants = {site: frame.drop(columns="label") for site, frame in plants.items()}
     plants["east"].insert(1, "asset", 'saw "2" [new]')
