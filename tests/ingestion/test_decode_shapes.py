@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -184,6 +185,26 @@ def test_poison_here_and_there_is_found_without_reading_its_neighbours_again_and
     assert reasons(found) == [(at, "not_json") for at in bad] and found.readings.num_rows == 2970
     assert len(alone) == 30
     assert sum(parsed) < 2.2 * len(values)
+
+
+UNUSUAL = {
+    "every message cut off": lambda i: message(values={"v": i})[:-3],
+    "every second one cut off": lambda i: message(values={"v": i})[: None if i % 2 else -3],
+    "a sensor as number and text by turns": lambda i: message(values={"v": i if i % 2 else "n/a"}),
+    "a key twice in every message": lambda i: message(values={"v": i})[:-2] + b', "v": 1}}',
+}
+
+
+@pytest.mark.parametrize("sent", UNUSUAL.values(), ids=UNUSUAL)
+def test_messages_that_columns_do_not_take_are_not_halved_again_and_again(sent, monkeypatch) -> None:
+    tried = calls_of(monkeypatch, Shape, "parse", len)
+    values, reader = [sent(i) for i in range(1000)], decoder()
+    found = reader.decode(batch_of(*values))
+    assert len(tried) < 60
+    alone = [FlatJson(DecodeRules(), EventTimeRules(), Limits()).decode(batch_of(value)) for value in values]
+    assert [index for index, _ in reasons(found)] == [i for i, each in enumerate(alone) if each.rejects]
+    assert [row.get("v") for row in rows(found)] == [row.get("v") for each in alone for row in rows(each)]
+    assert found.counts == sum((each.counts for each in alone), Counter())
 
 
 @pytest.mark.parametrize(
