@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from pipeline.config import load_config
 from pipeline.datasets.leaveout import concerns, matches
 from pipeline.datasets.run import Run
 from pipeline.evaluation.candidate import Candidate, as_toml, candidate_remarks, instant
-from pipeline.evaluation.standing_out import LEAST_STEPS, Stretch, _candidate, standing_out
+from pipeline.evaluation.standing_out import LEAST_STEPS, Stretch, _candidate, _loudest, standing_out
 from pipeline.jobs.settings import dataset_settings, looked_at
 from tests.pipeline.plants import START, linear_config, plant, write_plants
 
@@ -122,6 +123,15 @@ def test_a_stretch_covers_the_readings_of_its_first_and_of_its_last_step():
     begin, end = _candidate(machine, Stretch(0, 10, 20, 3.0), ()).span_ns
     # A step stands for the readings since the one before it.
     assert begin <= start + 9 * minute + 1 and start + 19 * minute < end <= start + 20 * minute
+
+
+def test_three_sensors_are_named_that_say_most_over_the_whole_stretch_and_none_that_says_nothing():
+    detector = SimpleNamespace(sensors=("a", "b", "c", "d", "e"))
+    said = np.zeros((4, 5), np.float32)
+    said[0, 0], said[:, 1], said[:, 3], said[:, 4] = 5.0, 2.0, 1.0, 0.5
+    assert _loudest(detector, said) == ("b", "a", "d")
+    said[:, [0, 1, 3]] = 0.0
+    assert _loudest(detector, said) == ("e",)
 
 
 def faulty_plants(folder):
