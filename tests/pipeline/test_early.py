@@ -66,6 +66,16 @@ def test_a_site_too_young_to_be_calibrated_asks_nobody():
     assert followed_early(playing(), fleet(True, young=90)) == frozenset()
 
 
+def test_who_is_calibrated_by_its_own_rows_and_not_followed_by_their_number_asks():
+    asked = {rows for rows in range(0, 4000) if playing().asks(rows)}
+    assert asked == set(range(LINEAR.min_steps, LINEAR.follow_from))
+    assert not playing(DetectorOptions(sources=LINEAR.sources, follow=0.0)).asks(250)
+
+
+def test_sites_with_a_network_alone_advise_nothing():
+    assert followed_early(playing(DetectorOptions(sources=("network",))), fleet(moves_on=True)) == frozenset()
+
+
 def test_unknown_and_absurd_cells_are_as_elsewhere():
     """A sensor that nobody has and one with a sentinel among its readings change no verdict, and raise no warning."""
     watched = fleet(moves_on=True)
