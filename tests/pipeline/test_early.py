@@ -130,7 +130,36 @@ def test_one_site_that_lies_does_not_decide(monkeypatch):
     assert followed_early(playing(), watched) == {"new"}
 
 
-def test_following_that_shows_no_more_faults_is_not_worth_it(monkeypatch):
+def test_stretches_are_spread_over_a_history_and_what_is_judged_begins_behind_each():
+    history = [np.arange(300.0)[:, None], np.arange(300.0, 10_000.0)[:, None]]
+    found = list(early._stretches("a", history, 200, 4))
+    firsts = [int(stretch.learned[0][0, 0]) for stretch in found]
+    assert firsts == [int(0.8 * (at + 0.5) / 4 * 9800) for at in range(4)]
+    for first, stretch in zip(firsts, found, strict=True):
+        learned, behind = (np.concatenate(rows)[:, 0] for rows in (stretch.learned, stretch.behind))
+        assert learned.tolist() == list(range(first, first + 200))
+        assert behind.tolist() == list(range(first + 200, min(first + 4200, 10_000)))
+    assert list(early._stretches("a", history, 2501, 4)) == []
+
+
+def finds(monkeypatch, more: float, sites: str = "abc") -> None:
+    """Lets detectors of these sites find so much more of the injected faults where they follow, and those of others as much."""
+
+    def found(detector, site, *_):
+        return 0.4 + more * (detector.calibration.follow_rate[0] > 0 and site in sites)
+
+    monkeypatch.setattr(early, "found_faults", found)
+
+
+@pytest.mark.parametrize(("more", "worth"), [(0.0, False), (0.005, False), (0.02, True)])
+def test_following_that_shows_hardly_more_faults_is_not_worth_it(more, worth, monkeypatch):
+    finds(monkeypatch, more)
+    assert followed_early(playing(), fleet(moves_on=True)) == ({"new"} if worth else set())
+
+
+def test_one_site_that_praises_following_does_not_decide_and_two_are_enough_to_ask(monkeypatch):
     watched = fleet(moves_on=True)
-    monkeypatch.setattr(early, "found_faults", lambda *_: 0.5)
+    finds(monkeypatch, 0.5, "a")
     assert followed_early(playing(), watched) == frozenset()
+    finds(monkeypatch, 0.5)
+    assert followed_early(playing(), {site: watched[site] for site in ("new", "a", "b")}) == {"new"}
