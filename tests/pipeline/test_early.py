@@ -45,6 +45,15 @@ def test_young_sites_among_machines_that_move_on_are_followed_and_nobody_else():
     )
 
 
+def test_each_young_site_is_advised_for_its_own_age():
+    watched = {**fleet(moves_on=True), "newer": [machine(7, 130, True)]}
+    found = followed_early(playing(), watched)
+    for site in ("new", "newer"):
+        without = {name: runs for name, runs in watched.items() if name in (site, "a", "b", "c")}
+        assert (site in found) == (site in followed_early(playing(), without))
+    assert "new" in found
+
+
 def test_young_sites_among_machines_that_stay_are_not():
     assert followed_early(playing(), fleet(moves_on=False)) == frozenset()
 
