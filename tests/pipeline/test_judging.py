@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from pipeline.artefacts import Evaluation
 from pipeline.cli.main import run
 from pipeline.datasets.run import Run
 from pipeline.evaluation.alarms import alarms
-from pipeline.evaluation.judging import Judged, judge
+from pipeline.evaluation.judging import Judged, cut_from, judge, label_run
 from pipeline.evaluation.metrics import Metrics, evaluate
 from pipeline.evaluation.truth import HELD, UNKNOWN, known_stretches
 from tests.pipeline.plants import backtest_of, linear_config, plant, write_plants
@@ -118,6 +119,52 @@ def test_labels_on_one_site_say_nothing_of_machines_labelled_more_rarely():
     )
     found = judge({"m": {"s": Read()}}, {"s": [often, rare]}, 60.0, 60.0).sites["s"]["m"]
     assert (found.alarms, found.false_alarms, found.rows) == (1, 1, 81)
+
+
+def test_a_step_has_the_labels_of_the_readings_since_the_one_before_and_one_without_a_reading_keeps_the_last():
+    readings = [
+        # minute, machine, label
+        (0.5, "m", 1),
+        (1.5, "m", 1),
+        (2.5, "m", 1),
+        (3.0, "m", 0),
+        (3.5, "m", np.nan),
+        (4.0, "m", 0),
+        (5.5, "m", np.nan),
+        (7.5, "n", 1),
+        (10.5, "m", 1),
+    ]
+    frame = pd.DataFrame(readings, columns=["timestamp", "asset", "label"])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"] * 60, unit="s", utc=True)
+    # Steps at minutes 3 to 10.
+    run_of = Run("s", "m", 3 * MINUTE, MINUTE, np.zeros((8, 1)))
+    assert label_run(run_of, frame).tolist() == [1, 0, 0, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert label_run(run_of, frame[:6]).tolist() == [1] + [0] * 7
+    assert label_run(run_of, frame[:2]).tolist() == [UNKNOWN] * 8
+    assert label_run(run_of, None).tolist() == [UNKNOWN] * 8
+
+
+@pytest.mark.parametrize(
+    ("from_minutes", "begins", "lead"), [(16.5, 4, 3), (19.0, 6, 3), (11.0, 0, 1), (9, 0, 0)]
+)
+def test_what_is_judged_begins_at_an_instant_and_brings_the_rows_that_fill_a_detector(
+    from_minutes, begins, lead
+):
+    values, label = np.arange(10.0)[:, None], np.arange(10, dtype=np.int8) % 2
+    run_of = Run("s", "m", 10 * MINUTE, MINUTE, values)
+    found = cut_from(run_of, label, int(from_minutes * MINUTE), memory=3)
+    assert found is not None
+    assert found.lead == lead and found.run.start_ns == (10 + begins) * MINUTE
+    np.testing.assert_array_equal(found.run.values, values[begins:])
+    np.testing.assert_array_equal(found.label, label[begins:])
+    assert cut_from(run_of, label, int(19.5 * MINUTE), memory=3) is None
+
+
+def test_an_incident_before_the_time_that_is_judged_is_not_taken_for_one_behind_it():
+    label = np.array([1, 1, 0, 0, 0, 0], np.int8)
+    part = Judged(Run("s", "m", 0, MINUTE, np.zeros((6, 1))), label, 2)
+    notes = judge({"m": {"s": Read()}}, {"s": [part]}, 60.0, 60.0).notes
+    assert notes == ("s: no incident is labelled after training, so only alarms could be counted",)
 
 
 LENGTHS = st.lists(st.integers(6, 25), min_size=1, max_size=8)
