@@ -186,6 +186,31 @@ def test_protections_with_a_memory_run_compiled(tmp_path: Path, changed: dict[st
     assert any(not np.array_equal(one, two) for one, two in zip(states[1], states[2], strict=True))
 
 
+def test_adaptive_clipping_begins_at_one_doubles_in_a_few_rounds_and_stays_near_the_length_of_four_of_five() -> (
+    None
+):
+    from pipeline.federation.worker import guarded_context
+
+    kind = tff.to_type([(np.float32, (2,))])
+    made = aggregation(TrainingSettings(clip_updates="adaptive"), [], population=5)
+    process = made.create(kind, tff.to_type(np.float32))
+    values = [[np.array([0.0, length], np.float32)] for length in (10, 20, 30, 40, 50)]
+    context, norms = guarded_context(), []
+    try:
+        with context.install():
+            state = process.initialize()
+            for _ in range(40):
+                output = process.next(state, values, [1.0] * 5)
+                state = output.state
+                norms.append(float(output.measurements["clipping_norm"]))
+                clipped = np.minimum([10, 20, 30, 40, 50], norms[-1])
+                np.testing.assert_allclose(output.result[0], [0.0, clipped.mean()], rtol=1e-5)
+    finally:
+        context.close()
+    assert norms[0] == 1.0 and 1.8 < norms[5] < 2.5
+    assert all(38 < norm < 50 for norm in norms[-10:])
+
+
 def test_compressed_updates_are_near_the_exact_ones(tmp_path: Path) -> None:
     wide = AutoencoderSpec(widths=(64, 8))
     exact, _ = one_round(tmp_path, 1, wide)

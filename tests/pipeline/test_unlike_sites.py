@@ -72,6 +72,31 @@ def test_updates_that_point_the_same_way_are_one_group() -> None:
     assert update_clusters({"a": updates["a"]}, 1) == (("a",),)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_how_long_an_update_is_says_nothing_of_its_group(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    updates = dict(zip("abcdef", random.normal(size=(6, 4)), strict=True))
+    longer = {site: 10 ** random.uniform(-3, 3) * update for site, update in updates.items()}
+    for count in range(1, 7):
+        assert update_clusters(longer, count) == update_clusters(updates, count)
+
+
+def test_updates_that_point_opposite_ways_are_least_alike() -> None:
+    updates = {"a": np.array([1.0, 0.0]), "b": np.array([-1.0, 0.1]), "c": np.array([0.6, 0.8])}
+    assert update_clusters(updates, 2) == (("a", "c"), ("b",))
+
+
+def test_a_chain_of_sites_each_like_the_next_is_no_group_by_its_ends() -> None:
+    """Average linkage: a site belongs where it is like all, not where it is like one."""
+    degrees = {"a": 0, "b": 38, "c": 76, "d": 117, "e": 155}
+    updates = {
+        site: np.array([np.cos(np.radians(at)), np.sin(np.radians(at))]) for site, at in degrees.items()
+    }
+    assert update_clusters(updates, 2) == (("a", "b", "c"), ("d", "e"))
+    updates["c"] = np.array([np.cos(np.radians(80)), np.sin(np.radians(80))])
+    assert update_clusters(updates, 2) == (("a", "b"), ("c", "d", "e"))
+
+
 def test_a_thousand_sites_are_grouped_in_seconds() -> None:
     random = np.random.default_rng(3)
     kinds = random.normal(size=(5, 40))
