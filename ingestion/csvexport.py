@@ -101,7 +101,9 @@ def _start(path: Path, encoding: str, layout: Layout) -> _Start:
                     f"{path}: the column {layout.timestamp!r} is named in line {number}; remove the {number - 1} lines above it"
                 )
     # The first cell is usually the time, whose fraction has a point in every locale.
-    cells = (cell for line in lines[skipped + 1 :] for cell in _cells(line, delimiter)[1:])
+    # Between commas a cell that holds one is quoted.
+    telling = (line for line in lines[skipped + 1 :] if delimiter != "," or '"' in line)
+    cells = (cell for line in telling for cell in _cells(line, delimiter)[1:])
     return _Start(skipped, delimiter, decimal_mark(cells, "."))
 
 
@@ -119,8 +121,8 @@ def _names(header: str, delimiter: str) -> list[str]:
 def _with_plain_numbers(table: pa.Table, decimal: str, special: list[str], notes: list[str]) -> pa.Table:
     """The table with numbers in columns that hold other text, or thousands apart, as a point and digits: Arrow reads such a column as text."""
     apart = {}
-    for at, name in enumerate(table.column_names):
-        if name in special or not pa.types.is_string(table.schema.types[at]):
+    for at, (name, kind) in enumerate(zip(table.column_names, table.schema.types, strict=True)):
+        if name in special or not pa.types.is_string(kind):
             continue
         if not pc.any(pc.match_substring_regex(table.column(at), LOCAL)).as_py():
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -29,11 +30,16 @@ def decimal_mark(cells: Iterable[str], usual: str) -> str:
     >>> decimal_mark(["12,5", "1.000", "2.000", "3.000"], ".")
     ','
     """
-    written = [cell.strip().strip('"') for cell in cells]
-    for some in ([cell for cell in written if not _EITHER.fullmatch(cell)], written):
-        commas, points = (sum(bool(form.fullmatch(cell)) for cell in some) for form in (_COMMA, _POINT))
-        if commas != points:
-            return "," if commas > points else "."
+    certain, either = Counter[str](), Counter[str]()
+    for cell in cells:
+        if "," not in cell and "." not in cell:
+            continue
+        written = cell.strip().strip('"')
+        mark = "," if _COMMA.fullmatch(written) else "." if _POINT.fullmatch(written) else ""
+        (either if _EITHER.fullmatch(written) else certain)[mark] += 1
+    for found in (certain, certain + either):
+        if found[","] != found["."]:
+            return "," if found[","] > found["."] else "."
     return usual
 
 

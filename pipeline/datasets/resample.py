@@ -61,10 +61,12 @@ def resample_site(
                 kept[kept] = ~leaving.leave(asset, time[kept])
             if not kept.any():
                 continue
-            wanted = sensor_names(part.column_names) if sensors is None else sensors
+            # Once a table: Arrow makes the list anew each time it is asked.
+            there = set(part.column_names)
+            wanted = sensor_names(there) if sensors is None else sensors
             # The index, because no sensor of a site may be wanted.
             frame = pd.DataFrame(
-                {name: column_values(part, name)[kept] for name in wanted if name in part.column_names},
+                {name: column_values(part, name)[kept] for name in wanted if name in there},
                 index=range(int(kept.sum())),
             )
             order = np.argsort(time[kept], kind="stable")

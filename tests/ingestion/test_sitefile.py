@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -489,6 +491,14 @@ def test_the_same_oddity_in_many_columns_is_one_line_and_every_column_is_kept(tm
         "7 columns hold 7 cells that are not numbers; they count as missing ('T1.PV', 'T2.PV', 'T3.PV', 'T4.PV', 'T5.PV' and 2 more)",
         "8 columns have no value at all ('T0', 'T1', 'T2', 'T3', 'T4' and 3 more)",
     }
+
+
+def test_four_thousand_columns_cost_in_proportion(tmp_path):
+    names = ",".join(f"s{number:04d}" for number in range(4000))
+    rows = "".join(f"2026-03-0{day}" + ",1.5" * 4000 + "\n" for day in range(1, 9))
+    began = time.process_time()
+    assert len(read(tmp_path, f"timestamp,{names}\n{rows}").sensors) == 4000
+    assert time.process_time() - began < 3
 
 
 def test_one_machine_after_the_other_is_in_order(tmp_path):

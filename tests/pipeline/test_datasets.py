@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,15 @@ def test_a_site_that_sends_none_of_the_wanted_sensors_takes_no_part(tmp_path: Pa
     for settings in ({"exclude": ("y",)}, {"sensors": ("x",)}):
         dataset = make(tmp_path, sites, **settings)
         assert list(dataset.shards) == ["a"] and "too short" in str(dataset.outcomes["b"].excluded)
+
+
+def test_four_thousand_sensors_cost_in_proportion() -> None:
+    values: dict[str, list[float | None]] = {f"s{number:04d}": [1, 2, 3] for number in range(4000)}
+    tables = [table([0, 1, 2], **values)] * 3
+    began = time.process_time()
+    found = resample_site("s", tables, step_ns=S, max_gap_ns=5 * S)
+    assert time.process_time() - began < 6
+    assert len(found.sensors) == 4000 and [len(run.values) for run in found.runs] == [3]
 
 
 def test_no_reading_at_all_is_said_plainly(tmp_path: Path) -> None:
