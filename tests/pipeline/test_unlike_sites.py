@@ -88,12 +88,11 @@ def test_updates_that_point_opposite_ways_are_least_alike() -> None:
 
 def test_a_chain_of_sites_each_like_the_next_is_no_group_by_its_ends() -> None:
     """Average linkage: a site belongs where it is like all, not where it is like one."""
-    degrees = {"a": 0, "b": 38, "c": 76, "d": 117, "e": 155}
+    degrees = {"a": 0, "b": 30, "c": 61, "d": 91, "e": 136}
     updates = {
         site: np.array([np.cos(np.radians(at)), np.sin(np.radians(at))]) for site, at in degrees.items()
     }
-    assert update_clusters(updates, 2) == (("a", "b", "c"), ("d", "e"))
-    updates["c"] = np.array([np.cos(np.radians(80)), np.sin(np.radians(80))])
+    # The nearest neighbour of e is farthest; but c and d are less like a and b than like e.
     assert update_clusters(updates, 2) == (("a", "b"), ("c", "d", "e"))
 
 
@@ -112,7 +111,7 @@ def test_what_sites_are_grouped_by_is_where_each_goes_from_the_common_weights_by
 ) -> None:
     shards, together = common
     # All frames in one batch, so that their order says nothing.
-    settings = replace(SETTINGS, rounds=1, batch=128, local_epochs=2)
+    settings = replace(SETTINGS, rounds=1, batch=128, local_epochs=3, max_steps=2)
     found = site_updates(shards, together.weights, SPEC, settings, steps=STEPS, sensors=SENSORS)
     assert list(found) == list(shards)
     for site in ("a1", "b2"):
@@ -156,6 +155,28 @@ def test_a_group_too_small_for_the_aggregation_is_not_trained_and_no_more_groups
     one = replace(SETTINGS, rounds=1)
     found = train_clusters(shards, together, SPEC, one, 9, steps=STEPS, sensors=SENSORS, workdir=tmp_path)
     assert set(found) == {(site,) for site in shards}
+
+
+def test_a_group_goes_on_from_the_common_model_without_sites_that_were_left_out(
+    common: tuple[dict[str, ShardPaths], TrainingResult], tmp_path: Path
+) -> None:
+    shards, together = common
+    left, one = replace(together, sites=("a1", "a2", "b1")), replace(SETTINGS, rounds=1)
+    found = train_clusters(shards, left, SPEC, one, 2, steps=STEPS, sensors=SENSORS, workdir=tmp_path)
+    assert set(found) == {("a1", "a2"), ("b1",)}
+    again = train(
+        {"b1": shards["b1"]},
+        SPEC,
+        one,
+        steps=STEPS,
+        sensors=SENSORS,
+        workdir=tmp_path / "alone",
+        initial=together.weights,
+    )
+    for grouped, alone in zip(found["b1",].weights, again.weights, strict=True):
+        np.testing.assert_array_equal(grouped, alone)
+    # Each keeps its own checkpoints, so that both go on after an interruption.
+    assert all(len(list((tmp_path / f"cluster-{number}").glob("*.ckpt"))) == 1 for number in (0, 1))
 
 
 def test_more_groups_than_sites_are_refused_before_anything_is_trained_and_small_groups_are_told(
