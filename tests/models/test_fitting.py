@@ -11,12 +11,13 @@ import pytest
 
 from models import fitting
 from models.architectures import TcnSpec, build
+from models.detector import Detector
 from models.fitting import fit_detector
 from models.judges import Judge
 from models.options import DetectorOptions
 from models.scaling import moments
 from models.sources.folds import fold_rows
-from models.sources.ridge import RidgeSource
+from models.sources.ridge import RidgeFit, RidgeSource
 from models.sources.zscore import ZScoreSource
 from models.switching import FEWER_COMPONENTS
 from tests.models.test_detector import SENSORS, STEPS, plant
@@ -96,6 +97,73 @@ def test_a_site_without_others_or_that_takes_nothing_from_them_is_not_taught(mon
     alone = calibrated(monkeypatch, {"north": RUNS["north"]})
     apart = calibrated(monkeypatch, RUNS, prior_rows=0.0)
     assert not any(judge.taught for each in (*alone, *apart) for judge in each.judges)
+
+
+def linear(
+    runs: dict[str, list[np.ndarray]], steps: int = STEPS, variance: float = 0.9, **more: Any
+) -> Detector:
+    """A detector of ridge and components, fitted on raw runs by site."""
+    scaling = {site: moments(of, 5).scaling() for site, of in runs.items()}
+    options = DetectorOptions(sources=("ridge", "pca"), min_steps=200, follow_from=300, pca=variance)
+    return fit_detector(SPEC, None, SENSORS, 60.0, steps, scaling, runs, options, **more)
+
+
+def test_a_site_alone_that_is_told_of_others_from_elsewhere_is_taught(monkeypatch):
+    scaled = moments(RUNS["east"], 5).scaling().apply(RUNS["east"][0])
+    others = RidgeFit(5).summarise(scaled, 0, len(scaled)).per_row()
+    found, real = [], fitting.calibrate
+
+    def spy(judges: Any, *more: Any, **named: Any) -> Any:
+        found.append([judge.taught for judge in judges])
+        return real(judges, *more, **named)
+
+    monkeypatch.setattr(fitting, "calibrate", spy)
+    linear({"north": RUNS["north"]}, prior=lambda _: others)
+    linear({"north": RUNS["north"]})
+    assert found == [[True, True], [False, False], [False, False], [False, False]]
+
+
+def test_where_the_sums_of_others_come_from_elsewhere_their_rows_are_not_looked_at():
+    """Noise may protect those sums, and would not if they were made anew."""
+    told, alone = linear(RUNS, prior=lambda _: None), linear({"north": RUNS["north"]})
+    for source, expected in zip(told.sources, alone.sources, strict=True):
+        (name,) = {"weights", "projection"} & set(source.arrays())
+        np.testing.assert_array_equal(source.arrays()[name][2], expected.arrays()[name][0])
+    assert not np.array_equal(
+        linear(RUNS).sources[0].arrays()["weights"][2], alone.sources[0].arrays()["weights"][0]
+    )
+
+
+@pytest.mark.parametrize("variance", [0.5, 0.9999])
+def test_components_explain_the_share_of_the_variance_that_the_options_say(variance):
+    projection = linear({"north": RUNS["north"]}, variance=variance).sources[-1].arrays()["projection"][0]
+    assert np.linalg.matrix_rank(projection, tol=1e-3) == {0.5: 1, 0.9999: 3}[variance]
+
+
+def test_who_is_too_young_has_the_calibration_of_a_typical_other_site_and_they_keep_their_own():
+    found = linear(RUNS).calibration
+    assert found.threshold[0] != found.threshold[2]
+    assert found.threshold[1] == max(found.threshold[[0, 2]])
+    np.testing.assert_allclose(found.spread[1], np.sqrt((found.spread[[0, 2]] ** 2).mean(axis=0)), rtol=1e-6)
+    assert found.spread[0].tolist() != found.spread[2].tolist()
+    young = linear({site: [plant(130, seed) * seed] for seed, site in enumerate("abcd", 1)}).calibration
+    for row in range(4):
+        assert young.threshold[row] == young.threshold[0] and not young.follow_rate[row]
+        # Where its training ended is no machine's: the slow memory begins at a usual step.
+        assert not young.centre[row].any() and not young.last_baseline[row].any()
+        np.testing.assert_array_equal(young.last_level[row], young.usual[row])
+
+
+def test_the_slow_memory_of_a_site_of_several_machines_begins_at_a_usual_step_and_of_one_where_it_ended():
+    runs = {"one": [plant(400, 1), plant(400, 2)], "two": [plant(400, 3), plant(400, 4)]}
+    found = linear(runs, assets={"one": ["a", "a"], "two": ["a", "b"]}).calibration
+    for row, same in ((0, False), (1, True)):
+        assert np.array_equal(found.last_baseline[row], found.centre[row]) == same
+        assert np.array_equal(found.last_level[row], found.usual[row]) == same
+
+
+def test_a_detector_says_that_it_needs_a_step_behind_those_it_looks_back_at():
+    assert linear(RUNS, steps=2).steps == linear(RUNS, steps=2).context + 1 == 4
 
 
 def test_slow_changes_are_followed_early_where_that_is_advised_and_nowhere_else(monkeypatch):
