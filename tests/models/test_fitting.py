@@ -134,10 +134,10 @@ def test_where_the_sums_of_others_come_from_elsewhere_their_rows_are_not_looked_
     )
 
 
-@pytest.mark.parametrize("variance", [0.5, 0.9999])
+@pytest.mark.parametrize("variance", [0.5, 0.985])
 def test_components_explain_the_share_of_the_variance_that_the_options_say(variance):
     projection = linear({"north": RUNS["north"]}, variance=variance).sources[-1].arrays()["projection"][0]
-    assert np.linalg.matrix_rank(projection, tol=1e-3) == {0.5: 1, 0.9999: 3}[variance]
+    assert np.linalg.matrix_rank(projection, tol=1e-3) == {0.5: 1, 0.985: 2}[variance]
 
 
 def test_who_is_too_young_has_the_calibration_of_a_typical_other_site_and_they_keep_their_own():
