@@ -12,6 +12,7 @@ from threading import Event
 from kafka import TopicPartition
 
 from ingestion.errors import BrokerUnavailable
+from ingestion.settings import Site
 from pipeline.monitoring.metrics import BOARD
 from pipeline.scoring.model import ServingModel
 from pipeline.scoring.settings import ScoreReport, ScoreSettings, SiteScore
@@ -117,21 +118,26 @@ class _Session:
         found = False
         for site in self._settings.sites:
             partitions = telemetry.partitions(site.topic)
-            note = (
-                None
-                if site.name in self._model.sites
-                else "the detector does not know it: scored as a machine of the fleet"
-            )
-            self._counts[site.name].note = note if partitions else f"there is no topic {site.topic}"
             for tp in partitions:
                 if tp not in self._begin:
                     stored = telemetry.stored(tp)
                     self._sites[site.name].start(tp, stored)
                     self._begin[tp] = stored.resume
                     found = True
+            self._counts[site.name].note = self._note(site, bool(partitions))
         if found:
             done = {tp: telemetry.position(tp) for tp in telemetry.assigned()}
             telemetry.assign({**self._begin, **done})
+
+    def _note(self, site: Site, there: bool) -> str | None:
+        removed, told = self._counts[site.name].removed, []
+        if not there:
+            told.append(f"there is no topic {site.topic}")
+        elif site.name not in self._model.sites:
+            told.append("the detector does not know it: scored as a machine of the fleet")
+        if removed:
+            told.append(f"{removed:,} messages were removed from {site.topic} before they were scored")
+        return "; ".join(told) or None
 
     def run(self, until: str | None, progress: Progress | None, stop: Event) -> None:
         telemetry = self._telemetry

@@ -66,6 +66,7 @@ class SiteScore:
     Attributes:
         messages: read, without those read again to rebuild the buffers.
         readings: rows they held.
+        removed: offsets that the log no longer held when the scorer came to them; what was there was never scored.
         rejected: messages that could not be used, by reason; ingestion dead-letters them, the scorer only counts.
         late: readings for a step that was already final.
         duplicate: readings that said again what was known.
@@ -76,11 +77,12 @@ class SiteScore:
         closed: alerts closed.
         machines: assets seen.
         score_file: where the scores were written.
-        note: why nothing was done, or what it was scored by where no detector was calibrated for it.
+        note: why nothing was done, what it was scored by where no detector was calibrated for it, or what was removed.
     """
 
     messages: int = 0
     readings: int = 0
+    removed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     late: int = 0
     duplicate: int = 0

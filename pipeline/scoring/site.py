@@ -70,6 +70,10 @@ class SiteScorer:
     def start(self, partition: TopicPartition, position: Position) -> None:
         """Begin a partition; messages before `position.committed` only rebuild the state."""
         self._positions[partition] = position
+        if position.removed:
+            self.counts.removed += position.removed
+            # Stored with the next commit, so that it is told once.
+            self._next[partition] = position.committed
 
     def take(self, batch: RecordBatch) -> list[Job]:
         """Decode a batch; history is decided at once and silently, jobs of new steps are returned for `decide`."""

@@ -28,10 +28,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Position:
-    """Where a partition goes on: `committed` is the first undecided offset, `resume` where reading back starts."""
+    """Where a partition goes on: `committed` is the first undecided offset, `resume` where reading back starts; `removed` undecided offsets
+    before it are no longer in the log."""
 
     resume: int
     committed: int
+    removed: int = 0
 
 
 class Telemetry:
@@ -94,7 +96,7 @@ class Telemetry:
         except (ValueError, KeyError, TypeError):
             resume = found.offset - _FALLBACK_HISTORY
         committed = max(first, found.offset)
-        return Position(min(max(first, resume), committed), committed)
+        return Position(min(max(first, resume), committed), committed, committed - found.offset)
 
     def _read_by_start_group(self, partition: TopicPartition) -> int:
         """First offset that the group this scorer follows has not read; 0 without such a group or position."""

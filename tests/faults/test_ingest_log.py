@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ingestion.audit import audit
@@ -19,14 +18,7 @@ from ingestion.errors import ContinuityError
 from pipeline.cli.main import run
 from tests.faults.test_ingest_kill import wait_for
 from tests.ingestion.hanging import Watched
-from tests.ingestion.harness import letters, on_disk, produce, reading, settings_for
-
-
-def delete_before(broker, name: str, offset: int) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    asked = admin.delete_records([TopicPartition(name, 0, offset)])
-    for answer in asked.values():
-        answer.result(20)
+from tests.ingestion.harness import delete_before, letters, on_disk, produce, reading, settings_for
 
 
 def forget_group(broker, group: str) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pyarrow.parquet as pq
+from confluent_kafka.admin import AdminClient
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from ingestion.settings import EventTimeRules, IngestSettings, Limits, Site
@@ -46,6 +48,14 @@ def produce(broker: Any, topic: str, messages: Iterable[bytes | tuple[int, bytes
     for future in futures:
         future.get(10)
     producer.close()
+
+
+def delete_before(broker, name: str, offset: int) -> None:
+    """Remove what the topic's first partition holds before an offset, as retention does."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    asked = admin.delete_records([confluent_kafka.TopicPartition(name, 0, offset)])
+    for answer in asked.values():
+        answer.result(20)
 
 
 def letters(broker: Any, topic: str) -> list[Any]:

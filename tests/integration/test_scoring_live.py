@@ -13,6 +13,7 @@ from kafka.structs import OffsetAndMetadata
 from ingestion.settings import Limits
 from pipeline.scoring.scorer import score
 from pipeline.scoring.settings import ScoringFailed
+from tests.ingestion.harness import delete_before
 from tests.integration.scoring import (
     SENSORS,
     START,
@@ -74,6 +75,32 @@ def test_a_scorer_that_has_never_run_begins_where_learning_stopped(broker, detec
     # The frames of the first new steps are filled from what was read before; nothing before alerts.
     assert (counts.messages, counts.scored) == (250, 250)
     assert {a["started"] for _, a in sent_alerts(broker, site)} == {"2026-03-01T08:20:00.000Z"}
+
+
+def test_what_retention_took_before_it_was_scored_is_told_once(broker, detector, topic, make_topic):
+    site, source = topic("site"), make_topic(1)
+    values = recording(400)
+    settings = settings_for(broker, detector, site, source, topic("group"))
+    send(broker, source, {"a": values[:200]})
+    assert score(settings, until="end").sites[site].removed == 0
+    send(broker, source, {"a": values[200:]}, first=200)
+    delete_before(broker, source, 350)
+    late = score(settings, until="end").sites[site]
+    assert (late.messages, late.removed) == (50, 150)
+    assert late.note is not None and f"150 messages were removed from {source} before they" in late.note
+    delete_before(broker, source, 400)
+    after = score(settings, until="end").sites[site]
+    assert (after.messages, after.removed) == (0, 0)
+
+
+def test_what_retention_took_is_told_once_where_nothing_else_came(broker, detector, topic, make_topic):
+    site, source = topic("site"), make_topic(1)
+    settings = settings_for(broker, detector, site, source, topic("group"))
+    send(broker, source, {"a": recording(100)})
+    score(settings, until="end")
+    send(broker, source, {"a": recording(30)}, first=100)
+    delete_before(broker, source, 130)
+    assert [score(settings, until="end").sites[site].removed for _ in range(2)] == [30, 0]
 
 
 def test_an_endless_scorer_shows_its_scores_while_it_runs(
