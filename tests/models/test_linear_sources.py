@@ -10,7 +10,16 @@ from sklearn.linear_model import Ridge
 
 from models.errors import InvalidInput
 from models.sources.base import Traits
-from models.sources.folds import fit_rows, hidden, shift_left, solve_beside
+from models.sources.folds import (
+    SHARES,
+    blocks_of,
+    fit_rows,
+    hidden,
+    shift_left,
+    solve_beside,
+    total_of,
+    without_each,
+)
 from models.sources.gram import GramStatistics, federated_prior
 from models.sources.pca import PcaFit, PcaSource
 from models.sources.ridge import LAGS, RidgeFit, ridge_weights
@@ -356,3 +365,65 @@ def test_the_part_of_sensors_now_is_that_of_a_design_without_past():
     design = np.hstack([values[LAGS:], np.ones((200 - LAGS, 1))]).astype(np.float64)
     np.testing.assert_allclose(part.gram, design.T @ design, rtol=1e-9)
     assert part.rows == 200 - LAGS
+
+
+def test_a_site_is_taught_by_those_with_rows_enough_and_where_none_has_by_all_others():
+    one, two, young = run(500, 20), run(400, 21), run(60, 22)
+    traits = [Traits(np.ones(3, bool))] * 4
+    found = fit_rows(FIT, [[one], [two], [young], [one]], [0, 1], 2000, traits, trusting=True)[0][0]
+    sums = [FIT.summarise(each, 0, len(each)) for each in (one, two, young)]
+    expected = [([0], [1]), ([1], [0]), ([2], [0, 1])]
+    for (site,), others in expected:
+        prior = federated_prior([sums[other] for other in others])
+        want, *_ = solve_beside(FIT, [sums[site]], prior, 2000, 1.0, traits[0])
+        np.testing.assert_allclose(found.weights[site], want.weights[0], atol=1e-6)
+    none = fit_rows(FIT, [[one], [two], [young], [one]], [], 2000, traits)[0][0]
+    want, *_ = solve_beside(FIT, [sums[0]], federated_prior(sums[1:]), 2000, 1.0, traits[0])
+    np.testing.assert_allclose(none.weights[0], want.weights[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(len(SHARES)))
+def test_held_back_rows_are_judged_with_the_share_that_is_chosen_for_the_site(place):
+    one, two = run(500, 23), run(400, 24)
+    traits = [Traits(np.ones(3, bool))] * 3
+    whole, held = fit_rows(
+        FIT, [[one], [two], [one]], [0, 1], 2000, traits, choose=lambda row, prior, hides: place
+    )
+    prior = federated_prior([FIT.summarise(two, 0, 400)])
+    blocks = blocks_of(FIT, [one])
+    total = total_of(blocks)
+    apart = without_each(FIT, blocks, total, prior, 2000, SHARES[place], traits[0])
+    together = solve_beside(FIT, [total], prior, 2000, SHARES[place], traits[0])
+    np.testing.assert_allclose(held[0][0].weights, apart[0].weights, atol=1e-6)
+    np.testing.assert_allclose(whole[0].weights[0], together[0].weights[0], atol=1e-6)
+
+
+def test_a_site_of_which_nothing_moves_takes_no_relation_from_others():
+    still, other = np.zeros((400, 3), np.float32), related(2000, 25, LIKE)
+    traits = [Traits(np.ones(3, bool))] * 3
+    whole, held = fit_rows(FIT, [[still], [other], [still]], [0, 1], 2000, traits)
+    assert not whole[0].weights[0].any() and not held[0][0].weights.any()
+    assert whole[0].weights[1].any()
+
+
+def test_blocks_of_a_site_in_many_runs_hold_every_row():
+    runs = [run(rows, 30 + rows) for rows in (40, 7, 90, 15)]
+    blocks = total_of(blocks_of(PcaFit(3), runs))
+    whole = PcaFit(3).summarise(np.concatenate(runs), 0, 152)
+    np.testing.assert_allclose(blocks.gram, whole.gram, rtol=1e-9)
+    assert blocks.rows == 152
+
+
+def test_the_fleet_is_judged_as_the_machine_that_it_is():
+    values = run(500, 26)
+    wanders = Traits(np.array([True, False, True]))
+    traits = [Traits(np.ones(3, bool)), wanders]
+    _, held = fit_rows(PcaFit(3), [[values], [values]], [0], 0, traits)
+    assert held[0][0].projection[:, 1].any() and not held[1][0].projection[:, 1].any()
+    # It is all sites, and takes nothing from them a second time.
+    _, held = fit_rows(
+        FIT, [[values], [run(400, 27)], [values]], [0, 1], 2000, [Traits(np.ones(3, bool))] * 3
+    )
+    blocks = blocks_of(FIT, [values])
+    apart = without_each(FIT, blocks, total_of(blocks), None, 0.0, 1.0, traits[0])
+    np.testing.assert_array_equal(held[2][0].weights, apart[0].weights)
