@@ -5,6 +5,7 @@ infinities become null) and `from_json` (unknown keys are ignored, missing ones 
 reads a newer run and the other way round. Files are replaced atomically: a reader never sees half of one.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -28,6 +29,18 @@ class ArtefactError(PipelineError):
     """A file of the run folder exists but is not what its name says."""
 
     exit_code = 5
+
+
+class Unwritable(ArtefactError):
+    """A file of the run folder cannot be written."""
+
+    exit_code = 6
+
+    @classmethod
+    def by(cls, path: Path, error: OSError) -> "Unwritable":
+        """The error about this file; Arrow's own words about it name a hidden one."""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return cls(f"{path}: cannot be written ({reason}); check the folder's space and rights")
 
 
 def _plain(value: Any) -> Any:
@@ -340,7 +353,7 @@ def write_json(path: Path, value: "Curves | Evaluation | RunSummary | Mapping[st
     """Write `value` to `path` atomically (temporary file beside it, fsync, rename).
 
     Raises:
-        ArtefactError: the folder cannot be written.
+        Unwritable: the folder cannot be.
     """
     raw = _plain(value) if isinstance(value, Mapping) else value.to_json()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -352,10 +365,9 @@ def write_json(path: Path, value: "Curves | Evaluation | RunSummary | Mapping[st
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ArtefactError(
-            f"{path}: cannot be written ({error.strerror}); check the folder's space and rights"
-        ) from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Unwritable.by(path, error) from error
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

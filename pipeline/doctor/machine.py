@@ -4,6 +4,7 @@ Imports neither TensorFlow nor, unless a cluster is asked about, Kafka. Every st
 diagnosis takes about ten seconds at most.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -209,8 +210,10 @@ def _folder(data_dir: Path) -> Finding:
             "Give this user write access, or name another `project.data_dir` on a local disk (windows are published by hard link).",
         )
     finally:
-        linked.unlink(missing_ok=True)
-        probe.unlink(missing_ok=True)
+        for each in (linked, probe):
+            # A read-only mount refuses this too, whether or not there is a file.
+            with contextlib.suppress(OSError):
+                each.unlink(missing_ok=True)
     return Finding(
         "data folder",
         "ok",

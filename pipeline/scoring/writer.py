@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.artefacts import ArtefactError
+from pipeline.artefacts import Unwritable
 from pipeline.scoring.alerts import top_contributions
 
 SCORE_SCHEMA = pa.schema(
@@ -43,7 +43,7 @@ class ScoreWriter:
     """Writes one site's scores; use as a context manager: leaving it normally publishes, an exception discards.
 
     Raises:
-        ArtefactError: the folder cannot be written.
+        Unwritable: the folder cannot be.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class _Staged:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._hidden, schema, compression="zstd")
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise Unwritable.by(path, error) from error
 
     def add(self, table: pa.Table) -> None:
         self._pending.append(table)
@@ -226,7 +226,7 @@ class _Staged:
                 self._writer.write_table(pa.concat_tables(self._pending))
             except OSError as error:
                 self.discard()
-                raise _unwritable(self._path, error) from error
+                raise Unwritable.by(self._path, error) from error
             self._pending, self._pending_rows = [], 0
 
     def publish(self, first_new: Mapping[str, int] | None) -> None:
@@ -241,7 +241,7 @@ class _Staged:
             self._hidden.replace(self._path)
         except OSError as error:
             self.discard()
-            raise _unwritable(self._path, error) from error
+            raise Unwritable.by(self._path, error) from error
 
     def _put_behind(self, first_new: Mapping[str, int]) -> None:
         """Rewrite the hidden file with the earlier file's older rows in front; columns must be the same."""
@@ -264,8 +264,5 @@ class _Staged:
     def discard(self) -> None:
         with contextlib.suppress(OSError):
             self._writer.close()
-        self._hidden.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> ArtefactError:
-    return ArtefactError(f"{path}: cannot be written ({error}); check the folder's space and rights")
+        with contextlib.suppress(OSError):
+            self._hidden.unlink(missing_ok=True)

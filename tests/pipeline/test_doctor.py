@@ -44,11 +44,13 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path):
     assert all(f.advice for f in found if f.status != "ok")
 
 
-def test_a_read_only_folder_is_found_by_writing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("refused", [["os.link"], ["Path.open", "Path.unlink"]])
+def test_a_read_only_folder_is_found_by_writing(tmp_path, monkeypatch, refused):
     def refuse(*_args, **_kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("pipeline.doctor.machine.os.link", refuse)
+    for name in refused:
+        monkeypatch.setattr(f"pipeline.doctor.machine.{name}", refuse)
     finding = by_name(diagnose(data_dir=tmp_path))["data folder"]
     assert finding.status == "fail"
     assert "Read-only file system" in finding.detail

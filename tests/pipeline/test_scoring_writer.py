@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artefacts import ArtefactError
+from pipeline.artefacts import Unwritable
 from pipeline.scoring.writer import ScoreWriter
 
 SENSORS = ("a", "b")
@@ -93,5 +93,17 @@ def test_an_exception_leaves_nothing_behind(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "scores").write_text("a file")
-    with pytest.raises(ArtefactError, match="scores"):
+    with pytest.raises(Unwritable, match="scores") as refused:
+        ScoreWriter(tmp_path, "s", SENSORS)
+    assert refused.value.exit_code == 6
+
+
+def test_a_file_that_arrow_cannot_open_is_named_by_its_own_name(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError(
+            30, "Failed to open local file '.s.parquet.1.tmp'. Detail: [errno 30] Read-only file system"
+        )
+
+    monkeypatch.setattr("pipeline.scoring.writer.pq.ParquetWriter", refuse)
+    with pytest.raises(Unwritable, match=r"s\.parquet: cannot be written \(Read-only file system\)"):
         ScoreWriter(tmp_path, "s", SENSORS)
