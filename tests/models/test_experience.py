@@ -130,6 +130,29 @@ def test_what_a_site_tells_is_measured_on_rows_it_was_not_fitted_near():
     assert tell(OLD // 4) is not None and tell(OLD // 4 + 1) is None and tell(10) is None
 
 
+def test_what_a_stretch_is_judged_by_lies_around_it_at_two_places_of_a_history(monkeypatch):
+    runs, seen, real = fleet(alike=True), [], experiences._rest
+    scales, _ = scales_of(runs)
+
+    def spy(of, first, stop):
+        seen.append((first, stop))
+        return real(of, first, stop)
+
+    monkeypatch.setattr(experiences, "_rest", spy)
+    told = experience(
+        FIT,
+        [runs["a"]],
+        YOUNG,
+        lambda known: scales.beside("a", known),
+        None,
+        0.0,
+        lambda _: Traits(np.ones(SENSORS, bool)),
+    )
+    # Three and seven tenths of where the stretch can begin.
+    assert seen == [(1161, 1161 + YOUNG), (2710, 2710 + YOUNG)]
+    assert told is not None and told.later.tolist() == [0.0] * len(SHARES)
+
+
 def hidden_among(later: np.ndarray, own: np.ndarray, share: float = 0.0) -> float:
     blocks = blocks_of(FIT, [own])
     whole, kept = total_of(blocks), Traits(np.ones(SENSORS, bool))
