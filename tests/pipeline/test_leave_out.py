@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.cli.main import run
 from pipeline.config import load_config
 from pipeline.config.change import changed
-from pipeline.datasets.leaveout import Leaving, LeftOut
+from pipeline.datasets.leaveout import Leaving, LeftOut, origin
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.snapshot import DatasetSettings
 from pipeline.errors import ConfigError
@@ -97,6 +97,23 @@ def test_stretches_count_what_they_touch_by_machine_and_overlapping_ones_count_a
     assert leaving.leave("saw[1]", time[::-1]).tolist() == [False, True, True, True, True, True]
     assert leaving.leave("lathe", time).tolist() == [True, True, True, False, False, False]
     assert (leaving.readings, leaving.touched.tolist(), leaving.end_ns) == (8, [6, 3, 0, 0], 4 * S)
+
+
+def test_a_stretch_meets_what_shares_an_instant_with_it_and_neither_neighbour():
+    stretch_of = LeftOut(10, 20)
+    met = [stretch_of.meets(*span) for span in ((0, 10), (0, 11), (12, 13), (5, 30), (19, 25), (20, 25))]
+    assert met == [False, True, True, True, True, False]
+
+
+def test_what_says_that_readings_are_left_out_is_what_touches_any():
+    said = [LeftOut(0, S), LeftOut(0, S, labelled=True), LeftOut(2 * S, 3 * S)]
+    told = {touched: origin(said, touched) for touched in ((3, 0, 0), (0, 4, 0), (1, 2, 0), (0, 0, 5))}
+    assert list(told.values()) == [
+        "dataset.leave_out",
+        "--leave-out-labelled",
+        "dataset.leave_out and --leave-out-labelled",
+        "dataset.leave_out",
+    ]
 
 
 def test_without_the_key_the_identity_is_that_of_releases_that_had_none(tmp_path):
