@@ -105,6 +105,12 @@ def test_a_stretch_meets_what_shares_an_instant_with_it_and_neither_neighbour():
     assert met == [False, True, True, True, True, False]
 
 
+def test_a_reading_at_the_begin_of_a_stretch_is_counted_and_one_at_its_end_is_not():
+    leaving = Leaving("east", [LeftOut(S, 5 * S // 2), LeftOut(S // 2, 2 * S)])
+    leaving.leave("m", np.arange(4) * S)
+    assert leaving.touched.tolist() == [2, 1] and leaving.readings == 2
+
+
 def test_what_says_that_readings_are_left_out_is_what_touches_any():
     said = [LeftOut(0, S), LeftOut(0, S, labelled=True), LeftOut(2 * S, 3 * S)]
     told = {touched: origin(said, touched) for touched in ((3, 0, 0), (0, 4, 0), (1, 2, 0), (0, 0, 5))}
