@@ -7,8 +7,6 @@ compaction or the next start of ingestion clears what is left. A running ingesti
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingestion.alone import alone
 from ingestion.compacted import (
     KEY,
     MARK,
@@ -113,7 +112,7 @@ def compact(
     tell = progress or (lambda _done, _total, _name: None)
     root = Path(data_dir) / "windows"
     try:
-        with _alone(Path(data_dir)):
+        with alone(Path(data_dir), "compaction"):
             folders = [path for site in sites for path in sorted((root / site).glob("*/p*")) if path.is_dir()]
             for number, folder in enumerate(folders):
                 tell(number, len(folders), str(folder.relative_to(root)))
@@ -125,20 +124,6 @@ def compact(
             f"{error.filename or root}: {error.strerror or error}; nothing is lost, free space or fix permissions, then start again"
         ) from error
     return report
-
-
-@contextlib.contextmanager
-def _alone(data_dir: Path) -> Iterator[None]:
-    folder = data_dir / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "compaction", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise StorageError(f"another compaction runs on {data_dir}; wait for it to end") from None
-    finally:
-        os.close(descriptor)
 
 
 class _Folder:

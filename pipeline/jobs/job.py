@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ingestion.alone import alone
 from models.export import export_detector
 from pipeline.artefacts import FEDERATED, IngestionCounts, RunSummary, read_summary
 from pipeline.config.schema import Config
@@ -44,7 +45,7 @@ def run_job(
 
     Raises:
       NothingToDo: no site has a closed window yet.
-      BrokerUnavailable, StorageError, ContinuityError: ingestion could not go on.
+      BrokerUnavailable, StorageError, ContinuityError: ingestion could not go on; StorageError too while another job trains in the data folder.
       TrainingFailed, NotEnoughData: nothing could be learned.
     """
     clock = _Clock()
@@ -60,13 +61,16 @@ def run_job(
         return replace(told_anew(config, folder, earlier), status="nothing_new", ingestion=counts)
     if not any(snapshot.sources.values()):
         raise NothingToDo(_why_nothing(counts, sites_that_sent(config, cluster)))
-    workdir = config.project.data_dir / "training" / folder.name
-    if force:
-        shutil.rmtree(workdir, ignore_errors=True)
-    prepared = prepare_training(config, config.project.data_dir / "datasets", snapshot, readings, watch)
-    clock.lap("dataset")
-    on_disk = {site: sum(source.rows for source in found) for site, found in snapshot.sources.items()}
-    return _train_and_export(config, prepared, folder, workdir, counts, on_disk, clock, watch)
+    data_dir = config.project.data_dir
+    workdir = data_dir / "training" / folder.name
+    # Two would share checkpoints, and the first to end may remove what the other still needs.
+    with alone(data_dir, "training"):
+        if force:
+            shutil.rmtree(workdir, ignore_errors=True)
+        prepared = prepare_training(config, data_dir / "datasets", snapshot, readings, watch)
+        clock.lap("dataset")
+        on_disk = {site: sum(source.rows for source in found) for site, found in snapshot.sources.items()}
+        return _train_and_export(config, prepared, folder, workdir, counts, on_disk, clock, watch)
 
 
 def prepare_training(

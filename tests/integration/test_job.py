@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from ingestion.alone import alone
 from pipeline.cli.main import run
 from tests.ingestion.harness import produce
 from tests.pipeline.plants import FAULT, SETTINGS, START, plant, write_plants
@@ -110,6 +111,19 @@ def test_a_job_without_any_reading_says_so_and_what_to_do(operator, topic):
     config = operator.configure([topic("nobody")])
     found = operator("run", config, code=11)
     assert found["error"].startswith("no site has sent anything yet")
+
+
+def test_of_two_jobs_in_one_data_folder_one_trains_and_the_other_ingests_and_says_why_it_does_not(
+    operator, topic
+):
+    site = topic("twice")
+    data = write_plants(operator.folder / "data", {site: plant(1)})
+    config = operator.configure([site])
+    operator("replay", data, "--config", config)
+    with alone(operator.folder / "fedplant-data", "training"):
+        refused = operator("run", config, code=6)
+    assert refused["error"] == f"another training runs on {operator.folder}/fedplant-data; wait for it to end"
+    assert operator("ingest", config)["sites"][site]["kept"] == 0
 
 
 def test_readings_that_an_earlier_ingest_read_and_that_wait_in_open_windows_are_told(operator, topic):
