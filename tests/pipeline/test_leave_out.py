@@ -16,7 +16,9 @@ from pipeline.config.change import changed
 from pipeline.datasets.leaveout import Leaving, LeftOut, origin
 from pipeline.datasets.resample import resample_site
 from pipeline.datasets.snapshot import DatasetSettings
+from pipeline.datasets.survey import SiteOutcome
 from pipeline.errors import ConfigError
+from pipeline.jobs.leftout import left_out_remarks
 from pipeline.jobs.settings import dataset_settings, looked_at
 from tests.pipeline.plants import START, UNTIL, backtest_of, linear_config, plant, write_plants
 
@@ -109,6 +111,21 @@ def test_a_reading_at_the_begin_of_a_stretch_is_counted_and_one_at_its_end_is_no
     leaving = Leaving("east", [LeftOut(S, 5 * S // 2), LeftOut(S // 2, 2 * S)])
     leaving.leave("m", np.arange(4) * S)
     assert leaving.touched.tolist() == [2, 1] and leaving.readings == 2
+
+
+def test_what_is_left_out_is_told_of_sites_that_learn_and_a_stretch_of_none_of_which_it_touches_any():
+    stretches = [LeftOut(0, S), LeftOut(S, 2 * S), LeftOut(50 * S, 60 * S, sites=("east",))]
+    outcomes = {
+        "east": SiteOutcome("east", 900, 1, 90, 10, left_out=7, touched=(7, 0, 0)),
+        "short": SiteOutcome("short", 90, 0, 0, 0, excluded="too short", left_out=5, touched=(0, 5, 0)),
+        "west": SiteOutcome("west", 900, 1, 90, 10),
+    }
+    left, nothing = left_out_remarks(stretches, outcomes, 40 * S)
+    assert left == ("east", "7 of 900 readings are left out of learning (dataset.leave_out)")
+    assert nothing[0] == "east" and "1970-01-01 00:00:50Z to 1970-01-01 00:01:00Z" in nothing[1]
+    assert nothing[1].endswith("it begins where learning has ended (train_until)")
+    *_, earlier = left_out_remarks(stretches, outcomes, 55 * S)
+    assert earlier[1].endswith("check its year, its zone and the names of sites and machines")
 
 
 def test_what_says_that_readings_are_left_out_is_what_touches_any():
