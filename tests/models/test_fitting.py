@@ -20,6 +20,7 @@ from models.sources.folds import fold_rows
 from models.sources.ridge import RidgeFit, RidgeSource
 from models.sources.zscore import ZScoreSource
 from models.switching import FEWER_COMPONENTS
+from models.training_rows import TrainingRows, training_rows
 from tests.models.test_detector import SENSORS, STEPS, plant
 
 SPEC = TcnSpec(channels=2, dilations=(1,))
@@ -209,3 +210,45 @@ def test_a_calibration_looks_at_the_last_rows_of_runs_that_are_long_enough_to_be
     for found, rows, want in zip(runs, cut.rows, expected, strict=True):
         np.testing.assert_array_equal(found, want)
         np.testing.assert_array_equal(rows, want[:, 0])
+
+
+def rows_of(
+    runs: dict[str, list[np.ndarray]], assets: dict[str, list[str]] | None = None, **options: Any
+) -> TrainingRows:
+    """Rows of a detector of frames of 48 steps that looks back at three."""
+    scaling = {site: moments(of, 5).scaling() for site, of in runs.items()}
+    chosen = DetectorOptions(min_steps=100, **options)
+    return training_rows(5, STEPS, 3, scaling, runs, chosen, assets, (), fleet=True)
+
+
+def test_runs_of_a_frame_are_learned_from_and_a_site_with_so_many_scored_steps_is_calibrated_alone():
+    found = rows_of({"a": [plant(48, 1), plant(47, 2)], "b": [plant(102, 3)], "c": [plant(103, 4)]})
+    assert [[len(run) for run in runs] for runs in found.raw] == [[48], [102], [103], [48, 102, 103]]
+    assert found.alone == (2,) and list(found.of_sites) == [0, 1, 2] and list(found.fleet) == [3]
+
+
+def test_the_fleet_looks_at_the_last_rows_of_every_run(monkeypatch):
+    monkeypatch.setattr("models.training_rows._FLEET_ROWS", 150)
+    runs = {"a": [plant(60, 1), plant(90, 2)], "b": [plant(200, 3)]}
+    last = rows_of(runs).raw[-1]
+    for run, whole in zip(last, (*runs["a"], *runs["b"]), strict=True):
+        np.testing.assert_array_equal(run, whole[-50:].astype(np.float32))
+
+
+def test_what_wanders_is_known_of_the_fleet_and_of_sites_with_rows_enough():
+    wanders = [np.random.default_rng(rows).normal(size=(rows, 5)) for rows in (300, 90)]
+    for values in wanders:
+        values[:, 1] += np.linspace(0, 60, len(values))
+    found = rows_of({"old": [wanders[0]], "young": [wanders[1]]}, follow_from=1000)
+    steady = [each.steady.tolist() for each in found.traits]
+    some, every = [True, False, True, True, True], [True] * 5
+    assert steady == [some, every, some]
+
+
+def test_a_memory_fits_the_machine_watched_longest():
+    runs = {"one": [plant(300, 1), plant(200, 2), plant(100, 3)]}
+    same, two, three = (
+        rows_of(runs, {"one": list(assets)}, follow=0.5, follow_from=400) for assets in ("aaa", "aba", "abc")
+    )
+    assert [each.options[0].follow for each in (same, two, three)] == [0.5, 0.5 * 400 / 600, 0.0]
+    assert (same.mixed, two.mixed, three.mixed) == ((), (0,), (0,))
