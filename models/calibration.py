@@ -15,10 +15,11 @@ from models.averages import averages
 from models.filling import descent, fill
 from models.judges import Judge
 from models.options import DetectorOptions
-from models.ordinary import discounted, ordinary
+from models.ordinary import calm, discounted, ordinary
 from models.regimes import REGIMES, centres_of, membership
+from models.sharpness import by_sharpness
 from models.slow_changes import follow_rate, margin_rate, wander
-from models.source_calibration import Steps, calibrate_source
+from models.source_calibration import Judged, Steps, calibrate_source
 from models.stream import LARGEST_MARGIN, LOUDEST, RECOVERED
 from models.switching import STEPS, movement
 from models.tables import Calibration, stack
@@ -44,11 +45,12 @@ def calibrate(
     regimes: bool = False,
     discounts: bool = False,
     fills: bool = False,
+    sharpens: bool = False,
 ) -> Calibration:
     """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`.
 
     `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing; `discounts`: what is ordinary for a sensor counts less;
-    `fills`: what the others tell takes the place of a missing reading.
+    `fills`: what the others tell takes the place of a missing reading; `sharpens`: where relations are sharp the softer ridge has the stiff one's say.
     """
     values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
     by = descent(runs) if fills else np.zeros((values.shape[1], values.shape[1]))
@@ -65,21 +67,23 @@ def calibrate(
         switching=switching,
     )
     parts = [calibrate_source(judge, runs, context, steps, options) for judge in judges]
-    whole = sum(judge.weight for judge in judges)
-    source_weight = np.array(
-        [
-            judge.weight / whole / _source_unit(judge, part.energy, options)
-            for judge, part in zip(judges, parts, strict=True)
-        ]
+    unit = np.array(
+        [_source_unit(judge, part.energy, options) for judge, part in zip(judges, parts, strict=True)]
     )
-    weighed = list(zip(source_weight, parts, strict=True))
-    rest = np.asarray(sum(weight * part.energy for weight, part in weighed)).mean(axis=0)
-    strange = np.asarray(sum(weight * part.strange for weight, part in weighed))
-    score, usual = _scores(strange, rest, discounts, options)
+    weights = np.array([judge.weight for judge in judges])
+    said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+    share = calm(said.score()) if discounts or sharpens else 0.0
+    if sharpens and share > 0:
+        spread = np.stack([part.calibration.spread for part in parts])
+        weights = by_sharpness(weights, [judge.source for judge in judges], spread, share)
+        said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+    usual = ordinary(said.mean, share) if discounts else np.zeros_like(said.rest)
+    score = said.score() if not usual.any() else said.beside(usual).score()
+    rest, source_weight = said.rest, said.source_weight
     if len(rest) > LOUDEST or usual.any():
         # Of many sensors the loudest are loud, and what is discounted is less: the score's unit is again what is rare.
-        unit = max(_rare(score, options), _LEAST_SCORE)
-        score, rest, usual, source_weight = (each / unit for each in (score, rest, usual, source_weight))
+        rare = max(_rare(score, options), _LEAST_SCORE)
+        score, rest, usual, source_weight = (each / rare for each in (score, rest, usual, source_weight))
     limit = max(threshold(score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
         **stack([part.calibration for part in parts]),
@@ -133,37 +137,35 @@ def _rare(score: Array, options: DetectorOptions) -> float:
     return predictive_quantile(score, _RARE, INDEPENDENT * max(options.spans))
 
 
-class _Smoothed(NamedTuple):
-    """What each sensor says, float64[N, F]: the mean of its averages, and the shortest of them."""
+class _Said(NamedTuple):
+    """What each sensor says by all sources, float64[N, F], the mean of its averages and the shortest of them; of a usual step, `rest` float64[F]; with the weights float64[S] of the
+    sources. Where sensors need not be told apart they are one, their sum."""
 
     mean: Array
     quickest: Array
+    rest: Array
+    source_weight: Array
 
     @classmethod
-    def of(cls, said: Array, rest: Array, options: DetectorOptions) -> _Smoothed:
-        """Of `said` float64[N, F], beginning at a usual step's `rest` float64[F]."""
-        found = averages(said, rest, options.spans)
-        return cls(np.mean(found, axis=0), found[int(np.argmin(options.spans))])
+    def of(
+        cls, parts: Sequence[Judged], source_weight: Array, by_sensor: bool, options: DetectorOptions
+    ) -> _Said:
+        weighed = list(zip(source_weight, parts, strict=True))
+        rest = np.asarray(sum(weight * part.energy for weight, part in weighed)).mean(axis=0)
+        said, first = np.asarray(sum(weight * part.strange for weight, part in weighed)), rest
+        if not by_sensor and len(rest) <= LOUDEST:
+            # A sum of averages is the average of the sums, which is less work.
+            said, first = said.sum(axis=1, keepdims=True), rest.sum(keepdims=True)
+        found = averages(said, first, options.spans)
+        return cls(np.mean(found, axis=0), found[int(np.argmin(options.spans))], rest, source_weight)
+
+    def beside(self, usual: Array) -> _Said:
+        """What counts of it beside what is ordinary, float64[F]."""
+        return self._replace(mean=discounted(self.mean, usual), quickest=discounted(self.quickest, usual))
 
     def score(self) -> Array:
         """Score float64[N], of the sensors that say most."""
         return np.minimum(_loudest(self.mean), RECOVERED * _loudest(self.quickest))
-
-
-def _scores(said: Array, rest: Array, discounts: bool, options: DetectorOptions) -> tuple[Array, Array]:
-    """Scores float64[N] of what each sensor says, float64[N, F], and what is ordinary for it, float64[F], zeros where nothing is discounted."""
-    nothing = np.zeros_like(rest)
-    if not discounts and len(rest) <= LOUDEST:
-        # A sum of averages is the average of the sums, which is less work.
-        return _Smoothed.of(
-            said.sum(axis=1, keepdims=True), rest.sum(keepdims=True), options
-        ).score(), nothing
-    smoothed = _Smoothed.of(said, rest, options)
-    score = smoothed.score()
-    usual = ordinary(smoothed.mean, score) if discounts else nothing
-    if usual.any():
-        score = _Smoothed(*(discounted(each, usual) for each in smoothed)).score()
-    return score, usual
 
 
 def _loudest(said: Array) -> Array:

@@ -197,6 +197,7 @@ def _calibrations(
             regimes=options.regimes and row in rows.of_sites,
             discounts=options.ordinary and row in rows.of_sites,
             fills=options.fill and row in rows.of_sites,
+            sharpens=options.sharpen and row in rows.of_sites,
         )
         for row, of_row in judges.items()
     }

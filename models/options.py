@@ -46,6 +46,8 @@ class DetectorOptions:
         `follow_from_seconds`: the same as a duration. `early`: they are followed however short the training is.
       regimes: whether residuals are judged by what the machine is doing.
       ordinary: whether what is ordinary for a sensor counts less (`models.ordinary`).
+      sharpen: whether the stiff ridge gives its say to the other where relations are sharp (`models.sharpness`).
+      redescending: whether what lies far out moves a gain less the further it does (`models.slow_changes.growth`).
       fill: whether what the others tell takes the place of a missing reading (`models.filling`).
     """
 
@@ -71,6 +73,8 @@ class DetectorOptions:
     weigh_sensors: bool = True
     regimes: bool = True
     ordinary: bool = True
+    sharpen: bool = True
+    redescending: bool = True
     fill: bool = True
     weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCES))
 

@@ -23,12 +23,18 @@ _CALM, _BURSTS = 1.2, 1.4
 _LEAST_SCORE = 1e-9
 
 
-def ordinary(said: NDArray[np.float64], score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is ordinary for each sensor, float64[F], from what each says in training, smoothed, float64[N, F], and the scores float64[N] without discount; zeros where nothing is discounted."""
-    if len(said) < LEAST_ROWS:
-        return np.zeros(said.shape[1])
+def calm(score: NDArray[np.float64]) -> float:
+    """1 for a training of whose scores float64[N] without discount few burst, 0 for one that bursts or is too short to tell, between them evenly."""
+    if len(score) < LEAST_ROWS:
+        return 0.0
     bursts = float(score.mean()) / max(float(np.median(score)), _LEAST_SCORE)
-    share = np.clip((_BURSTS - bursts) / (_BURSTS - _CALM), 0.0, 1.0)
+    return float(np.clip((_BURSTS - bursts) / (_BURSTS - _CALM), 0.0, 1.0))
+
+
+def ordinary(said: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """What is ordinary for each sensor, float64[F], from what each says in training, smoothed, float64[N, F], and how `calm` that is; zeros where nothing is discounted."""
+    if share <= 0:
+        return np.zeros(said.shape[1])
     return np.asarray(share * np.quantile(said, _ORDINARY, axis=0))
 
 

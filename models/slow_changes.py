@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,13 @@ from models.known import known_mean
 from models.options import DetectorOptions
 from models.sources.folds import FOLDS
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 MUTED = 0.5
 """Share of wandering from which a sensor that is not followed says nothing to the components."""
+_USUAL_SCORE = 1 / 3
+"""Memory for the usual score, as a share of the training's length."""
 
 
 def follow_rate(rows: int, options: DetectorOptions) -> float:
@@ -22,11 +28,11 @@ def follow_rate(rows: int, options: DetectorOptions) -> float:
 
 
 def margin_rate(rows: int, options: DetectorOptions) -> float:
-    """Rate at which the threshold follows the usual score: a memory of the training, and never less than `least_memory` steps.
+    """Rate at which the threshold follows the usual score: a memory of a third of the training, and never less than `least_memory` steps.
 
     0 if it shall stay where the training put it.
     """
-    return rate_of(max(rows, options.least_memory)) if options.threshold_follows else 0.0
+    return rate_of(max(_USUAL_SCORE * rows, options.least_memory)) if options.threshold_follows else 0.0
 
 
 def wander(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,3 +48,20 @@ def steady_sensors(scaled: Sequence[NDArray[np.float32]], options: DetectorOptio
     if not options.weigh_sensors or follow_rate(len(values), options) > 0:
         return np.ones(values.shape[1], np.bool_)
     return np.asarray(wander(values) < MUTED)
+
+
+def growth(
+    size: NDArray[np.float64], most: NDArray[np.float64], usual: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What of sizes float64[N, F] moves a gain: the whole up to `most`, less and less beyond, of twice that no more than what is `usual`, both float64[F].
+
+    What lies so far out is a fault and no growth of what is usual: a redescending influence (Hampel, JASA 1974).
+    """
+    return np.minimum(size, np.maximum(2.0 * most - size, usual))
+
+
+def growth_tensor(size: tf.Tensor, most: tf.Tensor, usual: tf.Tensor) -> tf.Tensor:
+    """As `growth`, of float32[B, N, F] with float32[B, 1, F]."""
+    import tensorflow as tf
+
+    return tf.minimum(size, tf.maximum(2.0 * most - size, usual))

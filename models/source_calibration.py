@@ -17,7 +17,7 @@ from models.judges import Judge
 from models.known import known_mean, known_size, known_tail
 from models.options import DetectorOptions
 from models.regimes import REGIMES, usual_in, usual_in_others
-from models.slow_changes import MUTED, wander
+from models.slow_changes import MUTED, growth, wander
 from models.sources.base import Source
 from models.sources.folds import fold_rows, segments
 from models.stream import BASELINE_SHARE, CLIPPED_AT, LARGEST_GAIN
@@ -92,6 +92,8 @@ def calibrate_source(
         tail = np.minimum(tail, _NORMAL_TAIL)
     held = np.minimum(np.abs(residual) / spread, CLIPPED_AT * tail)
     usual = np.maximum(known_mean(held), _LEAST_USUAL)
+    if options.redescending:
+        held = growth(np.abs(residual) / spread, CLIPPED_AT * tail, usual)
     level = _followed(np.where(known, held, usual), rate, usual)
     gain = np.clip(level.before / usual, 1.0, LARGEST_GAIN)
     weight = _sensor_weights(judge, residual, steps, options)

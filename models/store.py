@@ -40,6 +40,8 @@ ORDINARY_VERSION = 7
 """Of a detector that discounts what is ordinary for a sensor."""
 FILLING_VERSION = 8
 """Of a detector that fills missing readings from the others."""
+REDESCENDING_VERSION = 9
+"""Of a detector whose gains are moved less by what lies far out."""
 READS = (
     FORMAT_VERSION,
     LOGARITHMS_VERSION,
@@ -47,11 +49,14 @@ READS = (
     REGIMES_VERSION,
     ORDINARY_VERSION,
     FILLING_VERSION,
+    REDESCENDING_VERSION,
 )
 
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
+    if detector.options.redescending and detector.calibration.follow_rate.any():
+        return REDESCENDING_VERSION
     if detector.calibration.fills:
         return FILLING_VERSION
     if detector.calibration.discounts:
@@ -217,6 +222,8 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in header["options"].items()
     }
+    # Releases before had it in no detector.
+    options.setdefault("redescending", False)
     return Detector(
         sensors=sensors,
         step_seconds=float(header["step_seconds"]),

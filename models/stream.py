@@ -20,6 +20,7 @@ from models.ordinary import discounted_tensor
 from models.regimes import membership_tensor
 from models.scaling import CLIP
 from models.sensors import trailing
+from models.slow_changes import growth_tensor
 from models.state import STATE, no_sensor_memory
 from models.switching import movement_tensor
 
@@ -257,7 +258,16 @@ def _said(
             residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
         usable = tf.logical_and(read.known, (read.before >= source.context)[:, :, None])
         energy, baseline, level = _energy(
-            source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
+            source.excursion,
+            detector.options.redescending,
+            table,
+            index,
+            rows,
+            residual,
+            usable,
+            pace,
+            state["baseline"],
+            state["level"],
         )
         baselines.append(baseline)
         levels.append(level)
@@ -356,6 +366,7 @@ def _pace(table: Mapping[str, Any], rows: tf.Tensor, count: tf.Tensor) -> _Pace:
 
 def _energy(
     excursion: bool,
+    redescending: bool,
     table: Mapping[str, Any],
     index: int,
     rows: tf.Tensor,
@@ -380,7 +391,9 @@ def _energy(
     centred = tf.where(pace.followed, residual - step_before(baseline, baselines[:, index]), residual)
     size = tf.abs(centred) / row("spread")
     usual = row("usual")
-    held = tf.where(usable, tf.minimum(size, CLIPPED_AT * row("tail")), usual)
+    most = CLIPPED_AT * row("tail")
+    held = growth_tensor(size, most, usual) if redescending else tf.minimum(size, most)
+    held = tf.where(usable, held, usual)
     level = exponential(held, pace.level, levels[:, index])
     gain = tf.clip_by_value(step_before(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)
     size = tf.where(pace.followed, size / gain, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ def same_when_stored(detector: Detector, site: str, values: np.ndarray, path: Pa
     kept = Detector.load(path)
     np.testing.assert_array_equal(kept.score(site, values).score, detector.score(site, values).score)
     return kept
+
+
+def of_before(detector: Detector, **calibration: np.ndarray) -> Detector:
+    """The detector as releases before would have made it, whose gains are moved by what lies far out too; with other arrays of its calibration."""
+    return dataclasses.replace(
+        detector,
+        options=dataclasses.replace(detector.options, redescending=False),
+        calibration=dataclasses.replace(detector.calibration, **calibration),
+    )
 
 
 def arrays_in(path: Path) -> dict[str, Any]:

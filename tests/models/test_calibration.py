@@ -98,13 +98,14 @@ def test_what_differs_between_machines_of_a_site_is_no_slow_change():
 
 def test_short_trainings_are_followed_slowly_and_shorter_ones_not_at_all():
     memories = {}
-    for rows in (700, 1400, 12_000):
+    for rows in (700, 1400, 18_000):
         found = fitted({"north": [plant(rows, 1)]}).calibration
         memories[rows] = found.follow_rate[0] and round(2 / found.follow_rate[0] - 1)
-        assert found.margin_rate[0] == pytest.approx(2 / (max(rows, 4000) + 1), rel=0.01)
-    assert memories[700] == 0
-    assert memories[1400] == 4000
-    assert memories[12_000] == pytest.approx(6000, rel=0.01)
+        memories[rows] = memories[rows], round(2 / found.margin_rate[0] - 1)
+    # Of a gain, and of the usual score.
+    assert memories[700] == (0, 4000)
+    assert memories[1400] == (4000, 4000)
+    assert memories[18_000] == pytest.approx((9000, 6000), rel=0.01)
 
 
 def test_a_typical_site_has_the_largest_threshold_scales_in_the_mean_square_and_follows_nothing():

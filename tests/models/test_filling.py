@@ -13,7 +13,7 @@ from models.scaling import moments
 from models.store import format_version
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
-from tests.models.stored import arrays_in, refused_with, same_when_stored
+from tests.models.stored import arrays_in, of_before, refused_with, same_when_stored
 
 COUNT = 8
 SENSORS = [f"s{number}" for number in range(COUNT)]
@@ -143,8 +143,12 @@ def test_whose_readings_are_filled(detector):
 
 
 def test_what_was_stored_before_is_read_and_scores_as_it_did(detector, tmp_path):
-    values, before = silent(200, 6, 2), unfilled(detector)
-    assert (format_version(detector), format_version(before)) == (8, 7)
+    values, before = silent(200, 6, 2), of_before(detector, descent=0 * detector.calibration.descent)
+    assert (format_version(detector), format_version(of_before(detector)), format_version(before)) == (
+        9,
+        8,
+        7,
+    )
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     assert "descent" not in arrays_in(tmp_path / "old")

@@ -174,10 +174,10 @@ def test_the_served_model_takes_raw_values_and_its_description_names_the_logarit
         alone = [detector.score(site, window).score[-1] for window in windows]
         np.testing.assert_allclose(served["score"].numpy(), alone, rtol=1e-5)
     described = json.loads((folder / "assets.extra" / "detector.json").read_text())
-    assert (described["format_version"], described["logarithms"]) == (8, ["flow", "speed"])
+    assert (described["format_version"], described["logarithms"]) == (9, ["flow", "speed"])
     plain = export_detector(with_logarithms(None, north=plant(500, 1)), tmp_path / "plain")
     told = json.loads((plain / "assets.extra" / "detector.json").read_text())
-    assert told["format_version"] == 8 and "logarithms" not in told
+    assert told["format_version"] == 9 and "logarithms" not in told
 
 
 def test_what_is_not_positive_counts_as_the_smallest_of_the_sites_training():
@@ -231,7 +231,7 @@ def test_a_stored_detector_scores_as_before_and_an_older_release_refuses_it(tmp_
     with_logarithms(None, north=plant(500, 1)).save(tmp_path / "plain")
     assert Detector.load(tmp_path / "plain").floor is None
     monkeypatch.setattr(store, "READS", (3, 4, 5))
-    with pytest.raises(DetectorUnreadable, match="format version 8, this release reads 3, 4, 5"):
+    with pytest.raises(DetectorUnreadable, match="format version 9, this release reads 3, 4, 5"):
         Detector.load(tmp_path / "kept")
 
 

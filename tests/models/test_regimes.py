@@ -14,7 +14,7 @@ from models.scaling import moments
 from models.store import format_version
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
-from tests.models.stored import arrays_in, refused_with, same_when_stored
+from tests.models.stored import arrays_in, of_before, refused_with, same_when_stored
 
 SENSORS = ["load", "power", "heat", "flow"]
 
@@ -36,10 +36,8 @@ def fitted(runs, **options) -> Detector:
 
 def plain(detector: Detector) -> Detector:
     """The same detector as if it knew no regimes and filled nothing, which is what releases before stored."""
-    calibration = detector.calibration.without_regimes()
-    return dataclasses.replace(
-        detector, calibration=dataclasses.replace(calibration, descent=0 * calibration.descent)
-    )
+    plain = dataclasses.replace(detector, calibration=detector.calibration.without_regimes())
+    return of_before(plain, descent=0 * detector.calibration.descent)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +184,7 @@ def test_sites_too_short_and_machines_that_nobody_knows_have_no_regimes(detector
 
 def test_what_was_stored_before_regimes_is_read_and_scores_as_it_did(detector, tmp_path):
     values, before = machine(200, 6), plain(detector)
-    assert (format_version(detector), format_version(before)) == (8, 3)
+    assert (format_version(detector), format_version(before)) == (9, 3)
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     size = arrays_in(tmp_path / "new")["regime_size"]

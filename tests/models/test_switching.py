@@ -188,7 +188,7 @@ def test_it_is_stored_and_served_and_releases_before_refuse_it(mixed, tmp_path):
         served = signatures["stream"](site=tf.constant([site]), values=tf.constant(values[None]), **state)
         np.testing.assert_allclose(served["score"].numpy()[0], expected, rtol=1e-5)
     told = json.loads((folder / "assets.extra" / "detector.json").read_text())
-    assert (told["format_version"], told["switching"]) == (8, ["east", "west"])
+    assert (told["format_version"], told["switching"]) == (9, ["east", "west"])
     steady = export_detector(fitted({"a": [machine(400, 1, 0)]}), tmp_path / "steady")
     told = json.loads((steady / "assets.extra" / "detector.json").read_text())
     assert told["format_version"] == 8 and "switching" not in told
