@@ -43,6 +43,9 @@ def test_the_rules_on_numbers_worked_out_by_hand() -> None:
     # With three bad ones a score is the distance to the nearest: 2, 2, 10, 5: the first two stay.
     np.testing.assert_allclose(combine(MultiKrum(3), updates), [1.5, 0.5])
     np.testing.assert_allclose(combine(MultiKrum(1), updates[:1]), updates[0])
+    # To the two nearest: 37, 26, 17, 10, 25: the first is dropped. To the three nearest it would be the last.
+    line = np.array([[0.0], [1.0], [6.0], [7.0], [10.0]], np.float32)
+    np.testing.assert_allclose(combine(MultiKrum(1), line), [6.0])
 
 
 @pytest.mark.parametrize("lie", LIES)

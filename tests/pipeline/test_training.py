@@ -119,6 +119,23 @@ def test_training_stops_when_the_validation_no_longer_improves_and_keeps_the_bes
     assert not Convergence(1, 0.0).after(1, None).stop
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "enough"),
+    [
+        (100.0, 95.0, False),
+        (100.0, 85.0, True),
+        (1e-3, 9.5e-4, False),
+        (1e-3, 8e-4, True),
+        (-100.0, -105.0, False),
+    ],
+)
+def test_an_improvement_counts_by_its_share_of_what_it_improves(
+    first: float, second: float, enough: bool
+) -> None:
+    rule = Convergence(patience=1, min_improvement=0.1).after(1, first).after(2, second)
+    assert rule.stop != enough and rule.best == second
+
+
 def test_a_damaged_or_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, "mine", keep=2)
     for number in (1, 2, 3):
