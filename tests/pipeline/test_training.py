@@ -87,6 +87,14 @@ def test_a_site_that_vanishes_or_diverges_is_named_and_the_others_go_on(tmp_path
         run(shards, tmp_path / "w2")
 
 
+def test_a_site_without_a_frame_says_nothing_and_is_not_accused(tmp_path: Path) -> None:
+    shards = make_shards(tmp_path, "abc")
+    write_shard(Path(shards["b"].train), [np.zeros((STEPS - 1, SENSORS), np.float32)])
+    result = run(shards, tmp_path / "w")
+    assert result.excluded == {} and result.sites == ("a", "b", "c")
+    assert [r.frames for r in result.curve] == [166, 166]
+
+
 def test_a_site_that_cannot_be_validated_is_named_and_does_not_stop_the_others(tmp_path: Path) -> None:
     shards = make_shards(tmp_path, "abc")
     write_shard(Path(shards["b"].validation), [np.full((30, SENSORS), 3e38, np.float32)])
