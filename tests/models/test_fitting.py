@@ -90,7 +90,7 @@ def test_sources_are_judged_with_their_weights_on_rows_that_they_were_not_fitted
                 np.testing.assert_array_equal(rows, expected)
             assert judge.taught == (row < 3)
             assert judge.heavy_tails == judge.own_wander == (judge is not pca)
-        assert each.more == dict.fromkeys(("regimes", "discounts", "fills"), row < 3)
+        assert each.more == dict.fromkeys(("regimes", "discounts", "fills", "sharpens"), row < 3)
     assert north.lengths == [400, 200] and fleet.lengths == [900, 130, 400, 200]
 
 
@@ -176,7 +176,7 @@ def test_slow_changes_are_followed_early_where_that_is_advised_and_nowhere_else(
 
 
 def test_what_is_switched_off_is_so_everywhere(monkeypatch):
-    for each in calibrated(monkeypatch, RUNS, regimes=False, ordinary=False, fill=False):
+    for each in calibrated(monkeypatch, RUNS, regimes=False, ordinary=False, fill=False, sharpen=False):
         assert not any(each.more.values())
 
 
