@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CLIP = 5.0
 """Scaled values are clipped to +-this before components are fitted and applied."""
 _ROWS = 65_536
+_STILL = 1e-9
+"""Variance of scaled readings below which a sensor does not move."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,8 @@ def _projection(
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     explained = np.cumsum(values) / max(float(values.sum()), 1e-12)
     kept = vectors[:, : int(np.searchsorted(explained, variance - 1e-12)) + 1]
-    # With every component kept nothing could be left over: a single sensor, or a few that move as one.
-    if kept.shape[1] >= steady.sum():
+    # With a component for each sensor that moves nothing of them could be left over.
+    if kept.shape[1] >= np.count_nonzero(np.diag(covariance) > _STILL):
         kept = kept[:, :-1]
     whole[np.ix_(steady, steady)] = kept @ kept.T
     return whole

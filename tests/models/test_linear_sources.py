@@ -340,9 +340,11 @@ def test_where_sensors_lie_bends_no_component():
     assert np.linalg.matrix_rank(components(values), tol=1e-3) == 1
 
 
+@pytest.mark.parametrize("constant", [0, 1, 4])
 @pytest.mark.parametrize("sensors", [1, 2, 3])
-def test_of_every_machine_components_leave_something_over(sensors):
+def test_of_every_machine_components_leave_something_over(sensors, constant):
     values = np.random.default_rng(5).normal(size=(400, sensors)).astype(np.float32)
+    values = np.hstack([np.zeros((400, constant), np.float32), values])
     found = components(values, 0.999)
     assert np.linalg.matrix_rank(found, tol=1e-3) == sensors - 1
 
