@@ -67,34 +67,18 @@ def calibrate(
         switching=switching,
     )
     parts = [calibrate_source(judge, runs, context, steps, options) for judge in judges]
-    unit = np.array(
-        [_source_unit(judge, part.energy, options) for judge, part in zip(judges, parts, strict=True)]
-    )
-    weights = np.array([judge.weight for judge in judges])
-    said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
-    share = calm(said.score()) if discounts or sharpens else 0.0
-    if sharpens and share > 0:
-        spread = np.stack([part.calibration.spread for part in parts])
-        weights = by_sharpness(weights, [judge.source for judge in judges], spread, share)
-        said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
-    usual = ordinary(said.mean, share) if discounts else np.zeros_like(said.rest)
-    score = said.score() if not usual.any() else said.beside(usual).score()
-    rest, source_weight = said.rest, said.source_weight
-    if len(rest) > LOUDEST or usual.any():
-        # Of many sensors the loudest are loud, and what is discounted is less: the score's unit is again what is rare.
-        rare = max(_rare(score, options), _LEAST_SCORE)
-        score, rest, usual, source_weight = (each / rare for each in (score, rest, usual, source_weight))
-    limit = max(threshold(score, options, step_seconds), _LEAST_SCORE)
+    combined = _combined(judges, parts, discounts, sharpens, options)
+    limit = max(threshold(combined.score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
         **stack([part.calibration for part in parts]),
-        source_weight=source_weight,
-        rest=rest,
+        source_weight=combined.source_weight,
+        rest=combined.rest,
         follow_rate=np.asarray(steps.rate),
         threshold=np.asarray(limit),
-        margin=np.mean(np.log(limit / np.clip(score, limit / LARGEST_MARGIN, limit))),
+        margin=np.mean(np.log(limit / np.clip(combined.score, limit / LARGEST_MARGIN, limit))),
         margin_rate=np.asarray(margin_rate(len(values), options)),
         regime_centre=centres,
-        ordinary=usual,
+        ordinary=combined.ordinary,
         descent=by,
     )
 
@@ -135,6 +119,43 @@ def _source_unit(judge: Judge, energy: Array, options: DetectorOptions) -> float
 
 def _rare(score: Array, options: DetectorOptions) -> float:
     return predictive_quantile(score, _RARE, INDEPENDENT * max(options.spans))
+
+
+class _Combined(NamedTuple):
+    """Scores float64[N] of the training, and what makes them of what sources say: as in `Calibration`."""
+
+    score: Array
+    rest: Array
+    ordinary: Array
+    source_weight: Array
+
+
+def _combined(
+    judges: Sequence[Judge],
+    parts: Sequence[Judged],
+    discounts: bool,
+    sharpens: bool,
+    options: DetectorOptions,
+) -> _Combined:
+    """One score of all sources, each in units of what it is rarely above; as `calibrate` was told."""
+    unit = np.array(
+        [_source_unit(judge, part.energy, options) for judge, part in zip(judges, parts, strict=True)]
+    )
+    weights = np.array([judge.weight for judge in judges])
+    said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+    share = calm(said.score()) if discounts or sharpens else 0.0
+    if sharpens and share > 0:
+        spread = np.stack([part.calibration.spread for part in parts])
+        weights = by_sharpness(weights, [judge.source for judge in judges], spread, share)
+        said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+    usual = ordinary(said.mean, share) if discounts else np.zeros_like(said.rest)
+    score = said.score() if not usual.any() else said.beside(usual).score()
+    rest, source_weight = said.rest, said.source_weight
+    if len(rest) > LOUDEST or usual.any():
+        # Of many sensors the loudest are loud, and what is discounted is less: the score's unit is again what is rare.
+        rare = max(_rare(score, options), _LEAST_SCORE)
+        score, rest, usual, source_weight = (each / rare for each in (score, rest, usual, source_weight))
+    return _Combined(score, rest, usual, source_weight)
 
 
 class _Said(NamedTuple):
