@@ -18,7 +18,7 @@ from models.options import DetectorOptions
 from models.ordinary import calm, discounted, ordinary
 from models.regimes import REGIMES, centres_of, membership
 from models.sharpness import by_sharpness
-from models.slow_changes import follow_rate, margin_rate, wander
+from models.slow_changes import follow_rate, margin_rate, redescent, wander
 from models.source_calibration import Judged, Steps, calibrate_source
 from models.stream import LARGEST_MARGIN, LOUDEST, RECOVERED
 from models.switching import STEPS, movement
@@ -60,6 +60,7 @@ def calibrate(
     steps = Steps(
         filled=filled,
         rate=follow_rate(len(values), options),
+        redescent=redescent(len(values), options),
         known=np.isfinite(values),
         wanders=wander(values),
         moved=_moved(runs, context) if switching and context >= STEPS else None,
@@ -74,6 +75,7 @@ def calibrate(
         source_weight=combined.source_weight,
         rest=combined.rest,
         follow_rate=np.asarray(steps.rate),
+        redescent=np.asarray(steps.redescent),
         threshold=np.asarray(limit),
         margin=np.mean(np.log(limit / np.clip(combined.score, limit / LARGEST_MARGIN, limit))),
         margin_rate=np.asarray(margin_rate(len(values), options)),
@@ -99,6 +101,7 @@ def typical_calibration(found: Sequence[Calibration], options: DetectorOptions) 
         "last_level": usual["usual"],
         "sensor_weight": every["sensor_weight"].mean(axis=0),
         "follow_rate": np.asarray(0.0),
+        "redescent": np.asarray(0.0),
         "descent": np.zeros_like(usual["descent"]),
         "threshold": every["threshold"].max(axis=0),
         "margin_rate": np.asarray(margin_rate(0, options)),

@@ -47,7 +47,7 @@ class DetectorOptions:
       regimes: whether residuals are judged by what the machine is doing.
       ordinary: whether what is ordinary for a sensor counts less (`models.ordinary`).
       sharpen: whether the stiff ridge gives its say to the other where relations are sharp (`models.sharpness`).
-      redescending: whether what lies far out moves a gain less the further it does (`models.slow_changes.growth`).
+      redescending: whether what lies far out moves a gain less the further it does, where the training knows how far that is (`models.slow_changes`).
       fill: whether what the others tell takes the place of a missing reading (`models.filling`).
     """
 

@@ -50,18 +50,27 @@ def steady_sensors(scaled: Sequence[NDArray[np.float32]], options: DetectorOptio
     return np.asarray(wander(values) < MUTED)
 
 
+def redescent(rows: int, options: DetectorOptions) -> float:
+    """By how much less a size moves a gain for each unit that it lies further out than the most, after a training of `rows` steps.
+
+    0 where no gain is followed or the training is shorter than two of its memories: it does not know how far out a good step may lie.
+    """
+    knows = options.follows(rows) and options.follow * rows >= options.least_memory
+    return 1.0 if knows and options.redescending else 0.0
+
+
 def growth(
-    size: NDArray[np.float64], most: NDArray[np.float64], usual: NDArray[np.float64]
+    size: NDArray[np.float64], most: NDArray[np.float64], usual: NDArray[np.float64], descent: float
 ) -> NDArray[np.float64]:
-    """What of sizes float64[N, F] moves a gain: the whole up to `most`, less and less beyond, of twice that no more than what is `usual`, both float64[F].
+    """What of sizes float64[N, F] moves a gain: the whole up to `most`, beyond it less by `descent` of what they exceed it by, but what is `usual` at least, both float64[F].
 
     What lies so far out is a fault and no growth of what is usual: a redescending influence (Hampel, JASA 1974).
     """
-    return np.minimum(size, np.maximum(2.0 * most - size, usual))
+    return np.minimum(size, np.maximum(most - descent * (size - most), usual))
 
 
-def growth_tensor(size: tf.Tensor, most: tf.Tensor, usual: tf.Tensor) -> tf.Tensor:
-    """As `growth`, of float32[B, N, F] with float32[B, 1, F]."""
+def growth_tensor(size: tf.Tensor, most: tf.Tensor, usual: tf.Tensor, descent: tf.Tensor) -> tf.Tensor:
+    """As `growth`, of float32[B, N, F] with float32[B, 1, F], the last float32[B, 1, 1]."""
     import tensorflow as tf
 
-    return tf.minimum(size, tf.maximum(2.0 * most - size, usual))
+    return tf.minimum(size, tf.maximum(most - descent * (size - most), usual))

@@ -38,12 +38,13 @@ Array = NDArray[np.float64]
 class Steps:
     """What is known of a site's training steps, whatever source judges them.
 
-    `filled` float32[N_i, F], the runs with what the others tell of missing readings; `rate` of the gain's average; which cells are `known`, bool[N, F]; how much each sensor `wanders`, float64[F]; where the machine switches by how much other sensors
+    `filled` float32[N_i, F], the runs with what the others tell of missing readings; `rate` of the gain's average, and its `redescent`; which cells are `known`, bool[N, F]; how much each sensor `wanders`, float64[F]; where the machine switches by how much other sensors
     `moved`, float64[N, F]; the steps' membership of each `regime`, float64[N, REGIMES], None where all are judged as one; `switching`, whether the machine switches.
     """
 
     filled: Sequence[NDArray[np.float32]]
     rate: float
+    redescent: float
     known: NDArray[np.bool_]
     wanders: Array
     moved: Array | None
@@ -92,8 +93,7 @@ def calibrate_source(
         tail = np.minimum(tail, _NORMAL_TAIL)
     held = np.minimum(np.abs(residual) / spread, CLIPPED_AT * tail)
     usual = np.maximum(known_mean(held), _LEAST_USUAL)
-    if options.redescending:
-        held = growth(np.abs(residual) / spread, CLIPPED_AT * tail, usual)
+    held = growth(np.abs(residual) / spread, CLIPPED_AT * tail, usual, steps.redescent)
     level = _followed(np.where(known, held, usual), rate, usual)
     gain = np.clip(level.before / usual, 1.0, LARGEST_GAIN)
     weight = _sensor_weights(judge, residual, steps, options)

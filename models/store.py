@@ -55,7 +55,7 @@ READS = (
 
 def format_version(detector: Detector) -> int:
     """The lowest format that says everything of a detector."""
-    if detector.options.redescending and detector.calibration.follow_rate.any():
+    if detector.calibration.redescends:
         return REDESCENDING_VERSION
     if detector.calibration.fills:
         return FILLING_VERSION
@@ -210,8 +210,9 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
             raise ValueError(f"{name} has shape {arrays[name].shape} or holds NaN; expected finite {shape}")
     if (arrays["regime_size"] <= 0).any():
         raise ValueError("regime_size holds what no residual can be divided by")
-    if (arrays["ordinary"] < 0).any():
-        raise ValueError("ordinary holds less than nothing")
+    for name in ("ordinary", "redescent"):
+        if (arrays[name] < 0).any():
+            raise ValueError(f"{name} holds less than nothing")
     floor = arrays.get("floor")
     if floor is not None:
         known = floor[~np.isnan(floor)]
@@ -222,8 +223,6 @@ def _detector(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in header["options"].items()
     }
-    # Releases before had it in no detector.
-    options.setdefault("redescending", False)
     return Detector(
         sensors=sensors,
         step_seconds=float(header["step_seconds"]),

@@ -258,16 +258,7 @@ def _said(
             residual /= tf.sqrt(1.0 + tf.gather(table["restless"], rows)[:, None, index] * moved**2)
         usable = tf.logical_and(read.known, (read.before >= source.context)[:, :, None])
         energy, baseline, level = _energy(
-            source.excursion,
-            detector.options.redescending,
-            table,
-            index,
-            rows,
-            residual,
-            usable,
-            pace,
-            state["baseline"],
-            state["level"],
+            source.excursion, table, index, rows, residual, usable, pace, state["baseline"], state["level"]
         )
         baselines.append(baseline)
         levels.append(level)
@@ -366,7 +357,6 @@ def _pace(table: Mapping[str, Any], rows: tf.Tensor, count: tf.Tensor) -> _Pace:
 
 def _energy(
     excursion: bool,
-    redescending: bool,
     table: Mapping[str, Any],
     index: int,
     rows: tf.Tensor,
@@ -392,7 +382,10 @@ def _energy(
     size = tf.abs(centred) / row("spread")
     usual = row("usual")
     most = CLIPPED_AT * row("tail")
-    held = growth_tensor(size, most, usual) if redescending else tf.minimum(size, most)
+    if "redescent" in table:
+        held = growth_tensor(size, most, usual, tf.gather(table["redescent"], rows)[:, None, None])
+    else:
+        held = tf.minimum(size, most)
     held = tf.where(usable, held, usual)
     level = exponential(held, pace.level, levels[:, index])
     gain = tf.clip_by_value(step_before(level, levels[:, index]) / usual, 1.0, LARGEST_GAIN)

@@ -28,6 +28,7 @@ _SWITCHING = ("restless",)
 _REGIMES = ("regime_centre", "regime_shift", "regime_size")
 _ORDINARY = ("ordinary",)
 _FILLED = ("descent",)
+_REDESCENDING = ("redescent",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ class SourceCalibration:
 class Calibration(SourceCalibration):
     """Everything that makes a score of a site's residuals; stacked over sites, each array has a first dimension more.
 
-    `source_weight` float[S]. `rest` float[F], a usual step's contribution. `follow_rate` float[], 0 where nothing is followed.
+    `source_weight` float[S]. `rest` float[F], a usual step's contribution. `follow_rate` float[], 0 where nothing is followed, and `redescent` float[], by how much less
+    what lies far out moves a gain (`models.slow_changes`), 0 where it moves it as what lies nearer does.
     `threshold` float[], where the threshold begins. `margin` float[], by how much the score usually lies below it, in natural
     logarithms, and `margin_rate` float[], how fast that is followed. `regime_centre` float[REGIMES, F], where the regimes lie in scaled readings.
     `ordinary` float[F], what a sensor says in all but rare steps, which counts less (`models.ordinary`); 0 where nothing is discounted.
@@ -67,6 +69,7 @@ class Calibration(SourceCalibration):
     source_weight: Array
     rest: Array
     follow_rate: Array
+    redescent: Array
     threshold: Array
     margin: Array
     margin_rate: Array
@@ -97,6 +100,7 @@ class Calibration(SourceCalibration):
             _REGIMES: self.has_regimes,
             _ORDINARY: self.discounts,
             _FILLED: self.fills,
+            _REDESCENDING: self.redescends,
         }
         left_out = {name for names, there in used.items() if not there for name in names}
         every = [each.name for each in dataclasses.fields(self)]
@@ -108,7 +112,7 @@ class Calibration(SourceCalibration):
         shapes = cls.shapes(rows, sources, sensors)
         found = {
             name: np.zeros(shapes[name], np.float32)
-            for name in (*_SWITCHING, *_REGIMES, *_ORDINARY, *_FILLED)
+            for name in (*_SWITCHING, *_REGIMES, *_ORDINARY, *_FILLED, *_REDESCENDING)
         }
         return {**found, "regime_size": found["regime_size"] + 1}
 
@@ -126,6 +130,11 @@ class Calibration(SourceCalibration):
     def fills(self) -> bool:
         """Whether what the others tell takes the place of a missing reading."""
         return bool(np.any(self.descent))
+
+    @property
+    def redescends(self) -> bool:
+        """Whether what lies far out moves gains less."""
+        return bool(np.any(self.redescent))
 
     def without_regimes(self) -> Calibration:
         """The same, of a site or stacked, as if every step were of one regime."""

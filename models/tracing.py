@@ -89,7 +89,6 @@ def traced(detector: Detector) -> Traced:
     key = (
         len(detector.sensors),
         detector.options.spans,
-        detector.options.redescending,
         detector.floor is None,
         tuple(detector.calibration.arrays()),
         sources,

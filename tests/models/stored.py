@@ -23,11 +23,8 @@ def same_when_stored(detector: Detector, site: str, values: np.ndarray, path: Pa
 
 def of_before(detector: Detector, **calibration: np.ndarray) -> Detector:
     """The detector as releases before would have made it, whose gains are moved by what lies far out too; with other arrays of its calibration."""
-    return dataclasses.replace(
-        detector,
-        options=dataclasses.replace(detector.options, redescending=False),
-        calibration=dataclasses.replace(detector.calibration, **calibration),
-    )
+    changed = {"redescent": 0 * detector.calibration.redescent, **calibration}
+    return dataclasses.replace(detector, calibration=dataclasses.replace(detector.calibration, **changed))
 
 
 def arrays_in(path: Path) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_what_was_stored_before_is_read_and_scores_as_it_did(detector, tmp_path)
     values = machine(200, 6)
     tables = detector.calibration
     before = of_before(detector, ordinary=0 * tables.ordinary, descent=0 * tables.descent)
-    assert (format_version(detector), format_version(before)) == (9, 6)
+    assert (format_version(detector), format_version(before)) == (8, 6)
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     assert "ordinary" not in arrays_in(tmp_path / "old")

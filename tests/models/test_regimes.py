@@ -184,7 +184,7 @@ def test_sites_too_short_and_machines_that_nobody_knows_have_no_regimes(detector
 
 def test_what_was_stored_before_regimes_is_read_and_scores_as_it_did(detector, tmp_path):
     values, before = machine(200, 6), plain(detector)
-    assert (format_version(detector), format_version(before)) == (9, 3)
+    assert (format_version(detector), format_version(before)) == (8, 3)
     for each, name in ((detector, "new"), (before, "old")):
         same_when_stored(each, "east", values, tmp_path / name)
     size = arrays_in(tmp_path / "new")["regime_size"]

@@ -1,7 +1,5 @@
 """What moves a gain, and what does not."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +11,7 @@ from models.slow_changes import growth, growth_tensor
 from models.store import format_version
 from tests.models.linear import fit_linear
 from tests.models.pieces import same_in_pieces
-from tests.models.stored import arrays_in, of_before, same_when_stored
+from tests.models.stored import arrays_in, of_before, refused_with, same_when_stored
 
 SENSORS = [f"s{number}" for number in range(6)]
 
@@ -23,13 +21,16 @@ SENSORS = [f"s{number}" for number in range(6)]
 def test_a_size_counts_whole_up_to_the_most_and_beyond_less_and_less_down_to_a_usual_one(most, share, seed):
     usual = share * most
     sizes = np.sort(np.random.default_rng(seed).exponential(size=(200, 1)) * most, axis=0)
-    found = growth(sizes, np.array([most]), np.array([usual]))
+    found = growth(sizes, np.array([most]), np.array([usual]), 1.0)
     near = sizes <= most
     np.testing.assert_array_equal(found[near], sizes[near])
     assert (np.diff(found[~near]) <= 0).all() and (found[~near] >= usual).all()
     np.testing.assert_allclose(found[sizes >= 2 * most], usual)
+    np.testing.assert_array_equal(
+        growth(sizes, np.array([most]), np.array([usual]), 0.0), np.minimum(sizes, most)
+    )
     graph = growth_tensor(
-        *(tf.constant(np.asarray(x)[None], tf.float32) for x in (sizes, [[most]], [[usual]]))
+        *(tf.constant(np.asarray(x)[None], tf.float32) for x in (sizes, [[most]], [[usual]], [[1.0]]))
     )
     np.testing.assert_allclose(graph[0].numpy(), found, rtol=1e-5, atol=1e-5 * most)
 
@@ -44,7 +45,8 @@ def machine(rows: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return fit_linear(SENSORS, 60.0, 32, {"east": [machine(3000, 1)], "young": [machine(600, 2)]})
+    runs = {"east": [machine(9000, 1)], "south": [machine(7000, 3)], "young": [machine(600, 2)]}
+    return fit_linear(SENSORS, 60.0, 32, runs)
 
 
 def test_a_fault_far_out_does_not_teach_a_machine_to_be_loud(detector):
@@ -65,29 +67,38 @@ def test_noise_that_grows_by_half_is_followed_as_before(detector):
     values = machine(8000, 6) + random.normal(size=(8000, len(SENSORS))) * 0.35
     now, before = (each.score("east", values).score[4000:] for each in (detector, of_before(detector)))
     assert np.median(now) == pytest.approx(np.median(before), rel=0.02)
-    follows_nothing = fit_linear(SENSORS, 60.0, 32, {"east": [machine(3000, 1)]}, follow=0.0)
+    follows_nothing = fit_linear(SENSORS, 60.0, 32, {"east": [machine(9000, 1)]}, follow=0.0)
     assert np.median(now) < 0.8 * np.median(follows_nothing.score("east", values).score[4000:])
+
+
+def test_a_training_shorter_than_two_memories_does_not_know_how_far_out_is_far(detector):
+    # Of the sites, then of the fleet.
+    assert detector.calibration.redescent.tolist() == [1.0, 0.0, 0.0, 1.0]
+    rows = [machine(9000, 1)]
+    asked = fit_linear(SENSORS, 60.0, 32, {"east": rows}, redescending=False)
+    assert not asked.calibration.redescends and asked.calibration.follow_rate[0] > 0
+    still = fit_linear(SENSORS, 60.0, 32, {"east": rows}, follow=0.0)
+    assert not still.calibration.redescends
 
 
 def test_step_by_step_in_pieces_and_at_once_give_the_same_numbers(detector):
     values = machine(300, 9)
     values[50:90, 1], values[120:126], values[200] = 60.0, np.nan, np.inf
-    for site in ("east", "young", "nobody"):
+    for site in ("east", "south", "young", "nobody"):
         same_in_pieces(detector, site, values, [3, 0, 64, 1, 140, 92])
 
 
-def test_what_was_stored_before_has_no_word_of_it_and_scores_as_it_did(detector, tmp_path):
+def test_what_was_stored_before_is_read_and_scores_as_it_did(detector, tmp_path):
     values = machine(900, 5)
     values[200:700, 0] += 12.0
     before = of_before(detector)
     assert (format_version(detector), format_version(before)) == (9, 8)
-    same_when_stored(before, "east", values, tmp_path / "old")
-    arrays = arrays_in(tmp_path / "old")
-    header = json.loads(arrays["header"].tobytes())
-    del header["options"]["redescending"]
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    with (tmp_path / "older").open("wb") as file:
-        np.savez(file, **{**arrays, "header": text})
-    older = Detector.load(tmp_path / "older").score("east", values).score
-    np.testing.assert_array_equal(older, before.score("east", values).score)
-    assert not np.allclose(older[300:], detector.score("east", values).score[300:])
+    for each, name in ((detector, "new"), (before, "old")):
+        same_when_stored(each, "east", values, tmp_path / name)
+    assert "redescent" not in arrays_in(tmp_path / "old")
+    assert not np.allclose(
+        before.score("east", values).score[300:], detector.score("east", values).score[300:]
+    )
+    steepness = arrays_in(tmp_path / "new")["redescent"]
+    for wrong in (-steepness, steepness[:-1], np.full_like(steepness, np.nan)):
+        refused_with(tmp_path / "new", "redescent", wrong)
