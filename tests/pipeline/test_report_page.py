@@ -480,7 +480,7 @@ def test_the_small_chart_of_a_sensor_says_from_where_to_where_it_goes(tmp_path):
 def test_labels_of_other_sites_are_refused_and_those_of_some_are_used(tmp_path):
     labels = tmp_path / "labels"
     labels.mkdir()
-    (labels / "press-1.csv").write_text("timestamp,temp,label\n2026-03-01,1,1\n")
+    (labels / "press-1.csv").write_text("timestamp,temp,label\n2026-03-01,1,1\n2026-03-02,2,0\n")
     said: list[str] = []
     with pytest.raises(
         InputDataError, match="no labels for mill, press, only files of press-1; name each file"
