@@ -146,13 +146,18 @@ def _combined(
     )
     weights = np.array([judge.weight for judge in judges])
     said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
-    share = calm(said.score()) if discounts or sharpens else 0.0
+    score = said.score()
+    share = calm(score) if discounts or sharpens else 0.0
     if sharpens and share > 0:
         spread = np.stack([part.calibration.spread for part in parts])
-        weights = by_sharpness(weights, [judge.source for judge in judges], spread, share)
-        said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+        sharp = by_sharpness(weights, [judge.source for judge in judges], spread, share)
+        # Averages over the whole training are most of the work, and most machines keep their weights.
+        if not np.array_equal(sharp, weights):
+            said = _Said.of(parts, sharp / unit / sharp.sum(), discounts, options)
+            score = said.score()
     usual = ordinary(said.mean, share) if discounts else np.zeros_like(said.rest)
-    score = said.score() if not usual.any() else said.beside(usual).score()
+    if usual.any():
+        score = said.beside(usual).score()
     rest, source_weight = said.rest, said.source_weight
     if len(rest) > LOUDEST or usual.any():
         # Of many sensors the loudest are loud, and what is discounted is less: the score's unit is again what is rare.

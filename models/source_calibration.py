@@ -91,9 +91,9 @@ def calibrate_source(
     if judge.heavy_tails:
         spread = spread * np.maximum(tail / _NORMAL_TAIL, 1.0)
         tail = np.minimum(tail, _NORMAL_TAIL)
-    held = np.minimum(np.abs(residual) / spread, CLIPPED_AT * tail)
-    usual = np.maximum(known_mean(held), _LEAST_USUAL)
-    held = growth(np.abs(residual) / spread, CLIPPED_AT * tail, usual, steps.redescent)
+    size, most = np.abs(residual) / spread, CLIPPED_AT * tail
+    usual = np.maximum(known_mean(np.minimum(size, most)), _LEAST_USUAL)
+    held = growth(size, most, usual, steps.redescent)
     level = _followed(np.where(known, held, usual), rate, usual)
     gain = np.clip(level.before / usual, 1.0, LARGEST_GAIN)
     weight = _sensor_weights(judge, residual, steps, options)
