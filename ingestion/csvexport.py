@@ -126,13 +126,13 @@ def _with_plain_numbers(table: pa.Table, decimal: str, special: list[str], notes
             continue
         if not pc.any(pc.match_substring_regex(table.column(at), LOCAL)).as_py():
             continue
-        cells, first = as_plain(pd.Series(table.column(at).to_pandas(), dtype=object), decimal)
+        written = pd.Series(table.column(at).to_pandas(), dtype=object)
+        cells, first = as_plain(written, decimal)
         table = table.set_column(at, name, pa.array(cells, pa.string(), from_pandas=True))
         if first is not None:
-            apart[name] = first
+            apart[name] = first, cells[written.str.strip() == first].iloc[0]
     if apart:
-        name, first = next(iter(apart.items()))
-        number = as_plain(pd.Series([first]), decimal)[0][0]
+        name, (first, number) = next(iter(apart.items()))
         what = f"column {name!r}" if len(apart) == 1 else f"{len(apart)} columns ({name!r} the first)"
         notes.append(f"{what}: thousands are set apart; {first!r} is read as {number}")
     return table

@@ -106,6 +106,15 @@ def test_thousands_and_fractions_are_read_as_the_locale_writes_them(tmp_path, de
     assert len(file.notes) == (told is not None) and (told or "") in "".join(file.notes)
 
 
+def test_the_remark_on_thousands_tells_the_number_also_where_another_cell_tells_what_the_comma_is(tmp_path):
+    rows = "".join(
+        f"2026-03-01T00:0{minute}:00Z;{cell}\n" for minute, cell in enumerate(["71,234", "1,234.5", "2.5"])
+    )
+    file = read(tmp_path, "timestamp;x\n" + rows)
+    assert file.frame["x"].tolist() == [71234.0, 1234.5, 2.5]
+    assert file.notes == ("column 'x': thousands are set apart; '71,234' is read as 71234",)
+
+
 def test_whole_thousands_beside_decimal_commas_are_no_fractions(tmp_path):
     file = read(tmp_path, "timestamp;temp;pieces\n2026-03-01;7,5;1.000\n2026-03-02;8,5;1.250\n")
     assert file.frame["pieces"].tolist() == [1000, 1250]
