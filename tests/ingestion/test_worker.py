@@ -1,6 +1,8 @@
 """The worker between the Kafka loop and the disk: what it lets be committed, and when it publishes."""
 
+import contextvars
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -17,7 +19,7 @@ from ingestion.records import Decoded, RecordBatch, Reject, empty_readings
 from ingestion.resume import Bounds, Committed, resume
 from ingestion.settings import DecodeRules
 from ingestion.store import Identity
-from ingestion.tasks import Ending, heed
+from ingestion.tasks import _ASKED, Ending, heed
 from ingestion.worker import Worker
 from tests.ingestion.harness import START_MS, reading, settings_for
 
@@ -115,16 +117,37 @@ def untimed(second: int) -> bytes:
     [("flat", mixed), ("flat", texts), ("flat", untimed), ("edgex", mixed), ("narrow", mixed)],
 )
 def test_a_batch_that_takes_long_is_left_off_as_if_it_had_never_come(tmp_path: Path, kind: str, value):
-    """Asked to end, a worker does not read on to the batch's end, which can take half a minute; nothing of the batch counts, and who comes next reads all of it."""
-    seconds = range(20_000)
+    """Asked to end amid it, a worker does not read on to the batch's end, which can take half a minute; nothing of the batch counts, and who comes next reads all of it."""
+    seconds = range(8_000)
     values: list[bytes | None] = [value(second % 3600) for second in seconds]
     offsets = np.array(seconds, dtype=np.int64)
     whole = RecordBatch("plant", *PLACE, offsets, offsets * 0 - 1, [b"k"] * len(values), values, len(values))
     bench = Bench(tmp_path, decode=DecodeRules(format=kind))
+    lane, heeds = bench.worker.lanes[PLACE], list[float]()
+    decoder = lane.decoder
+
+    def decoded(batch: RecordBatch, until: float) -> Decoded:
+        """Read while so many heeds are told that nothing asks; `heeds` then has the thread's own seconds at the begin, at each and at the end."""
+
+        def asked() -> bool:
+            heeds.append(time.thread_time())
+            return len(heeds) > until
+
+        heeds.clear()
+        _ASKED.set(asked)
+        began = time.thread_time()
+        found = decoder.decode(batch)
+        heeds[:] = [began, *heeds, time.thread_time()]
+        return found
+
+    contextvars.copy_context().run(decoded, whole, math.inf)
+    assert max(np.diff(heeds)) < 0.4 * (heeds[-1] - heeds[0])
+    half = len(heeds) // 2
+    lane.decoder = SimpleNamespace(decode=lambda batch: decoded(batch, half))
     bench.worker.feed(PLACE, whole, 1)
-    time.sleep(0.1)
+    assert bench.worker.drain(60)
     bench.worker.end()
-    bench.worker.check()
+    assert len(heeds) == half + 1
     assert (bench.counts.messages, bench.counts.read, bench.position(), bench.files()) == (0, 0, 0, [])
     assert bench.worker.snapshot().letters == []
 
