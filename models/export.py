@@ -16,6 +16,7 @@ import numpy as np
 
 from models.detector import Detector
 from models.errors import DetectorExists
+from models.graphnames import settle_names
 from models.state import SLOW, STATE
 from models.store import format_version
 from models.stream import Scored, advance, series, start, tables
@@ -54,6 +55,7 @@ def export_detector(
                 str(temporary),
                 signatures={"serving_default": module.serve, "stream": module.stream, "start": module.start},
             )
+            settle_names(temporary)
         extra = temporary / "assets.extra"
         extra.mkdir()
         (extra / "detector.json").write_text(

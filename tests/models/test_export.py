@@ -80,3 +80,23 @@ def test_a_new_version_is_one_above_the_highest_and_one_that_is_there_is_left_al
     assert answer["known_site"].numpy().tolist() == [True, True, False, False]
     expected = [detector.training_threshold(site) for site in machines]
     np.testing.assert_allclose(answer["threshold"].numpy(), expected, rtol=1e-6)
+
+
+def test_two_exports_of_one_process_are_the_same_files_and_share_nothing_once_they_are_loaded(
+    detector, tmp_path
+):
+    first, second = (export_detector(detector, tmp_path / name / "line", 1) for name in ("one", "two"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(files) == 5
+    for name in files:
+        assert (second / name).read_bytes() == (first / name).read_bytes(), name
+    # Both name their table of sites alike.
+    other = export_detector(linear({site: RUNS[site] for site in ("north", "new")}), tmp_path / "other")
+    window = tf.constant(plant(48, 9)[None], tf.float32)
+    loaded = [(folder, tf.saved_model.load(str(folder))) for folder in (first, other)]
+    for folder, model in loaded:
+        sites = json.loads((folder / "assets.extra" / "detector.json").read_text())["sites"]
+        for site, threshold in sites.items():
+            answer = model.signatures["serving_default"](site=tf.constant([site]), window=window)
+            assert answer["known_site"].numpy().all()
+            np.testing.assert_allclose(answer["threshold"].numpy(), [threshold], rtol=1e-6)

@@ -42,7 +42,7 @@ def learned_files(folder: Path, data: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def learned_elsewhere(folder: Path, data: Path, order: str) -> tuple[str, dict[str, bytes]]:
-    """The same, of a process of its own: graphs are compiled anew there, their names begin anew, and sets have the order that `order` seeds."""
+    """The same, of a process of its own: graphs are compiled anew there, and sets have the order that `order` seeds."""
     program = (
         "import sys; from pathlib import Path; from tests.pipeline.test_reproducible import learned_files\n"
         "print(learned_files(Path(sys.argv[1]), Path(sys.argv[2]))[0])"
@@ -65,6 +65,5 @@ def test_trainings_in_other_folders_and_processes_give_the_same_files(tmp_path):
     snapshot, first = learned_elsewhere(tmp_path / "one", data, "1")
     assert learned_elsewhere(tmp_path / "two", data, "2") == (snapshot, first)
     assert len(first["detector"]) > 10_000 and "exported/1/saved_model.pb" in first
-    # Of a process that has made other graphs the SavedModel has other names in it; the detector is the same.
-    again, here = learned_files(tmp_path / "three", data)
-    assert again == snapshot and here["detector"] == first["detector"]
+    # A process that has made other graphs numbers what it makes from elsewhere, which no file shows.
+    assert learned_files(tmp_path / "three", data) == (snapshot, first)
