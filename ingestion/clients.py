@@ -1,7 +1,7 @@
 """One description of a Kafka connection, in the words of both clients.
 
 `IngestSettings.client` holds kafka-python's option names. kafka-python itself administers, replays and audits; consuming and
-the letters' transactions go through confluent-kafka (librdkafka), whose names are made here. See docs/decisions/0009.
+the letters' transactions go through confluent-kafka (librdkafka), whose names are made here. See docs/decisions/0009-two-kafka-clients.md.
 """
 
 import logging

@@ -40,6 +40,27 @@ def test_every_heading_that_a_link_names_is_there(page):
     assert [(path, name) for path, name in inside if name not in anchors(path)] == []
 
 
+def test_every_page_that_code_names_is_there():
+    missing = []
+    for folder in (*ROOMS, "benchmarks", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for page, _, heading in re.findall(r"\b(docs/[\w./-]+\.md)(#([\w-]+))?", path.read_text()):
+                target = ROOT / page
+                if not target.exists() or (heading and heading not in anchors(target)):
+                    missing.append((str(path.relative_to(ROOT)), page, heading))
+    assert missing == []
+
+
+def test_every_decision_stands_in_the_index_under_its_title():
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^\| \[(\d+)\]\((\S+)\) \| (.*?) \|", (folder / "README.md").read_text(), re.M)
+    written = [path for path in sorted(folder.glob("*.md")) if path.name != "README.md"]
+    assert [(f"# {number}. {title}", name) for number, name, title in listed] == [
+        (path.read_text().splitlines()[0], path.name) for path in written
+    ]
+    assert [int(number) for number, _, _ in listed] == [int(path.name[:4]) for path in written]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_a_page_names_exists(page, capsys):
     named = set(re.findall(r"fedplant ((?:broker|config) [a-z]+|[a-z]+)\b", page.read_text()))

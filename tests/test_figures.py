@@ -200,7 +200,7 @@ def silent_sensors():
 
 
 TABLES = {
-    silent_sensors: "decisions/0004-detector.md",
+    silent_sensors: "decisions/0021-missing-readings.md",
     value_of_federation: "value-of-federation.md",
     unlike_relations: "concepts/federation.md",
     strangers: "concepts/federation.md",
@@ -212,10 +212,10 @@ TABLES = {
     detection_network: "decisions/0004-detector.md",
     promises: "decisions/0014-threshold.md",
     short_trainings: "concepts/detection.md",
-    followed_or_still: "decisions/0004-detector.md",
+    followed_or_still: "decisions/0017-short-trainings-followed.md",
     made_plants: "concepts/detection.md",
-    switching: "decisions/0004-detector.md",
-    held_out: "decisions/0004-detector.md",
+    switching: "decisions/0018-machines-that-switch.md",
+    held_out: "decisions/0026-held-out.md",
     dirty_trainings: "concepts/detection.md",
 }
 

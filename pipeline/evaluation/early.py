@@ -1,7 +1,7 @@
 """Whether slow changes of young sites are followed from their first hours on: sites with a history play young and say.
 
-A training of some hundred rows cannot tell a slow change from a fault: to follow costs some machines what it brings others (docs/decisions/0004-detector.md).
-Which of both it is for machines like these, those tell that have later rows: whether a detector of so few would have kept its promise there, and whether faults
+A training of some hundred rows cannot tell a slow change from a fault: to follow costs some machines what it brings others
+(docs/decisions/0017-short-trainings-followed.md). Which of both it is for machines like these, those tell that have later rows: whether a detector of so few would have kept its promise there, and whether faults
 injected there stand out more by one that follows.
 """
 
