@@ -41,22 +41,15 @@ def calibrate(
     context: int,
     step_seconds: float,
     options: DetectorOptions,
+    *,
     switching: bool = False,
-    regimes: bool = False,
-    discounts: bool = False,
-    fills: bool = False,
-    sharpens: bool = False,
 ) -> Calibration:
-    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`.
-
-    `switching`: of a machine that switches; `regimes`: residuals are judged by what the machine is doing; `discounts`: what is ordinary for a sensor counts less;
-    `fills`: what the others tell takes the place of a missing reading; `sharpens`: where relations are sharp the softer ridge has the stiff one's say.
-    """
+    """Everything that makes a score of residuals, from scaled runs float32[N, F], each longer than `context`, of a machine that is `switching` or not."""
     values = np.concatenate([run[context:] for run in runs]).astype(np.float64)
-    by = descent(runs) if fills else np.zeros((values.shape[1], values.shape[1]))
+    by = descent(runs) if options.fill else np.zeros((values.shape[1], values.shape[1]))
     filled = [fill(run, by) for run in runs]
     whole = np.concatenate([run[context:] for run in filled]).astype(np.float64)
-    centres = centres_of(whole) if regimes else np.zeros((REGIMES, values.shape[1]))
+    centres = centres_of(whole) if options.regimes else np.zeros((REGIMES, values.shape[1]))
     steps = Steps(
         filled=filled,
         rate=follow_rate(len(values), options),
@@ -64,11 +57,11 @@ def calibrate(
         known=np.isfinite(values),
         wanders=wander(values),
         moved=_moved(runs, context) if switching and context >= STEPS else None,
-        regime=membership(whole, centres) if regimes else None,
+        regime=membership(whole, centres) if options.regimes else None,
         switching=switching,
     )
     parts = [calibrate_source(judge, runs, context, steps, options) for judge in judges]
-    combined = _combined(judges, parts, discounts, sharpens, options)
+    combined = _combined(judges, parts, options)
     limit = max(threshold(combined.score, options, step_seconds), _LEAST_SCORE)
     return Calibration(
         **stack([part.calibration for part in parts]),
@@ -133,29 +126,23 @@ class _Combined(NamedTuple):
     source_weight: Array
 
 
-def _combined(
-    judges: Sequence[Judge],
-    parts: Sequence[Judged],
-    discounts: bool,
-    sharpens: bool,
-    options: DetectorOptions,
-) -> _Combined:
-    """One score of all sources, each in units of what it is rarely above; as `calibrate` was told."""
+def _combined(judges: Sequence[Judge], parts: Sequence[Judged], options: DetectorOptions) -> _Combined:
+    """One score of all sources, each in units of what it is rarely above."""
     unit = np.array(
         [_source_unit(judge, part.energy, options) for judge, part in zip(judges, parts, strict=True)]
     )
     weights = np.array([judge.weight for judge in judges])
-    said = _Said.of(parts, weights / unit / weights.sum(), discounts, options)
+    said = _Said.of(parts, weights / unit / weights.sum(), options)
     score = said.score()
-    share = calm(score) if discounts or sharpens else 0.0
-    if sharpens and share > 0:
+    share = calm(score) if options.ordinary or options.sharpen else 0.0
+    if options.sharpen and share > 0:
         spread = np.stack([part.calibration.spread for part in parts])
         sharp = by_sharpness(weights, [judge.source for judge in judges], spread, share)
         # Averages over the whole training are most of the work, and most machines keep their weights.
         if not np.array_equal(sharp, weights):
-            said = _Said.of(parts, sharp / unit / sharp.sum(), discounts, options)
+            said = _Said.of(parts, sharp / unit / sharp.sum(), options)
             score = said.score()
-    usual = ordinary(said.mean, share) if discounts else np.zeros_like(said.rest)
+    usual = ordinary(said.mean, share) if options.ordinary else np.zeros_like(said.rest)
     if usual.any():
         score = said.beside(usual).score()
     rest, source_weight = said.rest, said.source_weight
@@ -176,13 +163,11 @@ class _Said(NamedTuple):
     source_weight: Array
 
     @classmethod
-    def of(
-        cls, parts: Sequence[Judged], source_weight: Array, by_sensor: bool, options: DetectorOptions
-    ) -> _Said:
+    def of(cls, parts: Sequence[Judged], source_weight: Array, options: DetectorOptions) -> _Said:
         weighed = list(zip(source_weight, parts, strict=True))
         rest = np.asarray(sum(weight * part.energy for weight, part in weighed)).mean(axis=0)
         said, first = np.asarray(sum(weight * part.strange for weight, part in weighed)), rest
-        if not by_sensor and len(rest) <= LOUDEST:
+        if not options.ordinary and len(rest) <= LOUDEST:
             # A sum of averages is the average of the sums, which is less work.
             said, first = said.sum(axis=1, keepdims=True), rest.sum(keepdims=True)
         found = averages(said, first, options.spans)

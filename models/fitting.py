@@ -192,12 +192,7 @@ def _calibrations(
             context,
             step_seconds,
             rows.options[row],
-            rows.traits[row].switches,
-            # The fleet's row is several machines, and serves one that is none of them.
-            regimes=options.regimes and row in rows.of_sites,
-            discounts=options.ordinary and row in rows.of_sites,
-            fills=options.fill and row in rows.of_sites,
-            sharpens=options.sharpen and row in rows.of_sites,
+            switching=rows.traits[row].switches,
         )
         for row, of_row in judges.items()
     }
@@ -231,7 +226,7 @@ def _as_one(
     Like the typical one it follows nothing: what changes from run to run is not time. The blocks that a source is judged on are
     other sites than those it was fitted on.
     """
-    plain = replace(options, follow=0.0)
+    plain = replace(options.of_several(), follow=0.0)
     site, runs = zip(*((row, run) for row, of_site in enumerate(scaled) for run in of_site), strict=True)
     judges = [
         Judge(

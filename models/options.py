@@ -83,6 +83,10 @@ class DetectorOptions:
         """Steps that a gain and a threshold look back at least: a training that can only just be followed does not know how long its machine's changes last."""
         return _LEAST_MEMORY * self.follow_from
 
+    def of_several(self) -> DetectorOptions:
+        """These options for the rows of several machines together, without what only one machine's own training tells."""
+        return replace(self, regimes=False, ordinary=False, fill=False, sharpen=False)
+
     def follows(self, rows: int) -> bool:
         """Whether slow changes are followed after a training of `rows` rows of one machine."""
         return self.follow > 0 and (self.early or rows >= self.follow_from)

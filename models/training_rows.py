@@ -102,7 +102,7 @@ def training_rows(
         of_one_machine(usable[site], of, replace(options, early=True) if site in early else options)
         for site, of in zip(sites, machines, strict=True)
     ]
-    of_row += [options] * fleet
+    of_row += [options.of_several()] * fleet
     scored = [sum(len(run) - context for run in runs) for runs in raw[: len(sites)]]
     alone = tuple(row for row, count in enumerate(scored) if count >= options.min_steps)
     # A site without a calibration of its own takes that of others, whose components nobody took a sensor out of.
