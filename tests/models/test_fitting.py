@@ -42,7 +42,12 @@ class Calibrated:
     lengths: list[int]
     options: DetectorOptions
     switching: bool
-    more: dict[str, bool]
+
+    @property
+    def of_one(self) -> set[bool]:
+        """Whether each of what only one machine's own training tells is asked for."""
+        options = self.options
+        return {options.regimes, options.ordinary, options.fill, options.sharpen}
 
 
 def calibrated(
@@ -56,10 +61,10 @@ def calibrated(
     found, real = [], fitting.calibrate
 
     def spy(
-        judges: Any, runs: Any, context: int, step: float, options: Any, switching: bool = False, **more: bool
+        judges: Any, runs: Any, context: int, step: float, options: Any, *, switching: bool = False
     ) -> Any:
-        found.append(Calibrated(judges, [len(run) for run in runs], options, switching, more))
-        return real(judges, runs, context, step, options, switching, **more)
+        found.append(Calibrated(judges, [len(run) for run in runs], options, switching))
+        return real(judges, runs, context, step, options, switching=switching)
 
     monkeypatch.setattr(fitting, "calibrate", spy)
     scaling = {site: moments(of, 5).scaling() for site, of in runs.items()}
@@ -90,7 +95,8 @@ def test_sources_are_judged_with_their_weights_on_rows_that_they_were_not_fitted
                 np.testing.assert_array_equal(rows, expected)
             assert judge.taught == (row < 3)
             assert judge.heavy_tails == judge.own_wander == (judge is not pca)
-        assert each.more == dict.fromkeys(("regimes", "discounts", "fills", "sharpens"), row < 3)
+        # The fleet's row is several machines, and serves one that is none of them.
+        assert each.of_one == {row < 3}
     assert north.lengths == [400, 200] and fleet.lengths == [900, 130, 400, 200]
 
 
@@ -177,13 +183,13 @@ def test_slow_changes_are_followed_early_where_that_is_advised_and_nowhere_else(
 
 def test_what_is_switched_off_is_so_everywhere(monkeypatch):
     for each in calibrated(monkeypatch, RUNS, regimes=False, ordinary=False, fill=False, sharpen=False):
-        assert not any(each.more.values())
+        assert each.of_one == {False}
 
 
 def test_where_all_sites_are_too_young_they_are_judged_as_one_machine_that_is_not_followed(monkeypatch):
     runs = {site: [plant(130, seed) * seed] for seed, site in enumerate("abcd", 1)}
     *_, together = calibrated(monkeypatch, runs, weights=dict.fromkeys((*ORDER, "zscore"), 2.0))
-    assert together.lengths == [130] * 4 and together.options.follow == 0.0
+    assert together.lengths == [130] * 4 and together.options.follow == 0.0 and together.of_one == {False}
     network, excursion, ridge, stiff, pca = together.judges
     for judge in (network, excursion):
         assert [set(rows.tolist()) for rows in judge.rows] == [{0}, {1}, {2}, {3}]
