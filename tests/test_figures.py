@@ -72,6 +72,15 @@ def unlike_machines():
     ways = result("unlike_machines")["ways"]
     for way in ("common", "fine_tune", "head", "ditto", "each alone"):
         yield f"| {short(ways[way]['validation'])} | {short(ways[way]['auc_pr'])} |"
+    for pair in (
+        ("2 groups", "4 groups"),
+        ("common, sensors missing",),
+        ("the same, machines with all sensors", "common, those machines"),
+    ):
+        losses, areas = (
+            " / ".join(short(ways[way][figure]) for way in pair) for figure in ("validation", "auc_pr")
+        )
+        yield f"| {losses} | {areas} |"
 
 
 def detection():
