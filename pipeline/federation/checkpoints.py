@@ -28,11 +28,14 @@ class CheckpointStore:
     """Checkpoints of one training in `folder`; `fingerprint` tells trainings apart, another one's files are not read."""
 
     def __init__(self, folder: Path, fingerprint: str, keep: int) -> None:
-        """Use `folder`, which is created when needed; the latest `keep` rounds stay."""
+        """Use `folder`, which is created when needed; the latest `keep` rounds stay.
+
+        What lies there of later rounds than the one saved last is damaged or another training's, and goes.
+        """
         self.folder, self.fingerprint, self.keep = folder, fingerprint, keep
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint atomically and durably, then drop the oldest."""
+        """Write a checkpoint atomically and durably, then drop what need not stay."""
         self.folder.mkdir(parents=True, exist_ok=True)
         meta = {
             "round": checkpoint.round,
@@ -44,7 +47,7 @@ class CheckpointStore:
         buffer = io.BytesIO()
         np.savez(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
         content = buffer.getvalue()
-        path = self.folder / f"round-{checkpoint.round:06d}.ckpt"
+        path = self._path(checkpoint.round)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             file.write(hashlib.sha256(content).digest() + content)
@@ -56,8 +59,9 @@ class CheckpointStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        for old in sorted(self.folder.glob("round-*.ckpt"))[: -self.keep]:
-            old.unlink(missing_ok=True)
+        kept = {self._path(checkpoint.round - earlier) for earlier in range(self.keep)}
+        for other in set(self.folder.glob("round-*.ckpt")) - kept:
+            other.unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
         """Give the newest whole checkpoint of this training; damaged files are passed over."""
@@ -66,6 +70,9 @@ class CheckpointStore:
             if checkpoint is not None:
                 return checkpoint
         return None
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"round-{number:06d}.ckpt"
 
     def _read(self, path: Path) -> Checkpoint | None:
         content = path.read_bytes()

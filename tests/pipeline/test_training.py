@@ -1,3 +1,4 @@
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,46 @@ def test_a_damaged_or_foreign_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert found is not None and found.round == 2 and found.progress == {"n": 2}
     np.testing.assert_array_equal(found.state[1], np.arange(3))
     assert CheckpointStore(tmp_path, "other", keep=2).latest() is None
+
+
+def test_files_of_later_rounds_that_cannot_be_read_take_no_checkpoints_place(tmp_path: Path) -> None:
+    another, damaged = CheckpointStore(tmp_path, "other", keep=2), tmp_path / "round-000012.ckpt"
+    for number in (10, 11):
+        another.save(Checkpoint(number, [np.ones(2)], [], {}))
+    damaged.write_bytes(b"half a round")
+    store = CheckpointStore(tmp_path, "mine", keep=2)
+    for number in (8, 9, 10):
+        store.save(Checkpoint(number, [np.zeros(2)], [], {}))
+        found = store.latest()
+        assert found is not None and found.round == number
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round-000009.ckpt", "round-000010.ckpt"]
+
+
+def test_a_checkpoint_has_its_name_only_when_it_is_on_the_disk_and_then_its_name_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = tmp_path / "new" / "folder", []
+
+    def sync(descriptor: int) -> None:
+        status, names = os.fstat(descriptor), sorted(path.name for path in folder.iterdir())
+        is_folder = os.path.samestat(status, folder.stat())
+        seen.append(("folder" if is_folder else (status.st_ino, status.st_size), names))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    store = CheckpointStore(folder, "mine", keep=1)
+    store.save(Checkpoint(7, [np.zeros(3)], [], {}))
+    written = (folder / "round-000007.ckpt").stat()
+    assert seen == [
+        ((written.st_ino, written.st_size), ["round-000007.tmp"]),
+        ("folder", ["round-000007.ckpt"]),
+    ]
+
+
+def test_a_checkpoint_is_never_unpickled(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, "mine", keep=1)
+    store.save(Checkpoint(1, [np.array([{}], object)], [], {}))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        store.latest()
 
 
 def test_no_site_is_refused(tmp_path: Path) -> None:
