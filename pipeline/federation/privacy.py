@@ -37,14 +37,12 @@ class Budget:
 class StatisticsNoise:
     """Gaussian noise on a sum of Gram matrices.
 
-    `unit` is what is hidden: a whole `site`, which takes many sites, or one `row` of readings. `seed` is for tests only:
-    whoever knows it can take the noise off again.
+    `unit` is what is hidden: a whole `site`, which takes many sites, or one `row` of readings.
     """
 
     noise_multiplier: float
     delta: float = 1e-5
     unit: Literal["site", "row"] = "row"
-    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse noise that hides nothing."""
@@ -95,8 +93,8 @@ def noisy_sum(
     """Give the sum over sites with noise once, and what that promises; see `gram_sensitivity`."""
     sensitivity = gram_sensitivity(noise.unit, largest_norm, lags=lags, fewest_rows=fewest_rows)
     deviation = noise.noise_multiplier * sensitivity
-    # Without a seed numpy draws one from the operating system.
-    noisy = noisy_gram(gram, deviation, np.random.default_rng(noise.seed))
+    # No seed: numpy draws one from the operating system. Whoever knew it could take the noise off again.
+    noisy = noisy_gram(gram, deviation, np.random.default_rng())
     epsilon = gaussian_epsilon(noise.noise_multiplier, noise.delta)
     words = "Gaussian noise on the sum of Gram matrices, drawn once; each site's scaling and number of rows count as known"
     return noisy, Budget(epsilon, noise.delta, noise.unit, noise.noise_multiplier, sensitivity, words)

@@ -98,9 +98,8 @@ def federated_statistics(
     *,
     workdir: Path | None = None,
     noise: StatisticsNoise | None = None,
-    validation: bool = True,
 ) -> FleetStatistics:
-    """Sum what all sites' rows are like, in one round.
+    """Sum what all sites' rows are like, in one round, those of the validation too; the cut between the two is the end of a run.
 
     Args:
       shards: by site.
@@ -108,7 +107,6 @@ def federated_statistics(
       workdir: folder for the checkpoint, this sum's alone. Called again with the same arguments, the sum is read back: noise
         that was drawn once is not drawn again, or it could be averaged out.
       noise: makes the shared sum differentially private.
-      validation: also take the rows of the validation shards; the cut between the two is the end of a run.
 
     Raises:
       TrainingFailed: no site has a row.
@@ -120,8 +118,7 @@ def federated_statistics(
     state = form.initialize()
     own, results, excluded, rows = {}, [], {}, {}
     for site, paths in sorted(shards.items()):
-        both = validation and paths.validation_frames > 0
-        spec = "\n".join([paths.train, paths.validation]) if both else paths.train
+        spec = f"{paths.train}\n{paths.validation}" if paths.validation_frames > 0 else paths.train
         try:
             result = form.work(spec, form.prepare(state))
         except tf.errors.OpError as error:
@@ -250,7 +247,7 @@ def _with_noise(
 ) -> tuple[GramStatistics, Budget]:
     content = {
         "design": asdict(design),
-        "noise": {k: v for k, v in asdict(noise).items() if k != "seed"},
+        "noise": asdict(noise),
         "own": [hashlib.sha256(each.gram.tobytes()).hexdigest() for each in own.values()],
     }
     store = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -234,3 +235,25 @@ def test_the_budget_counts_how_often_a_site_took_part() -> None:
     assert rare.epsilon == pytest.approx(gaussian_epsilon(1 / np.sqrt(3), 1e-5))
     # Gaussian mechanism, noise of one sensitivity, delta 1e-5: the exact epsilon is 4.38 (Balle, Wang 2018); Renyi's bound lies above.
     assert 4.37 < gaussian_epsilon(1.0, 1e-5) < 5.0
+
+
+def test_releases_of_one_noise_tell_as_much_as_one_of_so_much_less() -> None:
+    # Four Gaussian releases of noise 4 are one of noise 4 / sqrt(4).
+    for times in (2, 4):
+        together = gaussian_epsilon(4.0, 1e-5, times=times)
+        assert together == pytest.approx(gaussian_epsilon(4.0 / np.sqrt(times), 1e-5), rel=1e-3)
+    assert gaussian_epsilon(4.0, 1e-5) < gaussian_epsilon(4.0, 1e-5, times=2)
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "gaussian_adaptive", "tree"])
+def test_a_budget_is_that_of_the_site_that_took_part_most_at_the_delta_that_is_asked_for(
+    mechanism: Literal["gaussian", "gaussian_adaptive", "tree"],
+) -> None:
+    # Of eight rounds one site took part in three, another in one.
+    sensitivity = tree_sensitivity(8, [1, 2, 7]) if mechanism == "tree" else 1.0
+    found = training_budget(mechanism, 3.0, 1e-3, [[5], [1, 2, 7], []], 8)
+    times = 1 if mechanism == "tree" else 3
+    assert found.epsilon == pytest.approx(gaussian_epsilon(3.0 / sensitivity, 1e-3, times=times))
+    assert (found.delta, found.noise_multiplier, found.sensitivity) == (1e-3, 3.0, sensitivity)
+    # Nobody yet: no less is told than of one round.
+    assert training_budget(mechanism, 3.0, 1e-3, [[], []], 1).epsilon == gaussian_epsilon(3.0, 1e-3)

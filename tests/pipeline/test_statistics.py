@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.scaling import CLIP
 from models.sources.gram import GramStatistics, federated_prior
 from models.sources.pca import PcaFit
 from models.sources.ridge import RidgeFit, ridge_weights
 from pipeline.datasets.shards import ShardPaths, write_shard
 from pipeline.errors import ConfigError, TrainingFailed
+from pipeline.federation import statistics
 from pipeline.federation.privacy import (
     Budget,
     StatisticsNoise,
@@ -98,10 +100,22 @@ def test_a_long_history_counts_row_by_row_to_its_end(tmp_path: Path) -> None:
     assert close(fleet.own["a"].gram, rows.T @ rows / len(rows))
 
 
+def test_a_row_is_clipped_at_either_end_and_counts_if_it_is_a_sites_only_one(tmp_path: Path) -> None:
+    run = np.array([[0.5, -1e3], [1e3, 0.25], [-1e3, 2.0]], np.float32)
+    fleet = federated_statistics(shards(tmp_path, {"a": [run], "b": [run[1:]]}), Design(2, lags=1))
+    kept = np.clip(run, -CLIP, CLIP).astype(np.float64)
+    rows = np.hstack([kept[1:], kept[:-1], np.ones((2, 1))])
+    assert close(fleet.own["a"].gram, rows.T @ rows / 2)
+    assert close(fleet.own["b"].gram, np.outer(rows[1], rows[1]))
+    # Of two sites the one is what the other is told.
+    told = fleet.prior(without="a")
+    assert told is not None and close(told.gram, fleet.own["b"].gram)
+
+
 def test_tffs_own_runtime_gives_the_same_sum(tmp_path: Path) -> None:
     from pipeline.federation.worker import guarded_context
 
-    made = shards(tmp_path, sites())
+    made = shards(tmp_path, {**sites(), "short": [np.ones((3, SENSORS), np.float32)]})
     process = statistics_process(Design(SENSORS))
     context = guarded_context()
     try:
@@ -125,6 +139,8 @@ def test_a_site_without_rows_or_shard_is_named_and_takes_no_part(tmp_path: Path)
     assert set(fleet.own) == {"a", "b"} and fleet.total.rows == 2
     assert fleet.excluded["short"] == "it has no run of 4 rows"
     assert "cannot be read" in fleet.excluded["gone"] and "cannot be read" in fleet.excluded["c"]
+    everybody, others = fleet.prior(), fleet.prior(without="short")
+    assert everybody is not None and others is not None and close(others.gram, everybody.gram)
     alone = federated_statistics({"b": made["b"]}, Design(SENSORS))
     assert alone.prior(without="b") is None
     with pytest.raises(TrainingFailed, match="short: it has no run"):
@@ -137,9 +153,10 @@ def test_noise_keeps_the_matrix_regular_is_drawn_once_and_tells_its_budget(tmp_p
     noise = StatisticsNoise(1.0, unit="row")
     work = tmp_path / "work"
     first = federated_statistics(made, design, noise=noise, workdir=work)
-    again = federated_statistics(made, design, noise=noise, workdir=work)
+    again = federated_statistics(dict(reversed(made.items())), design, noise=noise, workdir=work)
     elsewhere = federated_statistics(made, design, noise=noise)
     np.testing.assert_array_equal(first.total.gram, again.total.gram)
+    assert first.total.rows == again.total.rows == 3
     assert first.budget == again.budget and not np.array_equal(first.total.gram, elsewhere.total.gram)
     plain = federated_statistics(made, design)
     assert first.budget is not None and first.budget.unit == "row"
@@ -156,6 +173,32 @@ def test_noise_keeps_the_matrix_regular_is_drawn_once_and_tells_its_budget(tmp_p
     assert gram_sensitivity("site", 3.0, lags=3, fewest_rows=57) == 9.0
     with pytest.raises(ConfigError, match="largest_norm"):
         federated_statistics(made, Design(SENSORS), noise=noise)
+
+
+@pytest.mark.parametrize("changed", ["noise", "bound", "readings"])
+def test_noise_is_drawn_anew_where_it_hides_something_else(changed: str, tmp_path: Path) -> None:
+    # No row is as long as the bound: the matrices say nothing of it, the noise does.
+    runs, norm = sites(), 50.0
+    noise = StatisticsNoise(2.0)
+
+    def noisy() -> FleetStatistics:
+        made = shards(tmp_path / "shards", runs)
+        design = Design(SENSORS, largest_norm=norm)
+        return federated_statistics(made, design, noise=noise, workdir=tmp_path / "work")
+
+    first = noisy()
+    assert first.budget is not None and first.budget.noise_multiplier == 2.0
+    # Twice the four rows that hold a reading, of the 55 of site c.
+    assert first.budget.sensitivity == pytest.approx(8 * norm**2 / 55)
+    if changed == "noise":
+        noise = StatisticsNoise(2.0, delta=1e-3)
+    elif changed == "bound":
+        norm = 60.0
+    else:
+        runs["a"][0][0, 0] += 1.0
+    second = noisy()
+    assert not np.array_equal(first.total.gram, second.total.gram)
+    assert (first.budget == second.budget) == (changed == "readings")
 
 
 def test_noise_moves_no_cell_one_way_and_has_the_same_size_in_each() -> None:
@@ -187,6 +230,7 @@ def test_noise_takes_nothing_but_negative_directions_from_what_the_others_are_to
     np.testing.assert_allclose(told(3.0, 2.0, 1.0), np.diag([3.0, 2.0, 1.0]), atol=1e-9)
     # A millionth of the mean diagonal is left where there is nothing.
     np.testing.assert_allclose(told(3.0, 2.0, -2.0), np.diag([3.0, 2.0, 1e-6]), atol=1e-9)
+    np.testing.assert_allclose(told(-3.0, -2.0, -2.0), np.zeros((3, 3)), atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +242,33 @@ def test_a_design_without_columns_or_of_bounds_that_leave_nothing_is_refused(wro
         Design(**{"sensors": 1, "lags": 0, **wrong})  # type: ignore[arg-type]
 
 
-def test_no_row_is_longer_than_the_bound(tmp_path: Path) -> None:
-    made = shards(tmp_path, sites())
-    bounded = federated_statistics(made, Design(SENSORS, largest_norm=2.0))
-    for statistics in bounded.own.values():
-        assert np.trace(statistics.gram) <= 4.0 * (1 + 1e-9)
+def test_rows_longer_than_the_bound_are_shortened_to_it_and_others_stay(tmp_path: Path) -> None:
+    run = np.random.default_rng(2).normal(size=(60, SENSORS)).astype(np.float32)
+    bounded = federated_statistics(shards(tmp_path, {"a": [run]}), Design(SENSORS, lags=0, largest_norm=2.0))
+    rows = np.hstack([run, np.ones((60, 1))]).astype(np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    assert 0 < (length > 2.0).sum() < 60
+    shortened = rows * np.minimum(1.0, 2.0 / length)
+    assert close(bounded.own["a"].gram, shortened.T @ shortened / 60)
+
+
+def test_a_site_that_tells_what_no_rows_can_be_is_named_and_takes_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, design = shards(tmp_path, sites()), Design(SENSORS)
+    form = statistics._compiled(design)
+    work, place = form.work, form.place("gram")
+
+    def lie(spec: str, prepared: list[np.ndarray]) -> list[np.ndarray]:
+        found = list(work(spec, prepared))
+        if "b.train" in spec:
+            found[place] = 1000 * found[place]
+        return found
+
+    monkeypatch.setattr(form, "work", lie)
+    fleet = federated_statistics(made, design)
+    assert set(fleet.excluded) == {"b"} and "mean square" in fleet.excluded["b"]
+    assert fleet.total.rows == 2 and close(fleet.total.gram, fleet.own["a"].gram + fleet.own["c"].gram)
 
 
 def test_statistics_that_no_rows_can_have_are_refused_with_the_reason(tmp_path: Path) -> None:
@@ -221,9 +287,12 @@ def test_statistics_that_no_rows_can_have_are_refused_with_the_reason(tmp_path: 
     assert "rows a row" in spoilt(lambda g: g.__imul__(2)) and "rows a row" in spoilt(
         lambda g: g.__imul__(0.5)
     )
+    assert "mean square" in spoilt(lambda g: g.__setitem__((0, 0), 1.001 * CLIP**2))
     assert "negative direction" in spoilt(lambda g: g[:-1, :-1].__imul__(-1))
     assert "not finite" in spoilt(lambda g: g.fill(np.nan))
+    assert "not finite" in spoilt(lambda g: g[:2, :2].fill(np.inf))
     assert "not symmetric" in spoilt(lambda g: g[0].fill(0.5))
+    assert "not symmetric" in spoilt(lambda g: g[:1, 1:2].__iadd__(1e-3))
 
 
 @pytest.mark.parametrize("longest", [0.5, 2.0])
