@@ -1,5 +1,7 @@
 """Sites with a history say how much a young one should take from others."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.signal import lfilter
 
+from models import sharing
 from models.architectures import TcnSpec
 from models.detector import Detector
 from models.fitting import fit_detector
@@ -302,3 +305,46 @@ def test_every_site_asks_for_its_own_age_and_takes_what_it_is_told():
     want = solve_beside(FIT, [own["young"]], others, 2000.0, SHARES[2], Traits(np.ones(SENSORS, bool)))
     row = detector.sites.index("young")
     np.testing.assert_allclose(detector.sources[0].weights[row], want[0].weights[0], atol=1e-5)
+
+
+def test_each_is_asked_to_play_the_young_one_as_the_machine_that_it_is(monkeypatch):
+    histories = {"b": 4000, "a": 4000, "other": 600, "young": 400, "tiny": 16}
+    sites, told = tuple(histories), []
+    rows = SimpleNamespace(
+        sites=sites,
+        of_sites=range(len(sites)),
+        # Two runs each, that wander.
+        raw=[[np.zeros((n - 10, 2)), np.zeros((10, 2))] for n in histories.values()],
+        traits=[Traits(np.ones(2, bool), switches=site == "b") for site in sites],
+        scalings=[SimpleNamespace(floor=np.full(2, float(row))) for row in range(len(sites))],
+    )
+    wandering = [np.repeat(np.arange(4.0), 128)[:, None] * [1, 0]]
+
+    def tell(fit, runs, age_rows, scaling, others, prior_rows, traits, floor):
+        site = sites[int(floor[0])]
+        assert runs is rows.raw[sites.index(site)] and fit is FIT and prior_rows == 321.0
+        assert scaling("moments") == (site, "moments") and others == f"without {site}"
+        machine = traits(wandering)
+        told.append((site, age_rows, bool(machine.steady[0]), machine.switches))
+        return Experience.of(np.array([0.0, -1.0]), np.zeros(2))
+
+    monkeypatch.setattr(sharing, "experience", tell)
+    options = DetectorOptions(prior_rows=321.0).resolved(60.0)
+    choose, choose_as_told = (
+        sharing.share_chooser(FIT, rows, options, lambda *known: known, elders, {"young"})
+        for elders in (None, lambda *_: None)
+    )
+
+    own = np.array([0.0, -0.5])
+    for site in ("young", "other", "young"):
+        assert choose(sites.index(site), lambda row: f"without {sites[row]}", own) == 1
+    # One that is followed and one that is not ask for other things, but nobody is asked the same twice.
+    assert told == [
+        ("a", 512, True, False),
+        ("b", 512, True, True),
+        ("a", 512, False, False),
+        ("b", 512, False, True),
+    ]
+    # Nobody plays without others beside him, nor where others were asked already.
+    assert choose(sites.index("tiny"), lambda _: None, own) == 1
+    assert choose_as_told(sites.index("young"), lambda _: "others", own) == 1 and len(told) == 4

@@ -57,3 +57,26 @@ def test_a_computation_that_gives_nothing_gives_nothing() -> None:
     graph = PlainGraph(tff.tensorflow.computation(lambda: ()))
     assert graph([]) == []
     graph.close()
+
+
+def test_what_a_graph_has_to_set_up_is_there_and_after_its_end_nothing_is() -> None:
+    @tff.tensorflow.computation(np.float32)
+    def more(value):
+        return value + tf.Variable(3.0)
+
+    graph = PlainGraph(more)
+    assert graph([1.0]) == [4.0]
+    graph.close()
+    with pytest.raises(tf.errors.CancelledError, match="closed"):
+        graph([1.0])
+
+
+def test_what_is_not_one_graph_of_tensors_is_refused() -> None:
+    @tff.tensorflow.computation(tff.SequenceType(np.float32))
+    def total(values):
+        return values.reduce(0.0, lambda one, other: one + other)
+
+    with pytest.raises(TypeError, match="tensors only, got a binding of 'sequence'"):
+        PlainGraph(total)
+    with pytest.raises(TypeError, match="expected a TensorFlow computation, got 'lambda'"):
+        PlainGraph(tff.federated_computation(lambda value: value, np.float32))

@@ -132,3 +132,11 @@ def test_small_improvements_add_up_and_those_that_never_come_to_enough_end_the_t
     for number in (1, 2, 3):
         unseen = unseen.after(number, None)
         assert unseen.best_round == number and not unseen.stop
+
+
+@pytest.mark.parametrize("infinite", [np.nan, np.inf, -np.inf])
+def test_the_best_round_is_the_first_with_the_lowest_validation_that_is_a_number(infinite: float) -> None:
+    rule = Convergence(patience=9, min_improvement=0.0)
+    for number, value in enumerate([1.0, infinite, 0.8, 0.9, 0.85, 0.8], start=1):
+        rule = rule.after(number, value)
+    assert (rule.best_round, rule.best, rule.reference, rule.waited) == (3, 0.8, 0.8, 3)
