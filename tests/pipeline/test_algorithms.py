@@ -5,14 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models.architectures import AutoencoderSpec
 from pipeline.datasets.frames import shard_spec
 from pipeline.datasets.shards import write_shard
 from pipeline.errors import ConfigError
-from pipeline.federation.process import ProcessSpec, build_process
+from pipeline.federation import process
+from pipeline.federation.algorithms.fedprox import FedProx
+from pipeline.federation.local import Amount, Frames, Weighting
+from pipeline.federation.optimizers import Adam, Sgd
+from pipeline.federation.process import ProcessSpec, build_process, for_architecture
 from pipeline.federation.runtime import InProcess, Native
 from pipeline.federation.schedules import Schedule
 from pipeline.federation.settings import TrainingSettings
@@ -283,6 +289,69 @@ def test_adamw_with_clipped_gradients_a_falling_rate_and_capped_weights(
     runtime.close()
     assert clipped > 0
     np.testing.assert_allclose(state[0], weights, rtol=0, atol=2e-6)
+
+
+def parts_of(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object]) -> dict[str, Any]:
+    """What `build` puts a process together from."""
+    seen: dict[str, Any] = {}
+
+    def compose(*parts: Any) -> process.Process:
+        names = ("initial", "local", "algorithm", "schedule", "factory", "population")
+        seen.update(zip(names, parts, strict=True))
+        return process.Process(None, None, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_compose", compose)
+        build()
+    return seen
+
+
+def test_a_process_is_put_together_as_its_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingSettings(
+        rounds=9,
+        algorithm="fedprox",
+        proximal_strength=0.7,
+        server_learning_rate=0.6,
+        local_epochs=4,
+        batch=5,
+        stride=3,
+        client_optimizer="adamw",
+        weight_decay=0.2,
+        client_learning_rate=0.03,
+        schedule="cosine",
+        warmup_rounds=2,
+        learning_rate_decay=0.8,
+        clip_gradients=0.9,
+        weight_cap=1,
+        frozen=(0,),
+    )
+    # What the loop over rounds gives may be more than one site's.
+    spec = ProcessSpec(settings, STEPS, SENSORS, max_steps=77, population=POPULATION)
+    parts = parts_of(monkeypatch, lambda: build_process(linear_model, spec))
+    local = parts["local"]
+    assert local.frames == Frames(STEPS, SENSORS, stride=3, batch=5)
+    assert local.amount == Amount(4, most_steps=77)
+    assert local.optimizer == Adam(weight_decay=0.2) and local.weighting == Weighting()
+    assert (local.clip_gradients, local.frozen) == (0.9, (0,))
+    assert parts["algorithm"] == local.algorithm == FedProx(proximal_strength=0.7, server_learning_rate=0.6)
+    assert parts["schedule"] == Schedule("cosine", 0.03, 9, warmup=2, decay=0.8)
+    assert parts["population"] == POPULATION
+    exactly = ProcessSpec(settings_for(weighting="capped", weight_cap=6), STEPS, SENSORS)
+    local = parts_of(monkeypatch, lambda: build_process(linear_model, exactly))["local"]
+    assert (local.amount.exact_steps, local.optimizer) == (LOCAL_STEPS, Sgd())
+    assert local.weighting == Weighting(cap=6.0)
+
+
+def test_the_weights_that_a_named_architecture_begins_with_are_drawn_by_the_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drawn(seed: int) -> np.ndarray:
+        spec = ProcessSpec(TrainingSettings(seed=seed), 8, 3)
+        parts = parts_of(monkeypatch, lambda: for_architecture(AutoencoderSpec(widths=(4, 2)), spec))
+        return np.concatenate([np.ravel(weight) for weight in parts["initial"]])
+
+    np.testing.assert_array_equal(drawn(5), drawn(5))
+    assert not np.array_equal(drawn(5), drawn(6))
 
 
 @pytest.mark.parametrize(
