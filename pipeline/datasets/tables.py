@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ingestion.records import RESERVED
 
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""What is nearer to 0 is 0 to a detector, which computes in float32: what is learned from must be so too, or every step is an alarm."""
+
 
 def sensor_names(columns: Iterable[str]) -> tuple[str, ...]:
     """Sensors among the columns of a readings table, sorted."""
@@ -42,9 +45,10 @@ def time_ns(table: pa.Table) -> NDArray[np.int64]:
 
 
 def column_values(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """A sensor's values; NaN for null and whatever is not finite."""
+    """A sensor's values; NaN for null and whatever is not finite, 0 for what TensorFlow rounds to it (`SMALLEST`)."""
     values = np.array(table.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     values[~np.isfinite(values)] = np.nan
+    values[np.abs(values) < SMALLEST] = 0.0
     return values
 
 

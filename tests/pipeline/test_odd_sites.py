@@ -121,6 +121,19 @@ def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
         assert found["default"]["sites"][site]["auc_pr"] > 0.9
 
 
+def test_a_sensor_too_small_for_float32_is_one_that_rests_and_flags_nothing(tmp_path, config, capsys):
+    sites = {site: plant(site_seed) for site, site_seed in (("east", 1), ("north", 3))}
+    small = {site: frame.assign(tiny=frame["load"] * 1e-40) for site, frame in sites.items()}
+    data = write_plants(tmp_path / "data", small)
+    found = judged(data, config, capsys, "--mode", "federated")
+    plain = judged(write_plants(tmp_path / "plain", sites), config, capsys, "--mode", "federated")
+    for site in sites:
+        figures = found["sites"][site]["federated"]
+        usual = plain["sites"][site]["federated"]
+        assert figures["false_flagged_share"] <= usual["false_flagged_share"] + 0.02
+    assert any("in training constant: tiny" in note for note in found["notes"])
+
+
 @pytest.mark.parametrize("name", ["a b", "Werk-Süd", "-rf", "_", "a;b", "x" * 130, "con*"])
 def test_a_name_that_cannot_be_is_one_line_with_the_rule(name, tmp_path, config, capsys):
     data = write_plants(tmp_path / "data", {name: plant(1), "west": plant(2)})
