@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Dataset:
       scaling: by site, the one its shards are written in, as `SensorScaling.to_dict` gives it.
       own_scaling: by site, the one of its rows alone; the same without `DatasetSettings.share_scale`.
       outcomes: every site, also excluded ones.
+      unknown, finer_ns: sensors that no site sends, and sites of which not all readings are looked at (`pipeline.datasets.survey.Grid`).
       reused: it was complete before.
     """
 
@@ -63,6 +64,8 @@ class Dataset:
     own_scaling: Mapping[str, dict[str, Any]]
     outcomes: Mapping[str, SiteOutcome]
     reused: bool = False
+    unknown: tuple[str, ...] = ()
+    finer_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Dataset:
@@ -99,6 +102,8 @@ def build_dataset(root: Path, snapshot: Snapshot, read_site: ReadSite) -> Datase
             "max_gap_ns": grid.max_gap_ns,
             "hold_ns": list(grid.hold_ns),
             "steps": snapshot.settings.steps,
+            "unknown": list(grid.unknown),
+            "finer_ns": dict(grid.finer_ns),
             "sites": sites,
         }
         _write_durably(work / "manifest.json", json.dumps(manifest, indent=1).encode())
@@ -147,6 +152,9 @@ def load_dataset(folder: Path) -> Dataset | None:
             own_scaling=own,
             outcomes=outcomes,
             reused=True,
+            # Releases before told neither.
+            unknown=tuple(manifest.get("unknown", ())),
+            finer_ns=manifest.get("finer_ns", {}),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

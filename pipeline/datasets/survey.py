@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -20,9 +20,12 @@ from pipeline.datasets.snapshot import DatasetSettings, Snapshot
 from pipeline.datasets.spacing import Spacings, infer_step_ns
 from pipeline.datasets.tables import sensor_names
 from pipeline.errors import ConfigError, NothingToDo
+from pipeline.remarks import listed
 
 _SPACINGS_HELD = 5
 """Lost readings that a value outlives."""
+_NAMED = 20
+"""Sensors that an error names."""
 
 ReadSite = Callable[[str], Iterable[pa.Table]]
 
@@ -30,12 +33,18 @@ ReadSite = Callable[[str], Iterable[pa.Table]]
 @dataclass(frozen=True)
 class Grid:
     """The regular form of all sites' readings: `sensors` sorted; spacing, longest silence within a run, and for each sensor how long its
-    last value counts, in ns."""
+    last value counts, in ns.
+
+    `unknown`: sensors that the settings name and no site sends. `finer_ns`: by site how far apart its readings are, in ns, where the spacing that was taken from
+    all sites is at least twice that, so that some of its readings are not looked at.
+    """
 
     sensors: tuple[str, ...]
     step_ns: int
     max_gap_ns: int
     hold_ns: tuple[int, ...]
+    unknown: tuple[str, ...] = ()
+    finer_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,14 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
     """
     settings = snapshot.settings
     found: set[str] = set()
-    spacings: list[Spacings] = []
+    spacings: dict[str, Spacings] = {}
     for site in snapshot.sources:
-        spacings.append(Spacings())
+        spacings[site] = Spacings()
         for table in read_site(site):
             found.update(sensor_names(table.column_names))
             if settings.step_ns is None or settings.hold_ns is None:
-                spacings[-1].add(table)
-    steps_ns = [step for each in spacings if (step := each.median_ns()) is not None]
+                spacings[site].add(table)
+    steps_ns = {site: step for site, each in spacings.items() if (step := each.median_ns()) is not None}
     if not found:
         raise NothingToDo(
             "no site has readings: nothing to train on; check the topics or the folder, then run again"
@@ -98,9 +107,12 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
     wanted = found if settings.sensors is None else set(settings.sensors) & found
     sensors = tuple(sorted(wanted - set(settings.exclude)))
     if not sensors:
-        raise ConfigError(
-            f"none of the wanted sensors {sorted(settings.sensors or ())} is left; the data has {', '.join(sorted(found))}"
-        )
+        there = f"the data has {listed(sorted(found), _NAMED)}"
+        if not wanted:
+            raise ConfigError(
+                f"none of the sensors of dataset.sensors is there ({listed(sorted(settings.sensors or ()), _NAMED)}); {there}"
+            )
+        raise ConfigError(f"dataset.exclude leaves no sensor over; {there}: exclude fewer")
     for pattern in settings.logarithms:
         if not named_sensors(sensors, [pattern]).any():
             raise ConfigError(
@@ -110,9 +122,12 @@ def survey(snapshot: Snapshot, read_site: ReadSite) -> Grid:
         raise NothingToDo(
             "no asset has two readings at different times: nothing to train on; wait for more data"
         )
-    step_ns = settings.step_ns or int(np.sort(steps_ns)[len(steps_ns) // 2])
+    step_ns = settings.step_ns or int(np.sort(list(steps_ns.values()))[len(steps_ns) // 2])
     max_gap_ns = settings.max_gap_ns if settings.max_gap_ns is not None else _SPACINGS_HELD * step_ns
-    return Grid(sensors, step_ns, max_gap_ns, _holds(sensors, spacings, max_gap_ns, settings.hold_ns))
+    holds = _holds(sensors, list(spacings.values()), max_gap_ns, settings.hold_ns)
+    unknown = tuple(sorted({*(settings.sensors or ()), *settings.exclude} - found))
+    finer = {site: of for site, of in steps_ns.items() if settings.step_ns is None and 2 * of <= step_ns}
+    return Grid(sensors, step_ns, max_gap_ns, holds, unknown, finer)
 
 
 def _holds(

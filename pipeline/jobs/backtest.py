@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, NothingToDo
 from pipeline.evaluation.judging import Judged, held_out, judge
 from pipeline.evaluation.scorefile import write_scores
 from pipeline.evaluation.sensors import sensor_notes
+from pipeline.evaluation.unscored import unscored_notes
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
 from pipeline.jobs.lookaround import looked_around
@@ -85,7 +86,8 @@ def run_backtest(exports: Exports, *, work_dir: Path | None, report: Path | None
             for site, what in exports.learned_incidents.items()
             if site in prepared.dataset.shards
         )
-        notes = (*skipped, *summary.warnings, *incidents, *evaluation.notes, *sensors)
+        unscored = unscored_notes(prepared, learned.detector, judged, exports.labels)
+        notes = (*skipped, *summary.warnings, *incidents, *evaluation.notes, *unscored, *sensors)
         evaluation = replace(evaluation, notes=notes)
         if work_dir is not None or report is not None:
             if learned.detector is not None:

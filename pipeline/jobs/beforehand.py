@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.config.durations import format_duration
 from pipeline.datasets.survey import SiteOutcome
 from pipeline.remarks import listed
 
@@ -19,6 +20,28 @@ def alone(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterat
                 site,
                 "no sensor in common with any other site, so next to nothing is learned from them (names must be the same: `name` under [sites.sensors.NAME] gives one)",
             )
+
+
+def finer(
+    step_ns: int, finer_ns: Mapping[str, int], outcomes: Mapping[str, SiteOutcome]
+) -> Iterator[tuple[str, str]]:
+    """Sites, of those that can train, whose readings are closer together (`finer_ns`, by site) than the grid's `step_ns` that was taken from all sites."""
+    for site in sorted(set(finer_ns) & set(outcomes)):
+        apart, step = (format_duration(each / 1e9) for each in (finer_ns[site], step_ns))
+        yield (
+            site,
+            f"readings are {apart} apart and the sites' common step is {step}: of those in one step only the last is looked at "
+            "(dataset.step sets another, dataset.max_gap how long the values of slower sites then count)",
+        )
+
+
+def unknown_sensors(unknown: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names of `dataset.sensors` and `dataset.exclude` that stand for nothing, as after a typo."""
+    if unknown:
+        yield (
+            "dataset.sensors, dataset.exclude",
+            f"no site sends {listed(unknown)}: check the names, capitals matter",
+        )
 
 
 def counting(sensors: Sequence[str], outcomes: Mapping[str, SiteOutcome]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.errors import ConfigError, NothingToDo, TrainingFailed
 from pipeline.evaluation.judging import judge
 from pipeline.evaluation.ranking import mean_ranks
+from pipeline.evaluation.unscored import unscored_notes
 from pipeline.jobs.backtest import result_folder, to_judge
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import prepare_training
@@ -152,7 +153,8 @@ def _judged(
         evaluation = judge(
             {name: learned.scorers[mode]}, judged, dataset.step_ns / 1e9, config.scoring.hold_off, step
         )
-    return evaluation, learned
+    notes = (*evaluation.notes, *unscored_notes(ready, learned.detector, judged, exports.labels))
+    return replace(evaluation, notes=notes), learned
 
 
 def _known(areas: Mapping[str, Mapping[str, float | None]], site: str) -> bool:

@@ -18,7 +18,7 @@ from pipeline.datasets.codes import Code, codes_of
 from pipeline.datasets.parts import left_out_counters, parts_of_sites
 from pipeline.datasets.survey import SiteOutcome
 from pipeline.errors import NothingToDo
-from pipeline.jobs.beforehand import alone, counting
+from pipeline.jobs.beforehand import alone, counting, finer, unknown_sensors
 from pipeline.jobs.exports import Exports
 from pipeline.jobs.job import none_can_train
 from pipeline.jobs.labelled import incidents
@@ -118,7 +118,17 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
     seen = {site: (*parts[site].training, *parts[site].validation) for site in able}
     looked = looked_at_remarks(looked_at(exports.config), asked.leave_out, seen, asked.until_ns)
     codes = code_remarks({site: found.codes for site, found in sites.items()}, exports.config)
-    odd = together([*left_out, *looked, *codes, *alone(grid.sensors, able), *counting(grid.sensors, able)])
+    odd = together(
+        [
+            *left_out,
+            *looked,
+            *codes,
+            *alone(grid.sensors, able),
+            *counting(grid.sensors, able),
+            *unknown_sensors(grid.unknown),
+            *finer(grid.step_ns, grid.finer_ns, able),
+        ]
+    )
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,

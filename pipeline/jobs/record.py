@@ -16,7 +16,7 @@ from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.shards import Dataset
 from pipeline.evaluation.candidate import candidate_remarks
 from pipeline.evaluation.expectation import loud
-from pipeline.jobs.beforehand import alone, counting
+from pipeline.jobs.beforehand import alone, counting, finer, unknown_sensors
 from pipeline.jobs.leftout import left_out_counts, left_out_remarks
 from pipeline.jobs.lookedat import looked_at_remarks
 from pipeline.jobs.settings import looked_at
@@ -150,6 +150,10 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
     }
     yield from code_remarks(codes, config)
     yield from counting(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
+    yield from unknown_sensors(dataset.unknown)
+    yield from finer(
+        dataset.step_ns, dataset.finer_ns, {site: dataset.outcomes[site] for site in dataset.shards}
+    )
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"

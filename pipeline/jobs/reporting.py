@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestion.layout import Layout
-from pipeline.artefacts import ArtefactError, Evaluation, read_evaluation, read_summary, write_json
+from pipeline.artefacts import FEDERATED, ArtefactError, Evaluation, read_evaluation, read_summary, write_json
 from pipeline.config.schema import Config
 from pipeline.datasets.shards import load_dataset
 from pipeline.errors import NothingToDo
@@ -71,6 +71,7 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
     """
     from pipeline.datasets.prepared import Prepared
     from pipeline.evaluation.judging import held_out, judge
+    from pipeline.evaluation.unscored import unscored_notes
     from pipeline.jobs.record import load_detectors, with_baselines
     from pipeline.jobs.settings import dataset_settings, window_readings
 
@@ -93,6 +94,8 @@ def evaluate_run(config: Config, run_id: str, labels: dict[str, Any], step: Step
         config.scoring.hold_off,
         step,
     )
+    detector = next(iter(scorers.get(FEDERATED, {}).values()), None)
+    found = replace(found, notes=(*found.notes, *unscored_notes(prepared, detector, judged, labels)))
     try:
         earlier = read_evaluation(folder)
     except ArtefactError:

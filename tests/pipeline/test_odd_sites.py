@@ -2,13 +2,23 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.cli.main import run
-from tests.pipeline.plants import SETTINGS, START, UNTIL, backtest_of, linear_config, plant, write_plants
+from tests.pipeline.plants import (
+    FAULT,
+    SETTINGS,
+    START,
+    UNTIL,
+    backtest_of,
+    linear_config,
+    plant,
+    write_plants,
+)
 
 SENSORS = ["load", "power", "flow"]
 
@@ -132,6 +142,68 @@ def test_a_sensor_too_small_for_float32_is_one_that_rests_and_flags_nothing(tmp_
         usual = plain["sites"][site]["federated"]
         assert figures["false_flagged_share"] <= usual["false_flagged_share"] + 0.02
     assert any("in training constant: tiny" in note for note in found["notes"])
+
+
+def test_incidents_and_machines_that_no_figure_counts_are_told(tmp_path, config, capsys):
+    silent, two, every_one = plant(1), plant(3), plant(4)
+    silent.loc[FAULT, SENSORS] = np.nan
+    silent.loc[800:830, "flow"] += 12
+    silent.loc[800:830, "label"] = 1
+    other = plant(2).assign(label=np.nan, asset="press 2")
+    sites = {"east": silent, "north": pd.concat([two.assign(asset="press 1"), other]), "south": every_one}
+    found = judged(write_plants(tmp_path / "data", sites), config, capsys, "--mode", "federated")
+    assert found["sites"]["east"]["federated"]["events"] == 1
+    assert [note for note in found["notes"] if "no figure counts" in note] == [
+        "east: 1 of 2 labelled incidents after training cannot be scored (no readings, or too few since a gap), "
+        "and no figure counts that they were missed",
+        "north: no label after training, so that no figure counts them, nor their alarms: press 2",
+    ]
+
+
+NAMES_NOTHING = (
+    "dataset.sensors, dataset.exclude: no site sends laod, speed: check the names, capitals matter"
+)
+
+
+def test_a_name_that_stands_for_no_sensor_is_told_before_and_after_learning(tmp_path, config, capsys):
+    path = tmp_path / "fedplant.toml"
+    wanted = 'sensors = ["laod", "power", "flow"]\nexclude = ["speed"]\n'
+    path.write_text(Path(config).read_text().replace("[dataset]\n", f"[dataset]\n{wanted}"))
+    data = write_plants(tmp_path / "data", {"east": plant(1), "north": plant(3)})
+    assert NAMES_NOTHING in judged(data, str(path), capsys, "--dry-run")["remarks"]
+    assert NAMES_NOTHING in judged(data, str(path), capsys, "--mode", "federated")["notes"]
+    assert not any("no site sends" in line for line in judged(data, config, capsys, "--dry-run")["remarks"])
+
+
+def test_leaving_out_every_sensor_names_the_setting_that_does(tmp_path, config, capsys):
+    data = write_plants(tmp_path / "data", {"east": plant(1)})
+    path = tmp_path / "fedplant.toml"
+    for wanted, line in {
+        'exclude = ["load", "power", "flow"]': "dataset.exclude leaves no sensor over; the data has flow, load, power: exclude fewer",
+        'sensors = ["laod"]': "none of the sensors of dataset.sensors is there (laod); the data has flow, load, power",
+    }.items():
+        path.write_text(Path(config).read_text().replace("[dataset]\n", f"[dataset]\n{wanted}\n"))
+        assert run([*backtest_of(data, path), "--dry-run"]) == 2
+        assert line in capsys.readouterr().err
+
+
+def test_a_site_faster_than_the_common_step_is_told_that_not_all_its_readings_count(tmp_path, config, capsys):
+    sites = {
+        "east": plant(1),
+        "north": every(plant(3, 5400), "10s"),
+        "south": plant(4),
+        "west": every(plant(5), "50s"),
+    }
+    data = write_plants(tmp_path / "data", sites)
+    told = [line for line in judged(data, config, capsys, "--dry-run")["remarks"] if "common step" in line]
+    assert told == [
+        "north: readings are 10s apart and the sites' common step is 1min: of those in one step only the last is looked at "
+        "(dataset.step sets another, dataset.max_gap how long the values of slower sites then count)"
+    ]
+    assert told[0] in judged(data, config, capsys, "--mode", "federated")["notes"]
+    path = tmp_path / "fedplant.toml"
+    path.write_text(Path(config).read_text().replace("[dataset]\n", '[dataset]\nstep = "1min"\n'))
+    assert not any("common step" in line for line in judged(data, path, capsys, "--dry-run")["remarks"])
 
 
 @pytest.mark.parametrize("name", ["a b", "Werk-Süd", "-rf", "_", "a;b", "x" * 130, "con*"])
