@@ -150,6 +150,7 @@ def test_an_update_is_made_as_long_as_it_may_be_and_no_longer_one_is_left_to_the
     spec = shard_spec(shard, seed=1, round_number=1)
     whole = work(training(), spec)
     length = float(np.linalg.norm(whole["update"][0]))
+    assert 0.1 < length < 10
     short = work(training(), limited(spec, length / 4))
     np.testing.assert_allclose(short["update"][0], whole["update"][0] / 4, rtol=1e-5)
     assert short["squared_norm"] == pytest.approx(length**2 / 16, rel=1e-5)

@@ -67,8 +67,9 @@ def test_updates_that_point_the_same_way_are_one_group() -> None:
     assert update_clusters(updates, 1) == (("a", "b", "c", "d"),)
     assert update_clusters({k: updates[k] for k in "abc"}, 2) == (("a", "b"), ("c",))
     assert update_clusters(updates, 4) == (("a",), ("b",), ("c",), ("d",))
-    with pytest.raises(ConfigError, match="expected 1 to 4"):
-        update_clusters(updates, 5)
+    for count in (0, 5):
+        with pytest.raises(ConfigError, match="expected 1 to 4"):
+            update_clusters(updates, count)
     assert update_clusters({"a": updates["a"]}, 1) == (("a",),)
 
 
@@ -84,6 +85,10 @@ def test_how_long_an_update_is_says_nothing_of_its_group(seed: int) -> None:
 def test_updates_that_point_opposite_ways_are_least_alike() -> None:
     updates = {"a": np.array([1.0, 0.0]), "b": np.array([-1.0, 0.1]), "c": np.array([0.6, 0.8])}
     assert update_clusters(updates, 2) == (("a", "c"), ("b",))
+    # At 230, 0 and 100 degrees: none is like another, but two are less unlike.
+    degrees = {"a": 230, "b": 0, "c": 100}
+    apart = {site: np.array([np.cos(np.radians(at)), np.sin(np.radians(at))]) for site, at in degrees.items()}
+    assert update_clusters(apart, 2) == (("a",), ("b", "c"))
 
 
 def test_a_chain_of_sites_each_like_the_next_is_no_group_by_its_ends() -> None:
