@@ -81,7 +81,9 @@ class SecuredBroker:
 
     def topic(self, name: str, partitions: int = 1) -> None:
         admin = self.admin()
-        admin.create_topics({name: {"num_partitions": partitions}}, timeout_ms=20_000, wait_for_metadata=True)
+        admin.create_topics(
+            {name: {"num_partitions": partitions}}, timeout_ms=120_000, wait_for_metadata=True
+        )
         admin.close()
 
     def toml(self, way: str, user: str, folder: Any) -> str:

@@ -12,6 +12,7 @@ import pytest
 from ingestion.broker import EmbeddedBroker
 from ingestion.broker.archive import archive_options, keep_list
 from ingestion.broker.jars import kafka_home
+from tests.waiting import HANGS
 
 
 def mapped(broker: EmbeddedBroker) -> bool:
@@ -25,6 +26,8 @@ def test_the_second_start_makes_the_archive_once_and_a_damaged_one_only_makes_a_
     home = tmp_path / "cache" / jars.name
     shutil.copytree(jars, home, ignore=shutil.ignore_patterns("classes*"))
     monkeypatch.setenv("FEDPLANT_CACHE", str(home.parent))
+    # A minute is enough for an operator, who then has a slow start, and not for every machine that tests.
+    monkeypatch.setattr("ingestion.broker.archive.DUMP_SECONDS", HANGS)
     said: list[str] = []
     with EmbeddedBroker.start(tmp_path / "first", on_message=said.append) as first:
         assert not mapped(first)

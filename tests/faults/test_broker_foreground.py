@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from ingestion.broker import status, stop
+from tests.waiting import HANGS
 
 FOREGROUND = """
 import sys
@@ -43,17 +44,17 @@ def foreground():
 def test_ctrl_c_ends_a_foreground_broker_in_order(tmp_path, foreground):
     process, _ = foreground(tmp_path)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(HANGS) == 0
     assert status(tmp_path) is None
 
 
 def test_stop_from_elsewhere_ends_it_without_an_error_and_its_own_death_with_one(tmp_path, foreground):
     process, _ = foreground(tmp_path)
     assert stop(tmp_path) is True
-    assert process.wait(20) == 0
+    assert process.wait(HANGS) == 0
 
     process, jvm = foreground(tmp_path)
     os.kill(jvm, signal.SIGKILL)
-    assert process.wait(20) == 4
+    assert process.wait(HANGS) == 4
     assert process.stdout is not None
     assert process.stdout.read().startswith("broker died")

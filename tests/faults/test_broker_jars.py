@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 from ingestion.broker import jars
+from tests.waiting import HANGS
 
 
 def test_two_first_resolves_at_once_give_one_whole_set_of_jars(tmp_path, monkeypatch):
@@ -23,7 +24,7 @@ def test_two_first_resolves_at_once_give_one_whole_set_of_jars(tmp_path, monkeyp
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(HANGS)
     assert runs == [small]
     assert len(said) == 1
     assert "first time only" in said[0]

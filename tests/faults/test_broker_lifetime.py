@@ -18,6 +18,7 @@ from ingestion.broker.guard import start_ticks
 from ingestion.broker.state import read_state, write_state
 from ingestion.errors import BrokerStartFailed
 from tests.conftest import create_topic
+from tests.waiting import HANGS, wait_for
 
 OWNER = """
 import sys, time
@@ -29,13 +30,8 @@ time.sleep(600)
 """
 
 
-def gone(pid: int, within: float) -> bool:
-    deadline = time.monotonic() + within
-    while start_ticks(pid) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def gone(pid: int) -> None:
+    wait_for(lambda: start_ticks(pid) is None)
 
 
 def owner_process(folder: Path) -> tuple[subprocess.Popen[str], int, int]:
@@ -49,8 +45,8 @@ def test_an_owner_killed_by_sigkill_takes_its_broker_along_and_the_folder_starts
     owner, jvm, guard = owner_process(tmp_path)
     owner.kill()
     owner.wait()
-    assert gone(jvm, 12)
-    assert gone(guard, 12)
+    gone(jvm)
+    gone(guard)
     assert status(tmp_path) is None
     with EmbeddedBroker.start(tmp_path) as again:
         assert again.pid != jvm
@@ -61,7 +57,7 @@ def test_a_guard_killed_by_sigkill_takes_the_jvm_along(tmp_path):
     owner, jvm, guard = owner_process(tmp_path)
     try:
         os.kill(guard, signal.SIGKILL)
-        assert gone(jvm, 5)
+        gone(jvm)
     finally:
         owner.kill()
         owner.wait()
@@ -73,7 +69,7 @@ def test_what_was_confirmed_is_there_after_kill_and_restart_at_the_same_address(
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
     for number in range(50):
         producer.send("kept", b"%d" % number)
-    producer.flush(20)
+    producer.flush(HANGS)
     producer.close()
     address, pid = broker.bootstrap, broker.pid
     broker.kill()
@@ -85,7 +81,7 @@ def test_what_was_confirmed_is_there_after_kill_and_restart_at_the_same_address(
     consumer.assign([part])
     consumer.seek_to_beginning()
     got: list[bytes] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANGS
     while len(got) < 50 and time.monotonic() < deadline:
         got += [record.value for batch in consumer.poll(timeout_ms=500).values() for record in batch]
     consumer.close()
@@ -100,7 +96,7 @@ def test_a_detached_broker_is_seen_and_stopped_through_its_folder_and_only_once(
     state = start_detached(tmp_path)
     assert status(tmp_path) == state
     assert stop(tmp_path) is True
-    assert gone(state.pid, 1)
+    gone(state.pid)
     assert status(tmp_path) is None
     assert stop(tmp_path) is False
 

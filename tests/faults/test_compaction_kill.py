@@ -23,6 +23,7 @@ from ingestion.faultpoint import COMPACTION_STEPS
 from ingestion.windowfiles import footers, read_site
 from pipeline.cli.main import run
 from tests.ingestion.harness import RULES, produce, reading, settings_for
+from tests.waiting import HANGS
 
 PERIOD = {"period": 600.0, "older_than": 300.0}
 _COMPACT = """
@@ -59,7 +60,10 @@ def state(folder: Path, site: str) -> tuple[list[tuple[str, Any]], list[tuple[st
 def killed_compaction(folder: Path, site: str, step: str) -> None:
     environment = {**os.environ, "FEDPLANT_CRASH_AT": step, "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(
-        [sys.executable, "-c", _COMPACT, str(folder), site], env=environment, capture_output=True, timeout=60
+        [sys.executable, "-c", _COMPACT, str(folder), site],
+        env=environment,
+        capture_output=True,
+        timeout=HANGS,
     )
     assert done.returncode == -signal.SIGKILL, (step, done.stderr)
 
@@ -149,7 +153,7 @@ def test_a_compaction_beside_a_running_ingestion_loses_and_doubles_nothing(
             compact(tmp_path, [site], **PERIOD)
     finally:
         stop.set()
-        runner.join(60)
+        runner.join(HANGS)
     assert len(outcome) == 1, "the running ingestion failed"
     ingest(settings, until="end")
     assert audit(settings).clean

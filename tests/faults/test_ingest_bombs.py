@@ -10,6 +10,7 @@ from kafka import KafkaProducer
 
 from ingestion.audit import audit
 from tests.ingestion.harness import letters, reading, settings_for
+from tests.waiting import HANGS
 
 BOMB = 24 << 20
 CODECS = ("gzip", "zstd", "lz4", "snappy")
@@ -35,7 +36,7 @@ def test_compressed_bombs_are_dead_letters_between_good_neighbours(
             bootstrap_servers=broker.bootstrap, compression_type=codec, max_request_size=2 * BOMB, linger_ms=0
         )
         for value in (reading(second, seq=2 * second), bytes(BOMB), reading(second, "b", seq=2 * second + 1)):
-            producer.send(name, value, partition=0).get(60)
+            producer.send(name, value, partition=0).get(HANGS)
         producer.close()
     command = [sys.executable, "-c", _RUN, broker.bootstrap, site, str(tmp_path)]
     done = subprocess.run(
@@ -43,7 +44,7 @@ def test_compressed_bombs_are_dead_letters_between_good_neighbours(
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     counts = json.loads(done.stdout)

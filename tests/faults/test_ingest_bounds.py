@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from ingestion.records import BASE_FIELDS
 from ingestion.store import Identity, PartitionStore
 from ingestion.windowing import Rules, Windows
 from tests.ingestion.harness import START_MS, on_disk, produce, reading, settings_for
+from tests.measuring import processor_seconds
+from tests.waiting import HANGS
 
 
 def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
@@ -30,8 +33,11 @@ def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
     name = make_topic(2, f"iiot.{site}.telemetry.v1")
     produce(broker, name, [(s % 2, reading(s / 10, seq=s)) for s in range(8_000)])
     sync, events, queued = ingestion.store.sync_folder, list[str](), list[int]()
+    paused = threading.Event()
 
     def slowly(folder: Path) -> None:
+        # However fast or slow the machine, slower than the reading of what is too much.
+        assert paused.wait(HANGS)
         time.sleep(0.05)
         sync(folder)
 
@@ -39,6 +45,7 @@ def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
         def pause(self, partitions) -> None:
             events.append("pause")
             super().pause(partitions)
+            paused.set()
 
         def resume(self, partitions) -> None:
             events.append("resume")
@@ -56,7 +63,10 @@ def test_a_slow_disk_pauses_the_partitions_and_they_resume_by_themselves(
     monkeypatch.setattr(ingestion.consuming.handover, "POLL_RECORDS", 500)
     limit = 60_000
     settings = settings_for(broker, site, tmp_path, close_open=True)
-    settings = replace(settings, limits=replace(settings.limits, max_queued_bytes=limit, commit_interval=0.1))
+    # A commit waits for the window that is being written, and the first of them is written when the loop has paused.
+    settings = replace(
+        settings, limits=replace(settings.limits, max_queued_bytes=limit, commit_interval=HANGS)
+    )
     counts = ingest(settings, until="end").sites[site]
     assert (counts.kept, counts.balanced) == (8_000, True)
     assert events[:2] == ["pause", "resume"] and events.count("pause") == events.count("resume")
@@ -74,12 +84,12 @@ from dataclasses import replace
 class Broker: bootstrap = sys.argv[1]
 settings = settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=True)
 settings = replace(settings, event_time=replace(settings.event_time, allowed_lateness=86400.0))
-began = time.monotonic()
+began = time.process_time()
 counts = ingest(settings, until="end").sites[sys.argv[2]]
 assert counts.balanced
 # Not ru_maxrss, which begins with what the parent had.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(json.dumps([counts.kept, counts.late, counts.duplicate, counts.late_topic, time.monotonic() - began,
+print(json.dumps([counts.kept, counts.late, counts.duplicate, counts.late_topic, time.process_time() - began,
     int(peak.split()[1]) / 1024]))
 """
 
@@ -106,7 +116,7 @@ def test_a_million_readings_that_come_hours_late_are_taken_in_within_bounds(
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     kept, added, doubled, beyond, seconds, peak = json.loads(done.stdout)
@@ -117,7 +127,8 @@ def test_a_million_readings_that_come_hours_late_are_taken_in_within_bounds(
     assert sum(on_disk(tmp_path).values()) == len(live) + len(rows) - len(first)
 
 
-def test_ten_thousand_files_are_scanned_in_under_two_seconds(tmp_path: Path):
+def test_ten_thousand_files_are_scanned_for_what_a_look_at_each_costs(tmp_path: Path):
+    """Usually four times what it costs to read the files and do nothing with them: a quarter of a second."""
     count, length = 10_000, 60 * NS
     identity = Identity("s", "cluster", "t", "id", 0)
     windows = Windows(Rules(length, 0, 3600 * NS), 0)
@@ -132,7 +143,10 @@ def test_ten_thousand_files_are_scanned_in_under_two_seconds(tmp_path: Path):
     ]
     rows = pa.table(columns, schema=pa.schema([*BASE_FIELDS, pa.field("x", pa.float64())]))
     PartitionStore(tmp_path, identity, length).scan().publish(windows.push(rows, count + 1).closed)
-    began = time.process_time()
-    scanned = PartitionStore(tmp_path, identity, length).scan()
-    assert len(scanned.footers) == count
-    assert time.process_time() - began < 2
+    paths = list(tmp_path.glob("windows/*/*/p*/*.parquet"))
+
+    def scan() -> None:
+        assert len(PartitionStore(tmp_path, identity, length).scan().footers) == count
+
+    plain = processor_seconds(lambda: [path.read_bytes() for path in paths])
+    assert processor_seconds(scan) < 20 * plain

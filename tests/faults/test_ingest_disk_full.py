@@ -12,6 +12,7 @@ from ingestion.audit import audit
 from ingestion.consumer import ingest
 from ingestion.errors import StorageError
 from tests.ingestion.harness import on_disk, produce, reading, settings_for
+from tests.waiting import HANGS
 
 # A limit on file size refuses writes with EFBIG exactly as a full disk does with ENOSPC, and needs no rights.
 RUN = """
@@ -41,7 +42,7 @@ def test_a_disk_without_room_is_one_clear_error_and_the_next_run_loses_nothing(
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 6, done.stderr
     assert "cannot be written" in done.stdout and "free space" in done.stdout
@@ -70,7 +71,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 def run(*command: str) -> bool:
     with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=HANGS).returncode == 0
     return False
 
 

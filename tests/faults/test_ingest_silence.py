@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from ingestion.store import footers
-from tests.faults.test_ingest_kill import wait_for
 from tests.ingestion.hanging import Watched
 from tests.ingestion.harness import produce, reading, settings_for
+from tests.waiting import wait_for
 
-IDLE = 1.5
+IDLE = 100_000.0
+"""Longer than any test: only the tests' own clock comes to it."""
 OTHERS = (0, 2, 3, 4, 5, 6, 7)
 
 
@@ -40,8 +41,9 @@ def closed(folder: Path, site: str, partition: int) -> list[tuple[str, int]]:
 def read_to_the_end(broker, name: str, watched: Watched) -> None:
     """A reading in every second of half a window in partition 1; the loop knows that there is no more, and has committed."""
     produce(broker, name, [(1, reading(s)) for s in range(30)])
-    wait_for(lambda: watched.positions.get(1) == 30)
-    time.sleep(IDLE / 3)
+    wait_for(lambda: watched.positions.get(1) == 30 and (1, 30) in watched.ended)
+    rounds = watched.rounds
+    wait_for(lambda: watched.rounds > rounds + 1)
 
 
 @pytest.mark.parametrize("disk", ["hangs", "is slow"])
@@ -53,12 +55,13 @@ def test_a_partition_that_is_paused_is_not_silent(broker, start: tuple, tmp_path
     if disk == "hangs":
         watched.disk.clear()
     else:
-        watched.slow = IDLE / 3
+        watched.slow = 2 * IDLE
     produce(broker, name, [(p, reading(s)) for s in range(100) for p in OTHERS])
     wait_for(lambda: "pause" in watched.events)
     produce(broker, name, [(1, reading(s)) for s in range(30, 100)])
-    time.sleep(2 * IDLE)
-    watched.disk.set()
+    if disk == "hangs":
+        watched.forward(2 * IDLE)
+        watched.disk.set()
     wait_for(lambda: watched.positions.get(1) == 100)
     wait_for(lambda: bool(closed(tmp_path, site, 1)))
     assert watched.events[:2] == ["pause", "resume"]
@@ -72,7 +75,9 @@ def test_a_loop_that_hangs_in_a_commit_hears_no_silence(broker, start: tuple, tm
     produce(broker, name, [(0, reading(0))])
     wait_for(lambda: "hangs" in watched.events)
     produce(broker, name, [(1, reading(s)) for s in range(30, 100)])
-    time.sleep(2 * IDLE)
+    # So that the client has it when the loop asks again.
+    time.sleep(1)
+    watched.forward(2 * IDLE)
     watched.commits.set()
     wait_for(lambda: watched.positions.get(1) == 100)
     wait_for(lambda: bool(closed(tmp_path, site, 1)))
@@ -80,6 +85,8 @@ def test_a_loop_that_hangs_in_a_commit_hears_no_silence(broker, start: tuple, tm
 
 
 def test_silence_itself_closes_the_window(broker, start: tuple, tmp_path: Path):
-    site, name, _ = start
-    produce(broker, name, [(1, reading(s)) for s in range(30)])
+    site, name, watched = start
+    read_to_the_end(broker, name, watched)
+    assert closed(tmp_path, site, 1) == []
+    watched.forward(2 * IDLE)
     wait_for(lambda: closed(tmp_path, site, 1) == [("idle", 30)])

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli.main import run
 from tests.pipeline.plants import backtest_of, linear_config, plant, write_plants
+from tests.waiting import HANGS, wait_for
 
 # What runs in a shell's background is begun with SIGINT ignored, these tests too.
 PROGRAM = """
@@ -23,7 +23,7 @@ from pipeline.jobs.schedule import Job
 
 def deaf():
     print("deaf", flush=True)
-    time.sleep(20)
+    time.sleep(200)
 
 class Dropping:
     def __del__(self):
@@ -33,14 +33,14 @@ def work(job):
     with job.watch.step("training") as step:
         if os.environ["LOST"] == "dropped":
             Dropping()
-            time.sleep(5)
+            time.sleep(200)
         else:
             try:
                 deaf()
             except KeyboardInterrupt:
                 pass
-            for done in range(30):
-                step.update(done, 30)
+            for done in range(2000):
+                step.update(done, 2000)
                 time.sleep(0.1)
     raise NothingToDo("it went on to its end")
 
@@ -68,7 +68,7 @@ def interrupted(folder: Path, lost: str, number: signal.Signals, *options: str) 
         assert process.stdout is not None
         assert process.stdout.readline() == "deaf\n"
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANGS)
     finally:
         process.kill()
         process.wait()
@@ -112,10 +112,9 @@ def test_a_backtest_that_is_told_to_end_leaves_no_readings_behind(tmp_path: Path
         text=True,
     )
     try:
-        while process.poll() is None and not list(scratch.glob("fedplant-backtest-*")):
-            time.sleep(0.02)
+        wait_for(lambda: process.poll() is not None or list(scratch.glob("fedplant-backtest-*")))
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=HANGS)
     finally:
         process.kill()
         process.wait()

@@ -4,6 +4,7 @@ import threading
 
 from ingestion.replay import replay
 from tests.integration.test_replay_sends import everything, orjson, site_file
+from tests.waiting import HANGS
 
 
 def test_a_broker_killed_and_restarted_mid_replay_loses_and_doubles_nothing(fresh_broker):
@@ -17,7 +18,7 @@ def test_a_broker_killed_and_restarted_mid_replay_loses_and_doubles_nothing(fres
             broker.kill()
             threading.Thread(target=broker.restart).start()
 
-    report = replay({"s": file}, bootstrap=broker.bootstrap, progress=kill_once, timeout=60)
+    report = replay({"s": file}, bootstrap=broker.bootstrap, progress=kill_once, timeout=HANGS)
     assert killed.is_set()
     assert report.messages == 20_000
     messages = [orjson.loads(record.value) for record in everything(broker.bootstrap, "iiot.s.telemetry.v1")]

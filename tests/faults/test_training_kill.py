@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import psutil
 
 from pipeline.federation.training import train
 from tests.pipeline.test_training import SENSORS, SPEC, STEPS, make_shards
+from tests.waiting import alive, wait_for
 
 PROGRAM = """
 import sys
@@ -71,9 +71,4 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
 def test_the_worker_of_a_killed_command_ends(tmp_path: Path) -> None:
     _, children, commands = start_and_kill(tmp_path, "native")
     assert any("worker_binary" in command for command in commands)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(
-        child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children
-    ):
-        time.sleep(0.1)
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    wait_for(lambda: not alive(children))

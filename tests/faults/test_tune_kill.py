@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from pipeline.cli.main import run
@@ -32,6 +31,34 @@ batch = 16
 """Only the first trials train a network, since other sources find more of the injected faults; in many rounds, to be killed in their middle."""
 
 
+PROGRAM = """
+import os, signal, sys, threading
+import pipeline.jobs.tune
+from pipeline.cli.main import run
+from pipeline.federation.checkpoints import CheckpointStore
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def saved(store, checkpoint, save=CheckpointStore.save):
+    save(store, checkpoint)
+    if checkpoint.round == 3:
+        killed()
+
+def tried(config, choice, prepared, folder, on_round, run_trial=pipeline.jobs.tune.run_trial):
+    if len(list((folder / "trials").glob("*.json"))) >= 2:
+        threading.Timer(0.02, killed).start()
+    return run_trial(config, choice, prepared, folder, on_round)
+
+if sys.argv[1] == "amid a training":
+    CheckpointStore.save = saved
+else:
+    pipeline.jobs.tune.run_trial = tried
+sys.exit(run(sys.argv[2:]))
+"""
+"""Of the search as a process that is killed by itself: from outside a fast one cannot be hit in its middle."""
+
+
 def arguments(folder: Path, data: Path) -> list[str]:
     """`fedplant tune` on a configuration in `folder`."""
     folder.mkdir(exist_ok=True)
@@ -40,18 +67,16 @@ def arguments(folder: Path, data: Path) -> list[str]:
     return ["tune", str(config), "--data", str(data), "--by", "injected", "--json"]
 
 
-def start(folder: Path, data: Path) -> subprocess.Popen:
-    """The search as a process of its own."""
-    program = "import sys; from pipeline.cli.main import run; sys.exit(run(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, *arguments(folder, data)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+def kill(folder: Path, data: Path, when: str) -> None:
+    """The search as a process of its own, until it is killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, when, *arguments(folder, data)],
+        capture_output=True,
         cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         text=True,
     )
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def finished(folder: Path) -> dict[str, int]:
@@ -66,17 +91,10 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_undisturbed_on
     killed = tmp_path / "killed"
     kept: dict[str, int] = {}
     # In the middle of the first training, and when trials are on disk and the next one has begun.
-    for far_enough in (lambda: list(killed.glob("**/round-000003.ckpt")), lambda: len(finished(killed)) >= 2):
-        process = start(killed, data)
-        until = time.monotonic() + 300
-        while not far_enough():
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    for when in ("amid a training", "amid a trial"):
+        kill(killed, data, when)
         now = finished(killed)
+        assert len(now) >= 2 if when == "amid a trial" else list(killed.glob("**/round-000003.ckpt"))
         assert kept.items() <= now.items()
         kept = now
     assert run(arguments(killed, data)) == 0

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from confluent_kafka.admin import AdminClient
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from ingestion.settings import EventTimeRules, IngestSettings, Limits, Site
+from ingestion.settings import EventTimeRules, IngestSettings, Site
+from tests.waiting import HANGS, wait_for
 
 START_MS = 1_700_000_040_000  # a full minute
 RULES = EventTimeRules(window=60, out_of_orderness=5, allowed_lateness=600)
@@ -34,19 +35,20 @@ def settings_for(broker: Any, site: str, folder: Path, **more: Any) -> IngestSet
         data_dir=folder,
         group_id=f"g-{site}",
         event_time=RULES,
-        **{"limits": Limits(session_timeout=1.5), **more},
+        **more,
     )
 
 
 def produce(broker: Any, topic: str, messages: Iterable[bytes | tuple[int, bytes | None] | None]) -> None:
-    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=20, max_request_size=16 << 20)
+    # Sent when the last is there: how fast they come after each other is no matter of the machine.
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=60_000, max_request_size=16 << 20)
     futures = []
     for message in messages:
         partition, value = message if isinstance(message, tuple) else (0, message)
         futures.append(producer.send(topic, value=value, key=b"k", partition=partition))
-    producer.flush(30)
+    producer.flush(HANGS)
     for future in futures:
-        future.get(10)
+        future.get(HANGS)
     producer.close()
 
 
@@ -55,7 +57,18 @@ def delete_before(broker, name: str, offset: int) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     asked = admin.delete_records([confluent_kafka.TopicPartition(name, 0, offset)])
     for answer in asked.values():
-        answer.result(20)
+        answer.result(HANGS)
+
+
+def committed(broker: Any, group: str, topic: str) -> int:
+    """A group's offset in the topic's first partition; -1 while the cluster cannot tell."""
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group})
+    try:
+        return int(consumer.committed([confluent_kafka.TopicPartition(topic, 0)], timeout=60)[0].offset)
+    except confluent_kafka.KafkaException:
+        return -1
+    finally:
+        consumer.close()
 
 
 def letters(broker: Any, topic: str) -> list[Any]:
@@ -73,14 +86,16 @@ def letters(broker: Any, topic: str) -> list[Any]:
             return found
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
-        for _ in range(200):
-            if all((consumer.position(p) or 0) >= ends[p] for p in partitions):
-                return found
+
+        def all_read() -> bool:
             for records in consumer.poll(timeout_ms=200).values():
-                found += records
+                found.extend(records)
+            return all((consumer.position(p) or 0) >= ends[p] for p in partitions)
+
+        wait_for(all_read)
+        return found
     finally:
         consumer.close()
-    raise AssertionError(f"{topic}: end not reached")
 
 
 def origin(record: Any) -> tuple[int, int]:
@@ -109,12 +124,15 @@ _RUN = """
 import json, signal, sys, threading
 from pathlib import Path
 from ingestion.consumer import ingest
+from ingestion.settings import Limits
 from tests.ingestion.harness import settings_for
 class Broker: bootstrap = sys.argv[1]
 stop = threading.Event()
 if sys.argv[5] == "follow":
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-settings = settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=sys.argv[4] == "close")
+# Killed, it shall not hold its partitions for long.
+limits = Limits(session_timeout=1.5)
+settings = settings_for(Broker, sys.argv[2], Path(sys.argv[3]), close_open=sys.argv[4] == "close", limits=limits)
 report = ingest(settings, until=None if sys.argv[5] == "follow" else "end", stop=stop)
 print(json.dumps(report.to_dict()))
 """

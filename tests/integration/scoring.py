@@ -2,13 +2,13 @@
 
 import json
 import threading
-import time
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from ingestion.settings import EventTimeRules, Limits, Site
 from pipeline.scoring.settings import ScoreSettings, alert_topic
+from tests.waiting import wait_for
 
 STEPS, SENSORS, STEP_S = 16, ("temperature", "vibration", "flow"), 60
 START = 1_772_323_200
@@ -166,10 +166,3 @@ class Said:
 
     def until(self, text):
         wait_for(lambda: any(text in line for line in self.lines))
-
-
-def wait_for(condition, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)

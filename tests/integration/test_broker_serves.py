@@ -12,11 +12,11 @@ def test_what_was_produced_comes_back_in_order_and_whole(broker, make_topic):
     for number in range(100):
         producer.send(name, key=b"k", value=b"%d" % number, partition=1)
     producer.send(name, value=large, partition=0)
-    producer.flush(20)
+    producer.flush(60)
     producer.close()
 
     consumer = KafkaConsumer(
-        bootstrap_servers=broker.bootstrap, consumer_timeout_ms=5000, max_partition_fetch_bytes=10_000_000
+        bootstrap_servers=broker.bootstrap, consumer_timeout_ms=60_000, max_partition_fetch_bytes=10_000_000
     )
     consumer.assign([TopicPartition(name, 0), TopicPartition(name, 1)])
     consumer.seek_to_beginning()

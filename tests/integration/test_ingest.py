@@ -9,6 +9,7 @@ from ingestion.settings import Site
 from ingestion.store import footers, read_site
 from pipeline.cli.main import run
 from tests.ingestion.harness import START_MS, letters, on_disk, origin, produce, reading, rows, settings_for
+from tests.waiting import wait_for
 
 
 def test_a_topic_becomes_windows_with_the_values_that_were_sent(broker, make_topic, topic, tmp_path: Path):
@@ -176,9 +177,7 @@ def test_a_topic_created_again_stops_the_run_until_the_operator_decides(
     ingest(settings_for(broker, site, tmp_path), until="end")
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     admin.delete_topics([name])
-    for _ in range(100):
-        if name not in admin.list_topics():
-            break
+    wait_for(lambda: name not in admin.list_topics())
     admin.close()
     make_topic(1, name)
     produce(broker, name, [reading(s) for s in range(100)])

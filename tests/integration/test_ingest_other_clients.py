@@ -16,6 +16,7 @@ from ingestion.broker.jars import _run_jgo, classpath, kafka_home
 from ingestion.broker.properties import KAFKA_VERSION
 from ingestion.consumer import ingest
 from tests.ingestion.harness import on_disk, reading, settings_for
+from tests.waiting import HANGS
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -41,7 +42,7 @@ def librdkafka(broker, name: str, codec: str, values: list[bytes]) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap, "compression.type": codec, "linger.ms": 50})
     for value in values:
         producer.produce(name, value, b"k")
-    assert producer.flush(20) == 0
+    assert producer.flush(HANGS) == 0
 
 
 def java(broker, name: str, codec: str, values: list[bytes]) -> None:
@@ -60,7 +61,7 @@ def java(broker, name: str, codec: str, values: list[bytes]) -> None:
         ],
         input=b"\n".join(values) + b"\n",
         capture_output=True,
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr.decode()
 

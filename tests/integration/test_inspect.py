@@ -248,5 +248,6 @@ def test_a_look_leaves_no_group_behind(broker, make_topic, capfd) -> None:
     name = make_topic(2, None)
     send(broker, name, [flat(i) for i in range(10)])
     looked(capfd, name, "--bootstrap", broker.bootstrap)
-    assert {group["group_id"] for group in admin.list_groups()} == before
+    # Those of other tests may end meanwhile.
+    assert {group["group_id"] for group in admin.list_groups()} <= before
     admin.close()

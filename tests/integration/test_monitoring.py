@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.cli.main import run
 from pipeline.monitoring.metrics import METRICS, Board, reference
 from pipeline.scoring.settings import SiteScore
 from tests.ingestion.harness import produce, reading
+from tests.waiting import HANGS, wait_for
 
 COMMAND = str(Path(sys.executable).parent / "fedplant")
 
@@ -46,7 +46,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def scraped(port: int) -> dict[tuple[str, ...], float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return samples(answer.read().decode())
 
 
@@ -67,13 +67,20 @@ def test_a_running_ingestion_is_scraped_logs_json_and_is_seen_by_status(
     while not (found := re.search(r"127\.0\.0\.1:(\d+)/metrics", line := process.stderr.readline())):
         lines.append(line)
         assert line, "ended without serving metrics"
-    port, end, seen = int(found[1]), time.monotonic() + 30, {}
-    while seen.get(("fedplant_ingest_rows_in_total", site), 0) < 302 and time.monotonic() < end:
-        seen = scraped(port)
-        time.sleep(0.05)
-    end = time.monotonic() + 30
-    while seen[("fedplant_ingest_dead_letters_total", site, "not_json")] < 1 and time.monotonic() < end:
-        seen = scraped(port)
+    port, seen = int(found[1]), {}
+
+    def settled() -> bool:
+        """Everything was read, and what is closed by it published: four windows of each partition."""
+        seen.update(scraped(port))
+        expected = {
+            ("fedplant_ingest_rows_in_total", site): 302,
+            ("fedplant_ingest_dead_letters_total", site, "not_json"): 1,
+            ("fedplant_ingest_windows_total", site, "window"): 8,
+            **{("fedplant_ingest_lag_messages", site, name, partition): 0 for partition in "01"},
+        }
+        return seen | expected == seen
+
+    wait_for(settled)
     assert (
         seen[("fedplant_ingest_rows_in_total", site)] == seen[("fedplant_ingest_messages_total", site)] == 302
     )
@@ -100,7 +107,7 @@ def test_a_running_ingestion_is_scraped_logs_json_and_is_seen_by_status(
     assert f"{site}[1]" in capfd.readouterr().out
 
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0 and json.loads(out)["sites"][site]["messages"] == 302
     logged = [json.loads(line) for line in [*lines, *err.splitlines()]]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in logged)
@@ -137,7 +144,7 @@ def test_a_failure_is_a_json_line_too(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('[kafka]\nbootstrap = "127.0.0.1:1"\nrequest_timeout = "1s"\n[[sites]]\nname = "a"\n')
     done = subprocess.run(
-        [COMMAND, "ingest", str(path), "--log-json"], capture_output=True, text=True, timeout=60
+        [COMMAND, "ingest", str(path), "--log-json"], capture_output=True, text=True, timeout=HANGS
     )
     last = json.loads(done.stderr.splitlines()[-1])
     assert done.returncode == 3 and (last["level"], last["event"], last["exit_code"]) == (

@@ -8,6 +8,7 @@ import sys
 
 from kafka import KafkaProducer
 
+from tests.ingestion.harness import committed
 from tests.integration.scoring import (
     SENSORS,
     START,
@@ -16,8 +17,8 @@ from tests.integration.scoring import (
     recording,
     send,
     sent_alerts,
-    wait_for,
 )
+from tests.waiting import HANGS, wait_for
 
 
 def test_a_secured_site_is_scored_with_its_format_and_its_sensor_mapping(
@@ -109,10 +110,10 @@ def test_an_endless_scorer_goes_over_to_the_detector_of_a_later_run_and_an_unusa
         finish_run(9)
         said.until("from now on scored by fleet version 9")
         send(broker, source, {"press": values[250:]}, first=250)
-        wait_for(lambda: len(sent_alerts(broker, site)) == 4)
+        wait_for(lambda: len(sent_alerts(broker, site)) == 4 and committed(broker, group, source) == 600)
     finally:
         process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=HANGS)
     told = json.loads(out)
     assert process.returncode == 0
     assert told["model_version"] == 9 and told["sites"][site]["steps"] == 599

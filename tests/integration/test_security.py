@@ -38,7 +38,7 @@ def config_of(folder: Path, kafka: str, *sites: str, group: str | None = None) -
     path = folder / "fedplant.toml"
     named = "".join(f'[[sites]]\nname = "{site}"\n' for site in sites)
     rules = f'[ingestion]\ngroup = "{group or "g-" + sites[0]}"\n[scoring]\ngroup = "{group or "g-" + sites[0]}-score"\n'
-    path.write_text(f'[project]\ndata_dir = "{folder}/data"\n{kafka}request_timeout = "8s"\n{named}{rules}')
+    path.write_text(f'[project]\ndata_dir = "{folder}/data"\n{kafka}request_timeout = "60s"\n{named}{rules}')
     return path
 
 
@@ -172,7 +172,7 @@ def test_a_refused_client_is_told_why_in_one_line(
         + "\n"
     )
     config = config_of(tmp_path, kafka, "site")
-    config.write_text(config.read_text().replace('"8s"', '"2s"'))
+    config.write_text(config.read_text().replace('"60s"', '"2s"' if value == "SASL_PLAINTEXT" else '"60s"'))
     code, out, err = said(capfd, "ingest", str(config))
     assert code == 3 and line in err and len([t for t in err.splitlines() if t.startswith("fedplant:")]) == 1
     code, out, _ = said(capfd, "doctor", str(config), "--json")
@@ -303,7 +303,7 @@ def test_connecting_waits_for_no_longer_than_asked(tmp_path: Path) -> None:
 
     kafka = '[kafka]\nbootstrap = "127.0.0.1:1"\nsecurity_protocol = "SSL"\n'
     path = config_of(tmp_path, kafka, "site")
-    path.write_text(path.read_text().replace('"8s"', '"1s"'))
+    path.write_text(path.read_text().replace('"60s"', '"1s"'))
     with (
         pytest.raises(BrokerUnavailable, match="no secured connection within 1 s"),
         connect(load_config(path, {}), None, print),

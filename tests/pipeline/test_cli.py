@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from pipeline.cli.console import bar
 from pipeline.cli.main import run
+from tests.waiting import HANGS
 
 COMMAND = [str(Path(sys.executable).parent / "fedplant")]
 
@@ -193,12 +193,10 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_a_broken_pipe_ends_quietly():
-    started = time.monotonic()
     process = subprocess.Popen(
         [*COMMAND, "config", "reference"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=30) == 141
-    assert time.monotonic() - started < 30
+    assert process.wait(timeout=HANGS) == 141

@@ -11,6 +11,7 @@ import pytest
 from kafka import KafkaProducer
 
 from pipeline.doctor.machine import Cluster, diagnose
+from tests.waiting import HANGS, wait_for
 
 
 def by_name(findings):
@@ -25,7 +26,7 @@ def test_a_sound_machine_passes_without_importing_tensorflow(tmp_path):
         "print([f.name for f in found if f.status == 'fail'])"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGS, check=False
     )
     assert answer.stdout.strip() == "[]", answer.stderr
     assert list(tmp_path.iterdir()) == []
@@ -81,7 +82,8 @@ def test_nothing_listening_is_one_line_at_once(tmp_path):
         finding = by_name(diagnose(data_dir=tmp_path, cluster=Cluster(address)))["broker"]
     assert finding.status == "fail"
     assert address in finding.detail
-    assert time.monotonic() - started < 5
+    # Without waiting the eight seconds out that an answer may take.
+    assert time.monotonic() - started < 8
 
 
 def test_a_port_that_never_answers_is_given_up(tmp_path, monkeypatch):
@@ -92,13 +94,13 @@ def test_a_port_that_never_answers_is_given_up(tmp_path, monkeypatch):
         cluster = Cluster(f"127.0.0.1:{mute.getsockname()[1]}", ["a"])
         finding = by_name(diagnose(data_dir=tmp_path, cluster=cluster))["broker"]
     assert finding.status == "fail"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
 
 
 def test_topics_rights_and_clock_of_a_real_broker(tmp_path, broker, make_topic):
     telemetry = make_topic(3)
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
-    producer.send(telemetry, b"{}", partition=0).get(timeout=20)
+    producer.send(telemetry, b"{}", partition=0).get(timeout=HANGS)
     producer.close()
     started = time.monotonic()
     cluster = Cluster(broker.bootstrap, reads=[telemetry, "absent-telemetry"], writes=["absent-alerts"])
@@ -116,10 +118,11 @@ def test_topics_rights_and_clock_of_a_real_broker(tmp_path, broker, make_topic):
 def test_a_broker_in_the_future_is_a_clock_finding(tmp_path, broker, make_topic):
     telemetry = make_topic(1)
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
-    producer.send(telemetry, b"{}", timestamp_ms=int((time.time() + 600) * 1000)).get(timeout=20)
+    producer.send(telemetry, b"{}", timestamp_ms=int((time.time() + 600) * 1000)).get(timeout=HANGS)
     producer.close()
-    found = by_name(diagnose(data_dir=tmp_path, cluster=Cluster(broker.bootstrap, reads=[telemetry])))
-    assert found["clock"].status == "fail"
+    cluster = Cluster(broker.bootstrap, reads=[telemetry])
+    # Where the broker is too busy to show the message within a second, there is none to compare with.
+    wait_for(lambda: by_name(diagnose(data_dir=tmp_path, cluster=cluster))["clock"].status == "fail")
 
 
 @pytest.mark.parametrize("missing", ["missing", "forbidden"])
