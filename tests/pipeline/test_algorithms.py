@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.federation import process
 from pipeline.federation.algorithms.fedprox import FedProx
 from pipeline.federation.local import Amount, Frames, Weighting
-from pipeline.federation.optimizers import Adam, Sgd
+from pipeline.federation.optimizers import Adam, Sgd, optimizer
 from pipeline.federation.process import ProcessSpec, build_process, for_architecture
 from pipeline.federation.runtime import InProcess, Native
 from pipeline.federation.schedules import Schedule
@@ -232,7 +232,12 @@ def test_scaffold_is_the_same_in_tffs_own_runtime(paths: dict[str, str], tmp_pat
         state = runtime.initialize()
         for number in range(len(ROUNDS)):
             state = runtime.round(state, specs_for(paths, number, tmp_path / name)).state
-        found.append(state)
+        lost = {"gone": shard_spec(str(tmp_path / "gone"), seed=1, round_number=4)}
+        nobody = runtime.round(state, lost)
+        assert set(nobody.failed) == {"gone"} and nobody.frames == 0 and nobody.state is state
+        rest = runtime.round(state, {**specs_for(paths, 2, tmp_path / name), **lost})
+        assert set(rest.failed) == {"gone"} and rest.frames > 0
+        found.append(rest.state)
         runtime.close()
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -340,6 +345,7 @@ def test_a_process_is_put_together_as_its_settings_say(monkeypatch: pytest.Monke
     local = parts_of(monkeypatch, lambda: build_process(linear_model, exactly))["local"]
     assert (local.amount.exact_steps, local.optimizer) == (LOCAL_STEPS, Sgd())
     assert local.weighting == Weighting(cap=6.0)
+    assert optimizer("adam", 0.2) == Adam()
 
 
 def test_the_weights_that_a_named_architecture_begins_with_are_drawn_by_the_seed(

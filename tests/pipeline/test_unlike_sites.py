@@ -99,6 +99,12 @@ def test_a_chain_of_sites_each_like_the_next_is_no_group_by_its_ends() -> None:
     }
     # The nearest neighbour of e is farthest; but c and d are less like a and b than like e.
     assert update_clusters(updates, 2) == (("a", "b"), ("c", "d", "e"))
+    # Here e is less like c and d than those are like a and b on average.
+    nearer = {
+        site: np.array([np.cos(np.radians(at)), np.sin(np.radians(at))])
+        for site, at in zip("abcde", (0, 19, 57, 76, 133), strict=True)
+    }
+    assert update_clusters(nearer, 2) == (("a", "b", "c", "d"), ("e",))
 
 
 def test_a_thousand_sites_are_grouped_in_seconds() -> None:
@@ -116,7 +122,7 @@ def test_what_sites_are_grouped_by_is_where_each_goes_from_the_common_weights_by
 ) -> None:
     shards, together = common
     # All frames in one batch, so that their order says nothing.
-    settings = replace(SETTINGS, rounds=1, batch=128, local_epochs=3, max_steps=2)
+    settings = replace(SETTINGS, rounds=1, batch=128, local_epochs=3, max_steps=2, clip_updates=1e-6)
     found = site_updates(shards, together.weights, SPEC, settings, steps=STEPS, sensors=SENSORS)
     assert list(found) == list(shards)
     for site in ("a1", "b2"):
