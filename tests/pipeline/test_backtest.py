@@ -431,7 +431,7 @@ def test_a_command_that_learns_without_a_network_ends_in_silence(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=800,
     )
     assert "AUC-PR" in ran.stdout
     assert "Exception" not in ran.stderr and "Traceback" not in ran.stderr

@@ -54,7 +54,7 @@ def learned_elsewhere(folder: Path, data: Path, order: str) -> tuple[str, dict[s
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=800,
     )
     files = [folder / "detector", *(path for path in folder.glob("exported/**/*") if path.is_file())]
     return ran.stdout.split()[-1], {str(path.relative_to(folder)): path.read_bytes() for path in files}
