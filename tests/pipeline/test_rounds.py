@@ -32,6 +32,7 @@ class Told:
     validated: Callable[[str, int], tuple[float, int]] = lambda site, number: (1.0 / number, 1)
     failing: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     shortened: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    frames: int = 5
     compiled: list[ProcessSpec] = field(default_factory=list)
     trained: list[dict[str, str]] = field(default_factory=list)
     asked: list[list[str]] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Told:
         """One more; nothing where all fail."""
         self.trained.append(dict(specs))
         failed = self.failing.get(len(self.trained), {})
-        frames = 5 * len(set(specs) - set(failed))
+        frames = self.frames * len(set(specs) - set(failed))
         after = [state[0] + 1, state[1]] if frames else state
         return Outcome(after, 0.5, frames, dict(failed), self.shortened.get(len(self.trained), {}))
 
@@ -232,6 +233,13 @@ def test_how_often_and_by_how_much_an_update_was_shortened_is_told(go: Go) -> No
     found = go(Told(shortened={1: {"b": 4.0}, 2: {"b": 9.0}}), rounds=3)
     assert set(found.shortened) == {"b"}
     assert "up to 9 times" in found.shortened["b"] and "in 2 of 3 rounds" in found.shortened["b"]
+
+
+def test_shards_without_a_frame_end_the_training_instead_of_another_round(go: Go) -> None:
+    with pytest.raises(TrainingFailed, match="round 1: the shards hold no frame of 4 steps"):
+        go(Told(frames=0))
+    # One that has converged with its last round has.
+    assert go(Told(lambda *_: (1.0, 1)), rounds=3, patience=2).stopped == "converged"
 
 
 def test_sites_that_do_not_fit_the_mode_are_refused(go: Go) -> None:
