@@ -19,6 +19,7 @@ from pipeline.datasets.snapshot import take_snapshot
 from pipeline.datasets.sources import FileReadings
 from pipeline.jobs.job import dataset_settings, prepare_training
 from pipeline.jobs.record import summarise
+from pipeline.learning import cost
 from pipeline.learning.configured import calibration
 from pipeline.learning.learn import learn
 from pipeline.learning.sharing import young_scaling
@@ -159,3 +160,17 @@ def test_sites_tell_young_ones_what_to_take_but_not_where_noise_protects_what_is
     noisy = changed(config, {"dataset": {"share_scale": False}, "training": {"statistics_noise": 1.0}})
     assert young_scaling(noisy, prepared.dataset, rows) is None
     assert young_scaling(config, prepared.dataset, {"east": rows["east"]}) is None
+
+
+@pytest.mark.parametrize(("sources", "told"), [(["stiff_ridge", "pca"], True), (["pca", "excursion"], False)])
+def test_what_ridges_of_many_sensors_cost_is_said_before_they_are_fitted(
+    tmp_path, monkeypatch, sources, told
+):
+    assert cost.cost([499] * 4) is None and cost.cost([]) is None
+    monkeypatch.setattr(cost, "_WORTH_SAYING", 0.0)
+    config, prepared = prepared_plants(tmp_path, f"[detector]\nsources = {sources}\n")
+    watch = SilentWatch()
+    learn(
+        config, prepared.dataset, prepared.training_rows(), [FEDERATED], workdir=tmp_path / "w", watch=watch
+    )
+    assert [line for line in watch.said if "sensors move" in line] == ([cost.cost([3, 3, 3])] if told else [])
