@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.artefacts import Evaluation
+from pipeline.artefacts import FEDERATED, Evaluation
 from pipeline.datasets.prepared import Prepared
 from pipeline.datasets.run import Run
 from pipeline.evaluation.metrics import Metrics, evaluate
@@ -17,6 +17,9 @@ from pipeline.evaluation.truth import UNKNOWN, Truth, reach
 from pipeline.learning.learned import Scorer
 from pipeline.remarks import together
 from pipeline.watch import Step
+
+_TELLS = 0.5
+"""AUC-PR above which incidents score highest: most of what would be flagged first is of one."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,9 @@ def _reach(judged: Sequence[Judged]) -> dict[str, float]:
     return {asset: reach(of) for asset, of in times.items()}
 
 
-def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) -> Iterable[tuple[str, str]]:
+def _notes(
+    sites: Mapping[str, Mapping[str, Metrics]], runs: Mapping[str, Sequence[Judged]]
+) -> Iterable[tuple[str, str]]:
     for site in sorted(set(runs) | set(sites)):
         judged = runs.get(site, ())
         if not judged:
@@ -168,3 +173,14 @@ def _notes(sites: Mapping[str, object], runs: Mapping[str, Sequence[Judged]]) ->
                 site,
                 "every labelled step after training is of an incident, so no figure can tell good from bad",
             )
+        elif FEDERATED in sites.get(site, {}) and _below_the_threshold(sites[site][FEDERATED]):
+            yield (
+                site,
+                "incidents score highest, but all of it lies below the threshold, so none was flagged: a short or restless training sets it so high; "
+                "learn from more, or allow more false alarms (detector.false_alarm_rate or detector.alarms_per_week)",
+            )
+
+
+def _below_the_threshold(figures: Metrics) -> bool:
+    """Whether scores tell incidents from normal steps, and the threshold flags not one of them."""
+    return figures.event_recall == 0 and figures.auc_pr is not None and figures.auc_pr > _TELLS

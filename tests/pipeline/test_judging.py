@@ -145,6 +145,24 @@ def test_a_step_has_the_labels_of_the_readings_since_the_one_before_and_one_with
 
 
 @pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        ([0.1, 0.2, 0.1, 0.9, 0.8, 0.1], True),
+        ([0.1, 0.2, 0.1, 0.9, 1.1, 0.1], False),
+        ([0.9, 0.8, 0.7, 0.1, 0.2, 0.6], False),
+    ],
+)
+def test_incidents_that_score_highest_and_are_not_flagged_are_told(score, told):
+    run = Run("s", "m", 0, MINUTE, np.array(score)[:, None])
+    runs = {"s": [Judged(run, np.array([0, 0, 0, 1, 1, 0], np.int8))]}
+    notes = judge({"federated": {"s": Read()}}, runs, 60.0, 60.0).notes
+    assert told == any(
+        note.startswith("s: incidents score highest, but all of it lies below") for note in notes
+    )
+    assert judge({"pca": {"s": Read()}}, runs, 60.0, 60.0).notes == ()
+
+
+@pytest.mark.parametrize(
     ("from_minutes", "begins", "lead"), [(16.5, 4, 3), (19.0, 6, 3), (11.0, 0, 1), (9, 0, 0)]
 )
 def test_what_is_judged_begins_at_an_instant_and_brings_the_rows_that_fill_a_detector(
