@@ -74,7 +74,9 @@ def replay_folder(
                 secured(Cluster(bootstrap, client), config.kafka.request_timeout)
     return replay(
         files,
-        bootstrap="" if dry_run else bootstrap or running_broker(),
+        bootstrap=""
+        if dry_run
+        else bootstrap or running_broker(config.kafka.embedded_dir if config else None),
         client_options=client,
         topic_for=lambda site: topics.get(site, f"iiot.{site}.telemetry.v1"),
         start=start,
@@ -87,13 +89,21 @@ def replay_folder(
     )
 
 
-def running_broker() -> str:
-    """Address of the embedded broker that runs on this machine. Raises ConfigError."""
+def running_broker(folder: Path | None = None) -> str:
+    """Address of the embedded broker that runs on this machine, in the folder that a configuration names or else in the usual one.
+
+    Raises:
+      ConfigError: none runs there.
+    """
     from ingestion.broker import default_data_dir, status
 
-    running = status(default_data_dir())
-    if running is None:
+    running = status(folder or default_data_dir())
+    if running is not None:
+        return running.bootstrap
+    if folder is not None:
         raise ConfigError(
-            "no Kafka is named: give --bootstrap HOST:PORT or --config CONFIG, or start one with `fedplant broker start`"
+            f"the embedded broker of {folder} does not run: start it with `fedplant broker start --data-dir {folder}`, or give --bootstrap HOST:PORT"
         )
-    return running.bootstrap
+    raise ConfigError(
+        "no Kafka is named: give --bootstrap HOST:PORT or the --config of a cluster, or start one with `fedplant broker start`"
+    )

@@ -7,11 +7,17 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ingestion.layout import Layout
 from pipeline.cli.console import bar
 from pipeline.cli.main import run
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+from pipeline.streams.plants import replay_folder
+from tests.pipeline.plants import plant, write_plants
 from tests.waiting import HANGS
 
 COMMAND = [str(Path(sys.executable).parent / "fedplant")]
@@ -200,3 +206,31 @@ def test_a_broken_pipe_ends_quietly():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(timeout=HANGS) == 141
+
+
+def test_a_replay_goes_to_the_embedded_broker_that_its_configuration_names(tmp_path, monkeypatch, capsys):
+    """And not to one that runs in the usual folder, where nobody would look for it."""
+    import ingestion.broker
+    import ingestion.replay
+
+    sent = []
+    own = tmp_path / "broker"
+    monkeypatch.setattr(
+        ingestion.broker,
+        "status",
+        lambda folder: SimpleNamespace(bootstrap="own:9092" if folder == own else "usual:9092"),
+    )
+    monkeypatch.setattr(ingestion.replay, "replay", lambda _, bootstrap, **rest: sent.append(bootstrap))
+    config = tmp_path / "plant.toml"
+    config.write_text('[kafka]\nembedded_dir = "broker"\n[[sites]]\nname = "east"\n')
+    settings = load_config(config)
+    options = {"layout": Layout(), "speed": None, "start": None, "end": None, "sites": None}
+    options |= {"processes": "one", "dry_run": False, "say": print, "progress": print}
+    folder = write_plants(tmp_path / "data", {"east": plant(1)})
+    replay_folder(folder, config=settings, bootstrap=None, **options)
+    replay_folder(folder, config=settings, bootstrap="named:9092", **options)
+    replay_folder(folder, config=None, bootstrap=None, **options)
+    assert sent == ["own:9092", "named:9092", "usual:9092"]
+    monkeypatch.setattr(ingestion.broker, "status", lambda folder: None)
+    with pytest.raises(ConfigError, match=f"--data-dir {own}"):
+        replay_folder(folder, config=settings, bootstrap=None, **options)
