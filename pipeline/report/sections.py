@@ -10,7 +10,7 @@ from pipeline.artefacts import CENTRALISED, FEDERATED, MODES, Curves, Evaluation
 from pipeline.evaluation.metrics import Metrics
 from pipeline.report.charts import learning_curve
 from pipeline.report.scale import duration, number, percent
-from pipeline.report.words import METRIC_WORDS, MODE_NAMES, privacy_words
+from pipeline.report.words import METRIC_WORDS, MODE_NAMES, plural, privacy_words
 
 _ENDED = {
     "rounds": "training ended after all rounds that it may take (training.rounds)",
@@ -45,8 +45,15 @@ def comparison(evaluation: Evaluation | None, summary: RunSummary | None = None)
     use = "labels were used for nothing but this table"
     if summary is not None and summary.labels_in_learning:
         use = "labels were used for this table, and earlier ones to leave incidents out of learning"
+    # All ways are judged on the same steps.
+    steps = sum(max((of.rows or 0 for of in site.values()), default=0) for site in evaluation.sites.values())
+    on = (
+        f", judged on {plural(steps, 'step')} that were not learned from, whether scored live or not"
+        if steps
+        else ""
+    )
     body = (
-        "<p>Mean over all sites. The best figure of each column is bold. Every threshold comes from training data"
+        f"<p>Mean over all sites{on}. The best figure of each column is bold. Every threshold comes from training data"
         f" and, where it follows the machine, from earlier scores; {use}.</p>"
         f'<div class="scroll"><table><thead><tr><th>Detector</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )

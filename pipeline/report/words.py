@@ -140,7 +140,8 @@ def verdict(totals: Totals, evaluation: Evaluation | None) -> list[str]:
     if totals.incidents is not None and totals.found is not None:
         if totals.incidents == 0:
             every = "every alert" if not totals.not_labelled else "every alert in labelled time"
-            lines.append(f"The labels hold no incident in this time, so {every} is a false one.")
+            false = f", so {every} is a false one" if totals.alerts else ""
+            lines.append(f"The labels hold no incident in this time{false}.")
         else:
             typical = (
                 ""

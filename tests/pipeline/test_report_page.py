@@ -35,7 +35,7 @@ from pipeline.jobs.reporting import label_folder
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
 from pipeline.report.downsample import Envelope
-from pipeline.report.scale import even_ticks
+from pipeline.report.scale import even_ticks, number
 from pipeline.report.signals import Clip
 from pipeline.scoring.writer import ScoreWriter
 
@@ -346,6 +346,21 @@ def test_labels_that_hold_no_incident_accuse_only_alerts_in_labelled_time(tmp_pa
     _, read = page(tmp_path / "run", tmp_path)
     assert "every alert in labelled time is a false one" in read.words
     assert "1 alert lies in time that is not labelled, or only in part, and counts neither" in read.words
+
+
+def test_labels_without_an_incident_accuse_no_alert_where_there_is_none(tmp_path):
+    write_scores(tmp_path / "run", "press", peaks=(), label=np.zeros(3000, int))
+    _, read = page(tmp_path / "run", tmp_path)
+    assert "it raised 0 alerts" in read.words and "The labels hold no incident in this time." in read.words
+    assert "false one" not in read.words
+
+
+def test_the_comparison_says_how_much_it_is_of_since_charts_show_what_was_scored_live(tmp_path):
+    run = full_run(tmp_path / "run")
+    ways = {"federated": Metrics(auc_pr=0.6, rows=690), "local": Metrics(auc_pr=0.45, rows=690)}
+    write_json(run / "evaluation.json", Evaluation.of_sites(dict.fromkeys(("press", "mill"), ways)))
+    _, read = page(run, tmp_path)
+    assert f"Mean over all sites, judged on {number(1380)} steps that were not learned from" in read.words
 
 
 @pytest.mark.parametrize("shift", [0, 7, 59])
