@@ -35,7 +35,7 @@ from pipeline.jobs.reporting import label_folder
 from pipeline.report import write_report
 from pipeline.report.collect import read_site
 from pipeline.report.downsample import Envelope
-from pipeline.report.scale import even_ticks, number
+from pipeline.report.scale import even_ticks
 from pipeline.report.signals import Clip
 from pipeline.scoring.writer import ScoreWriter
 
@@ -360,7 +360,7 @@ def test_the_comparison_says_how_much_it_is_of_since_charts_show_what_was_scored
     ways = {"federated": Metrics(auc_pr=0.6, rows=690), "local": Metrics(auc_pr=0.45, rows=690)}
     write_json(run / "evaluation.json", Evaluation.of_sites(dict.fromkeys(("press", "mill"), ways)))
     _, read = page(run, tmp_path)
-    assert f"Mean over all sites, judged on {number(1380)} steps that were not learned from" in read.words
+    assert "Mean over all sites, judged on 1 380 steps that were not learned from" in read.words
 
 
 @pytest.mark.parametrize("shift", [0, 7, 59])
