@@ -83,6 +83,11 @@ def unlike_machines():
         yield f"| {losses} | {areas} |"
 
 
+def fit_cost():
+    for sensors, each in result("fit_cost")["sensors"].items():
+        yield f"| {int(sensors):,} | {each['seconds']:.0f} | {each['memory_mib']:,.0f} |"
+
+
 def detection():
     sets = result("detection")["sets"]
     for recipe in ("default", "ridge", "pca", "plain_ridge", "plain_pca_90", "pca_50", "zscore", "forest"):
@@ -216,6 +221,7 @@ TABLES = {
     poisoned_site: "concepts/federation.md",
     unlike_machines: "concepts/federation.md",
     detection: "decisions/0004-detector.md",
+    fit_cost: "decisions/0025-hundreds-of-sensors.md",
     detection_short: "decisions/0004-detector.md",
     equal_difficulty: "decisions/0004-detector.md",
     detection_network: "decisions/0004-detector.md",

@@ -25,6 +25,7 @@ from pipeline.jobs.labelled import incidents
 from pipeline.jobs.leftout import left_out_remarks
 from pipeline.jobs.lookedat import looked_at_remarks
 from pipeline.jobs.settings import looked_at
+from pipeline.learning.cost import cost_of_ridges
 from pipeline.learning.enough import refuse_too_few
 from pipeline.remarks import together
 
@@ -129,6 +130,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
             *finer(grid.step_ns, grid.finer_ns, able),
         ]
     )
+    costs = cost_of_ridges(exports.config, grid.sensors, able.values())
     return Preview(
         _iso(until),
         grid.step_ns / 1e9,
@@ -136,7 +138,7 @@ def preview(exports: Exports, recipes: Mapping[str, RecipeConfig] | None = None)
         sites,
         tuple(dict.fromkeys(recipe.mode for recipe in recipes.values())) if recipes else exports.modes,
         exports.config.training.rounds,
-        (*odd, *recipe_remarks(exports.config, recipes or {})),
+        (*odd, *recipe_remarks(exports.config, recipes or {}), *([costs] if costs else [])),
         tuple(recipes or ()),
         left_out_counters(grid.sensors, outcomes.values()),
     )

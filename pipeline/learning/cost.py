@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from pipeline.config.schema import Config
+from pipeline.datasets.survey import SiteOutcome
 
 _SECONDS = 20.0 / 500**3
 """Of one core, a site and a sensor cubed (`benchmarks/fit_cost.py`; a slow machine takes three times as long)."""
-_BYTES = 2000.0
+_BYTES = 2400.0
 """A site and a sensor squared, in the same fits."""
 _WORTH_SAYING = 120.0
 """Seconds."""
+
+
+def cost_of_ridges(config: Config, sensors: Sequence[str], outcomes: Iterable[SiteOutcome]) -> str | None:
+    """The line for sites with these outcomes, None if the detector has no ridges or it is not worth one."""
+    if not {"ridge", "stiff_ridge"} & set(config.detector.sources):
+        return None
+    return cost(len(set(sensors) - {*each.constant, *each.silent}) for each in outcomes)
 
 
 def cost(moving: Iterable[int]) -> str | None:
@@ -18,7 +28,7 @@ def cost(moving: Iterable[int]) -> str | None:
     >>> cost([40, 300]) is None
     True
     >>> cost([40, 1200])
-    'up to 1,200 sensors move at a site: its ridges take about 5 min of a core and 2.9 GB of memory, by the cube and the square of their number (name fewer, dataset.sensors, or make a site of each machine)'
+    'up to 1,200 sensors move at a site: its ridges take about 5 min of a core and 3.5 GB of memory, by the cube and the square of their number (name fewer, dataset.sensors, or make a site of each machine)'
     """
     counts = list(moving)
     seconds = _SECONDS * sum(count**3 for count in counts)

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config
 from pipeline.datasets.prepared import TrainingRows
 from pipeline.datasets.shards import Dataset
 from pipeline.learning.configured import calibration
-from pipeline.learning.cost import cost
+from pipeline.learning.cost import cost_of_ridges
 from pipeline.learning.curves import curve_of, mean_curve
 from pipeline.learning.federated import Together, learn_together
 from pipeline.learning.learned import Learned, Scorer
@@ -47,7 +47,8 @@ def learn(
     scorers: dict[str, dict[str, Scorer]] = {}
     curves: dict[str, Curve] = {}
     together: Together | None = None
-    if (told := _cost_of_ridges(config, dataset)) is not None:
+    told = cost_of_ridges(config, dataset.sensors, [dataset.outcomes[site] for site in sites])
+    if told is not None:
         watch.say(told)
     if FEDERATED in wanted:
         with watch.step("federated training") as step:
@@ -85,13 +86,6 @@ def learn(
         network=None if together.result is None else together.result.weights,
         own_networks=together.own.weights,
     )
-
-
-def _cost_of_ridges(config: Config, dataset: Dataset) -> str | None:
-    if not {"ridge", "stiff_ridge"} & set(config.detector.sources):
-        return None
-    outcomes = [dataset.outcomes[site] for site in dataset.shards]
-    return cost(len(set(dataset.sensors) - {*each.constant, *each.silent}) for each in outcomes)
 
 
 def fit_baselines(

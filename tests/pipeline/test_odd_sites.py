@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.cli.main import run
+from pipeline.learning import cost
 from tests.pipeline.plants import (
     FAULT,
     SETTINGS,
@@ -115,6 +116,13 @@ def test_a_dry_run_says_already_who_learns_nothing_from_others(tmp_path, config,
     )
     lines = judged(write_plants(tmp_path / "one", {"east": plant(1)}), config, capsys, "--dry-run")["remarks"]
     assert lines == ["east: the only site that can learn, so federated is what it learns alone"]
+
+
+def test_a_dry_run_says_what_ridges_of_many_sensors_will_cost(tmp_path, config, capsys, monkeypatch):
+    data = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)})
+    assert not any("sensors move" in line for line in judged(data, config, capsys, "--dry-run")["remarks"])
+    monkeypatch.setattr(cost, "_WORTH_SAYING", 0.0)
+    assert cost.cost([3, 3]) in judged(data, config, capsys, "--dry-run")["remarks"]
 
 
 def test_the_network_too_learns_beside_odd_sites(tmp_path, capsys):
