@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ingestion.alone import alone
 from pipeline.artefacts import Curves, Evaluation
 from pipeline.datasets.prepared import Prepared
 from pipeline.errors import ConfigError, NothingToDo
@@ -124,7 +125,7 @@ def to_judge(prepared: Prepared, exports: Exports) -> dict[str, list[Judged]]:
 
 @contextmanager
 def result_folder(work_dir: Path | None) -> Iterator[Path]:
-    """The folder that keeps results, or one that is gone afterwards."""
+    """The folder that keeps results, held against others (StorageError if one holds it), or one that is gone afterwards."""
     if work_dir is not None:
         try:
             work_dir.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,9 @@ def result_folder(work_dir: Path | None) -> Iterator[Path]:
             raise ConfigError(
                 f"{work_dir}: the folder for results cannot be made ({error.strerror}); choose another --work-dir"
             ) from error
-        yield work_dir
+        # Two would write the same shards and checkpoints.
+        with alone(work_dir, "backtest"):
+            yield work_dir
         return
     with tempfile.TemporaryDirectory(prefix="fedplant-backtest-") as name:
         yield Path(name)

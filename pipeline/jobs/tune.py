@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ingestion.alone import alone
 from ingestion.layout import Layout
 from pipeline.artefacts import write_json
 from pipeline.config.load import named_sites
@@ -133,6 +134,7 @@ def tune(
 
     Raises:
       ConfigError: no network is trained, and its validation loss shall decide.
+      StorageError: another process tunes in this folder.
     """
     if by == VALIDATION and "network" not in config.detector.sources:
         raise ConfigError(
@@ -141,7 +143,8 @@ def tune(
     until = clock() + budget
     trials: list[Trial] = []
     finished = False
-    with watch.step("tuning") as step:
+    # Two would write the same shards, and what fails for it would count as tried.
+    with alone(folder, "tuning"), watch.step("tuning") as step:
         search = _search(config, by)
         choice: Choice | None = next(search)
         while choice is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ingestion.alone import alone
 from pipeline.artefacts import MODES
 from pipeline.cli.main import run
 from tests.pipeline.plants import SETTINGS, UNTIL, backtest_of, linear_config, plant, write_plants
@@ -420,6 +421,16 @@ def test_a_work_folder_that_is_a_file_is_one_line_with_what_to_do(tmp_path, sett
     assert run([*arguments, "--work-dir", str(tmp_path / "file")]) == 2
     line = "file: the folder for results cannot be made (File exists); choose another --work-dir"
     assert line in capsys.readouterr().err and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("more", [[], ["--recipe", "linear,pca"]])
+def test_of_two_backtests_in_one_work_folder_the_later_is_refused(tmp_path, settings, capsys, more):
+    """They would write the same shards, and the later one said that these hold no frame."""
+    data, work = write_plants(tmp_path / "data", {"east": plant(1), "west": plant(2)}), tmp_path / "w"
+    with alone(work, "backtest"):
+        assert run([*backtest_of(data, settings), "--work-dir", str(work), *more]) == 6
+    assert f"another backtest runs on {work}; wait for it to end" in capsys.readouterr().err
+    assert sorted(path.name for path in work.iterdir()) == ["locks"]
 
 
 def test_a_command_that_learns_without_a_network_ends_in_silence(tmp_path):

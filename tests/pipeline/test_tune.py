@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ingestion.alone import alone
 from ingestion.layout import USUAL
 from pipeline.cli.main import run
 from pipeline.config import Config, SiteConfig, load_config
@@ -76,6 +77,18 @@ def test_the_budget_ends_a_search_in_the_middle_of_a_trial_which_goes_on_at_the_
     assert done.finished and done.trials[0].rounds == 3
     whole = run_tuning(settings, data, USUAL, 600.0, Heard())
     assert whole == done
+
+
+def test_of_two_searches_in_one_folder_the_later_is_refused(here, tmp_path, capsys):
+    """They would write the same shards, and what failed for it would count as tried."""
+    config, data = here
+    arguments = ["tune", str(config), "--data", str(data), "--budget", "1s"]
+    assert run(arguments) == 0
+    folder = next((tmp_path / "fedplant-data" / "tuning").iterdir())
+    capsys.readouterr()
+    with alone(folder, "tuning"):
+        assert run(arguments) == 6
+    assert f"another tuning runs on {folder}; wait for it to end" in capsys.readouterr().err
 
 
 def test_where_no_trial_can_be_measured_the_reason_is_told_and_not_another(here, capsys):
