@@ -7,6 +7,7 @@ from typing import Any
 from ingestion.profile import Profile, SensorProfile
 from pipeline.cli.tables import plain_table
 from pipeline.remarks import printable
+from pipeline.report.words import plural
 
 _SHOWN = 40
 
@@ -16,7 +17,7 @@ def profile_text(found: Profile) -> Any:
     from rich.console import Group
 
     lines = [
-        f"topic        {found.topic}: {found.partitions} partitions, {found.held:,} messages in the log, {found.messages:,} looked at",
+        f"topic        {found.topic}: {plural(found.partitions, 'partition')}, {found.held:,} messages in the log, {found.messages:,} looked at",
         f"format       {found.format}"
         + (f", told by {found.recognised:,} messages" if found.recognised else ""),
         f"messages     {found.median_bytes:,} bytes (median), {found.largest_bytes:,} at most",

@@ -114,7 +114,8 @@ def audit_table(report: AuditReport) -> Any:
                 remarks.append(f"{name}: first {what} offsets {', '.join(map(str, first))}")
     remarks += [f"no topic for site {site} yet" for site in report.missing_topics]
     remarks += [f"window file cannot be read as it should: {path}" for path in report.bad_files]
-    remarks.append("Every offset has exactly one place." if report.clean else "The promise is broken.")
+    kept = "Every offset has exactly one place." if report.partitions else "There was no offset to look for."
+    remarks.append(kept if report.clean else "The promise is broken.")
     return Group(table, *remarks)
 
 

@@ -160,7 +160,7 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         if outcome.excluded is None and not set(dataset.sensors) - {*outcome.constant, *outcome.silent}:
             yield site, "none of its sensors moved in training, so nothing can be found but that one does"
         if outcome.silent:
-            yield site, f"never sent {listed(outcome.silent)}"
+            yield site, f"sent no {listed(outcome.silent)} while learning"
         unlogged = _without_logarithm(dataset, site)
         if unlogged:
             yield (

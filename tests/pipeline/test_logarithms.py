@@ -264,7 +264,7 @@ def test_a_site_without_a_positive_reading_is_told_so(tmp_path):
     assert told == [
         "west: no reading above 0, so none has a logarithm and all count as unknown: particles (detector.logarithms)"
     ]
-    assert "west: never sent vibration_y" in warnings
+    assert "west: sent no vibration_y while learning" in warnings
 
 
 @pytest.mark.parametrize("pattern", ["vibraton_*", "Vibration_*", "load"])

@@ -47,6 +47,14 @@ def test_late_is_one_thing_in_an_ingestion_and_the_late_topic_another_in_an_audi
     assert first[at : at + 5].strip() == "late" and row[at : at + 5].strip() == "3"
 
 
+def test_an_audit_of_no_offset_proves_nothing():
+    lines = drawn(audit_table(AuditReport([], ["east"])), 80).splitlines()
+    assert [line.strip() for line in lines[-2:]] == [
+        "no topic for site east yet",
+        "There was no offset to look for.",
+    ]
+
+
 def test_nothing_to_unite_is_a_line_and_no_empty_table():
     assert compaction_table(CompactionReport()) == "no window files yet"
     idle = FolderCompaction("east/t/p0", files_before=7, files_after=7)
