@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from models.architectures.spec import ArchitectureSpec
+from models.architectures.spec import ArchitectureSpec, known
 from models.errors import InvalidModel
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class AutoencoderSpec(ArchitectureSpec):
         assert steps is not None
         size = steps * sensors
         frames = layers.Input((steps, sensors), dtype=tf.float32, name="frames")
-        hidden = tf.where(tf.math.is_nan(frames), tf.zeros_like(frames), frames)
-        hidden = layers.Reshape((size,))(hidden)
+        hidden = layers.Reshape((size,), name="flat")(known(frames))
         for index, width in enumerate((*self.widths, *reversed(self.widths[:-1]), size)):
             hidden = layers.Dense(
                 width,
@@ -48,4 +47,6 @@ class AutoencoderSpec(ArchitectureSpec):
                 kernel_initializer=tf.keras.initializers.GlorotUniform(seed=seed * 1009 + index),
                 name=f"dense{index}",
             )(hidden)
-        return tf.keras.Model(frames, layers.Reshape((steps, sensors))(hidden), name=self.name)
+        return tf.keras.Model(
+            frames, layers.Reshape((steps, sensors), name="rebuilt")(hidden), name=self.name
+        )

@@ -80,6 +80,16 @@ def context(spec: ArchitectureSpec) -> int:
     return spec.context
 
 
+def known(frames: tf.Tensor) -> tf.Tensor:
+    """Frames in which NaN reads as 0. A layer with a name, as all layers of a network must be: what Keras names itself it numbers by all that its process built before."""
+    import tensorflow as tf
+
+    def filled(values: tf.Tensor) -> tf.Tensor:
+        return tf.where(tf.math.is_nan(values), tf.zeros_like(values), values)
+
+    return tf.keras.layers.Lambda(filled, name="known")(frames)
+
+
 def build(spec: ArchitectureSpec, steps: int | None, sensors: int, seed: int) -> tf.keras.Model:
     """Build a Keras model from frames `float32[B, steps, sensors]` to predictions `float32[B, steps - context, sensors]`.
 

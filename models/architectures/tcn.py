@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from models.architectures.spec import ArchitectureSpec
+from models.architectures.spec import ArchitectureSpec, known
 from models.errors import InvalidModel
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ class TcnSpec(ArchitectureSpec):
             return tf.keras.initializers.GlorotUniform(seed=seed * 1009 + index)
 
         frames = layers.Input((steps, sensors), dtype=tf.float32, name="frames")
-        known = tf.where(tf.math.is_nan(frames), tf.zeros_like(frames), frames)
-        hidden = layers.Cropping1D((0, 1))(known)
+        hidden = layers.Cropping1D((0, 1), name="past")(known(frames))
         for index, dilation in enumerate(self.dilations):
             # Keras's own layer: on a CPU it trains 1.4 times faster than shifted views and one matrix product.
             convolved = layers.Conv1D(
@@ -65,8 +64,8 @@ class TcnSpec(ArchitectureSpec):
             if index == 0:
                 hidden = convolved
             else:
-                kept = layers.Cropping1D(((self.kernel - 1) * dilation, 0))(hidden)
-                hidden = layers.Add()([convolved, kept])
+                kept = layers.Cropping1D(((self.kernel - 1) * dilation, 0), name=f"kept{index}")(hidden)
+                hidden = layers.Add(name=f"sum{index}")([convolved, kept])
         prediction = layers.Dense(
             sensors, kernel_initializer=initial(len(self.dilations)), name="prediction"
         )(hidden)

@@ -92,3 +92,10 @@ def test_specifications_survive_json_and_mistakes_are_named():
     ]:
         with pytest.raises(InvalidModel, match=expected):
             wrong()
+
+
+@pytest.mark.parametrize("spec", [TcnSpec(), AutoencoderSpec()], ids=lambda spec: spec.name)
+def test_layers_have_names_that_do_not_tell_what_was_built_before(spec):
+    """Keras numbers what it names itself by all that its process built, and a SavedModel would show it."""
+    first, second = ([layer.name for layer in build(spec, 40, 3, seed=1).layers] for _ in range(2))
+    assert first == second
