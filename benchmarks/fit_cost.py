@@ -2,9 +2,9 @@
 
     python benchmarks/fit_cost.py [--sensors 100 250 500 1000] [--sites 2] [--rows 4000] [--json]
 
-Made sites whose sensors follow eight drivers; the default without the network, one thread. The ridges invert matrices of four columns a
-sensor, so that beyond some hundred sensors the seconds grow with their cube and the memory with their square; `fedplant run` says so
-before it begins (`pipeline/learning/cost.py`).
+Made sites whose sensors follow eight drivers; the default without the network, one thread. The ridges solve for four columns a sensor, so
+that beyond some hundred sensors the seconds grow with their cube and the memory with their square; `fedplant run` says so before it begins
+(`pipeline/learning/cost.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from benchmarks.command import command_line
+from benchmarks.detection_recipes import LINEAR
 
 _DRIVERS, _MEMORY = 8, 0.9
 
@@ -41,14 +42,13 @@ def site(seed: int, sensors: int, rows: int) -> np.ndarray:
 def one_size(sensors: int, sites: int, rows: int) -> dict[str, float]:
     """Processor seconds of a fit, and the memory in MiB that the process grew by."""
     from models.fitting import fit_detector
-    from models.options import USUAL, DetectorOptions
+    from models.options import DetectorOptions
     from models.scaling import moments
 
     def fit(sensors: int, rows: int) -> None:
         runs = {f"site{seed}": [site(seed, sensors, rows)] for seed in range(sites)}
         scaling = {name: moments(of, sensors).scaling() for name, of in runs.items()}
-        options = DetectorOptions(sources=tuple(name for name in USUAL if name != "network"))
-        names = [f"s{at}" for at in range(sensors)]
+        options, names = DetectorOptions(sources=LINEAR), [f"s{at}" for at in range(sensors)]
         fit_detector(None, None, names, 60.0, 32, scaling, runs, options)  # type: ignore[arg-type]
 
     fit(4, 400)

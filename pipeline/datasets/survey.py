@@ -73,6 +73,10 @@ class SiteOutcome:
     touched: tuple[int, ...] = ()
     counting: tuple[str, ...] = ()
 
+    def moving(self, sensors: Iterable[str]) -> set[str]:
+        """Those of the grid's `sensors` that moved at this site while learning."""
+        return set(sensors) - {*self.constant, *self.silent}
+
 
 @dataclass(frozen=True)
 class SitePart:

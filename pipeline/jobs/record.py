@@ -135,7 +135,8 @@ def detector_path(folder: Path, mode: str, site: str) -> Path:
 def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
     """Site and remark on what there is to learn from."""
     dataset = prepared.dataset
-    yield from alone(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
+    able = {site: dataset.outcomes[site] for site in dataset.shards}
+    yield from alone(dataset.sensors, able)
     yield from left_out_remarks(prepared.leave_out, dataset.outcomes, prepared.until_ns)
     seen = {site: prepared.seen(site) for site in dataset.shards}
     yield from looked_at_remarks(looked_at(config), prepared.leave_out, seen, prepared.until_ns)
@@ -149,15 +150,13 @@ def readings_remarks(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         for site in sorted(dataset.shards)
     }
     yield from code_remarks(codes, config)
-    yield from counting(dataset.sensors, {site: dataset.outcomes[site] for site in dataset.shards})
+    yield from counting(dataset.sensors, able)
     yield from unknown_sensors(dataset.unknown)
-    yield from finer(
-        dataset.step_ns, dataset.finer_ns, {site: dataset.outcomes[site] for site in dataset.shards}
-    )
+    yield from finer(dataset.step_ns, dataset.finer_ns, able)
     for site, outcome in sorted(dataset.outcomes.items()):
         if outcome.excluded is None and outcome.validation_rows == 0:
             yield site, "too short to hold rows back, so it is not validated"
-        if outcome.excluded is None and not set(dataset.sensors) - {*outcome.constant, *outcome.silent}:
+        if outcome.excluded is None and not outcome.moving(dataset.sensors):
             yield site, "none of its sensors moved in training, so nothing can be found but that one does"
         if outcome.silent:
             yield site, f"sent no {listed(outcome.silent)} while learning"

@@ -19,7 +19,7 @@ def cost_of_ridges(config: Config, sensors: Sequence[str], outcomes: Iterable[Si
     """The line for sites with these outcomes, None if the detector has no ridges or it is not worth one."""
     if not {"ridge", "stiff_ridge"} & set(config.detector.sources):
         return None
-    return cost(len(set(sensors) - {*each.constant, *each.silent}) for each in outcomes)
+    return cost(len(each.moving(sensors)) for each in outcomes)
 
 
 def cost(moving: Iterable[int]) -> str | None:
